@@ -1,0 +1,46 @@
+"""engine: a plugin-based training engine for large language models.
+
+The names below are the public interface; plugins import nothing else of the engine. They are
+resolved on first use, so that ``import engine`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "component": (
+        "Adapter", "Artifact", "BaseCallback", "Batch", "Callback", "Component", "Context",
+        "DataSource", "Evaluator", "Example", "Generation", "Item", "LogLikelihood", "Objective",
+        "Optimizers", "Processor", "Progress", "Response", "Reward", "RollBack", "Rolling",
+        "Schedule", "Schema", "Score", "Setup", "Step", "Stop", "Strategy", "TokenizerTrainer",
+    ),
+    "config": (
+        "Amount", "Config", "Count", "DataSourceConfig", "EvaluatorConfig", "ModelConfig", "Number",
+        "ObjectiveConfig", "Of", "OptimizerConfig", "ParameterGroup", "Share", "StageRef",
+        "StrategyConfig", "runtime", "units",
+    ),
+    "data.packing": ("IGNORE", "join", "pack"),
+    "data.records": (
+        "Chat", "Completion", "Labelled", "Preference", "Prompt", "Record", "Stepwise", "Text",
+        "record_from_row", "record_to_row",
+    ),
+    "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
+    "hookspecs": ("hookimpl",),
+    "language_model": ("LanguageModel", "ObjectiveModule"),
+    "logprobs": ("cross_entropy", "token_logprobs"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - names are resolved by __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"engine.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,64 @@
+"""A model and its tokenizer in a folder that opens with transformers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from engine import checkpoint
+from engine.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A ``final/`` folder, or any folder of transformers' shape."""
+
+    folder: Path
+
+    def model(self) -> nn.Module:
+        """The model in evaluation mode, by the class that its config.json names.
+
+        Raises RunError when a file is damaged or the class is unknown.
+        """
+        import transformers
+
+        if (self.folder / "manifest.json").is_file():
+            checkpoint.verify(self.folder)
+        config = transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        names = config.architectures or ["AutoModelForCausalLM"]
+        cls: Any = getattr(transformers, names[0], None)
+        if cls is None:
+            raise RunError(f"{self.folder}/config.json: transformers has no class '{names[0]}'")
+        return cast("nn.Module", cls.from_pretrained(self.folder, use_safetensors=True).eval())
+
+    def tokenizer(self) -> Any:
+        """The fast tokenizer beside the model."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+
+    @classmethod
+    def save(
+        cls, folder: Path, model: nn.Module, weights: Iterable[tuple[str, Tensor]], tokenizer: Any
+    ) -> Artifact:
+        """Writes a whole folder or none; what stood there before is replaced."""
+        partial = folder.with_name(f".partial-{folder.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        cast("Any", model).save_pretrained(partial, state_dict=dict(weights))
+        tokenizer.save_pretrained(partial)
+        checkpoint.write_manifest(partial)
+        old = folder.with_name(f".old-{folder.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
+        return cls(folder)

@@ -1,0 +1,417 @@
+"""The contracts: what plugins declare, and what their factories return.
+
+Nothing here imports torch: a plugin that only lists itself stays light. Shapes: B rows, T
+positions, D hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from engine.config import Amount, Config
+    from engine.data.records import Record
+
+Schema = Literal["text", "chat", "completion", "preference", "labelled", "stepwise", "prompt"]
+Kind = Literal[
+    "data-source",
+    "processor",
+    "tokenizer",
+    "model",
+    "adapter",
+    "strategy",
+    "optimizer",
+    "schedule",
+    "objective",
+    "reward",
+    "evaluator",
+    "callback",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What a plugin declares: names only, so that listing imports nothing.
+
+    ``type`` is the name in the spec, ``config`` the path of its configuration class
+    (``"engine_lm.config:Llama"``), ``factory`` of its ``build(config, context)``. ``extra`` is the
+    optional dependency of the plugin's distribution that it needs; ``default`` marks the one that
+    stands where a spec names none.
+    """
+
+    type: str
+    config: str
+    factory: str
+    summary: str
+    extra: str | None = None
+    default: bool = False
+
+
+class Context(Protocol):
+    """What a factory may know of the run that it builds for."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    seed: int
+
+    def artifact(self, stage: str) -> Artifact:
+        """The finished model of a train stage, its tokenizer with it."""
+
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer of the stage that is being built."""
+
+    def component(self, kind: Kind, config: Config) -> Any:
+        """Another component, built from its configuration."""
+
+    def records(self, source: Config) -> Iterator[Record]:
+        """The records of a data source."""
+
+    def held_out(self) -> Iterator[Record]:
+        """The held-out documents of this stage's data."""
+
+
+class Artifact(Protocol):
+    """A model and its tokenizer in a folder that opens with transformers."""
+
+    folder: Path
+
+    def model(self) -> nn.Module:
+        """The model, by the class that its config.json names."""
+
+    def tokenizer(self) -> Any:
+        """Its Hugging Face tokenizer."""
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+class DataSource(Protocol):
+    """Where records come from."""
+
+    def records(self, part: int, of: int) -> Iterator[Record]:
+        """Every ``of``-th record from the ``part``-th on, always in the same order."""
+
+
+class Processor(Protocol):
+    """Keeps, changes or drops records, one after another."""
+
+    def process(self, record: Record) -> Record | str:
+        """The record to go on with, or the name of the rule by which it is dropped."""
+
+
+class TokenizerTrainer(Protocol):
+    """What a tokenizer's factory returns."""
+
+    def __call__(self, texts: Iterable[str]) -> Any:
+        """A Hugging Face fast tokenizer, trained on the texts (iterable again) or loaded."""
+
+
+# --------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example of ``length`` tokens; its fields belong to the objective."""
+
+    length: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch.
+
+    ``inputs`` are the model's arguments (``input_ids`` and ``position_ids``, both ``_BT``; position
+    ids restart at 0 with each packed document), ``targets`` the objective's own tensors, ``counts``
+    how many terms of each kind the loss sums over, known before the backward pass, ``tokens`` the
+    input tokens.
+    """
+
+    inputs: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+    counts: Mapping[str, int]
+    tokens: int
+
+
+class Objective(Protocol):
+    """What an example is and what it costs. Stateless; runs inside the wrapped model."""
+
+    def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example]:
+        """The examples of at most ``length`` tokens that a record gives; none if it is unusable."""
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Examples as one micro-batch."""
+
+    def annotate(self, batch: Batch, frozen: Mapping[str, nn.Module]) -> Batch:
+        """Adds what frozen models say of the batch; called without gradient."""
+
+    def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Scalar sums by term, one for each entry of ``batch.counts``; float32."""
+
+
+class Optimizers(Protocol):
+    """What an optimizer's factory returns: makes the optimizer once parameters exist."""
+
+    def __call__(self, parameters: Sequence[tuple[str, Tensor]]) -> torch.optim.Optimizer:
+        """An optimizer whose groups carry ``lr_scale``; it obeys ``grad_scale`` and ``found_inf``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage is. All of the schedule, budget and intervals read these counters."""
+
+    step: int
+    tokens: int
+    epochs: float
+    seconds: float
+    budget: Amount
+
+    def reached(self, amount: Amount) -> float:
+        """Progress in units of ``amount``: 1.0 when it is just reached."""
+        if amount.unit == "share":
+            return self.reached(self.budget) / amount.value if amount.value else float("inf")
+        counters = {
+            "steps": self.step,
+            "tokens": self.tokens,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+        }
+        return counters[amount.unit] / amount.value if amount.value else float("inf")
+
+
+Schedule = Callable[[Progress], float]
+"""Factor on the peak learning rate at this point of the stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a strategy needs to make a model trainable."""
+
+    build: Callable[[], nn.Module]
+    optimizer: Optimizers
+    objective: Objective
+    frozen: Mapping[str, nn.Module] = field(default_factory=dict)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    ema: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimizer step did. Tensors stay on their device until somebody reads them."""
+
+    grad_norm: Tensor
+    skipped: Tensor
+
+
+class Strategy(Protocol):
+    """All that differs between one process and many, forward and backward included."""
+
+    data_rank: int
+    data_size: int
+
+    def prepare(self, setup: Setup) -> None:
+        """Builds, places and wraps model and optimizer."""
+
+    def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums over the data ranks; every rank passes the same keys."""
+
+    def forward_backward(
+        self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
+    ) -> dict[str, Tensor]:
+        """Adds up the gradient of Σ_terms sum/count; returns this rank's sums by term, detached."""
+
+    def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
+        """Clips, and updates unless the norm is not finite or above ``spike_limit``."""
+
+    def inference(self) -> AbstractContextManager[nn.Module]:
+        """The whole model for generation and scoring (its EMA where there is one); collective."""
+
+    def state(self) -> dict[str, Any]:
+        """Nested dict of tensors (and plain values) to save, and to load into in place."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes over what was loaded into ``state()``."""
+
+    def export(self) -> Iterator[tuple[str, Tensor]]:
+        """The final weights by the names that transformers gives them; collective."""
+
+
+# ------------------------------------------------------------------------------ scores and rewards
+
+
+@dataclass(frozen=True, slots=True)
+class LogLikelihood:
+    """Asks for log P(continuation | context)."""
+
+    context: str
+    continuation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """Asks for log P(text), read in windows of the model's context.
+
+    ``stride`` tokens are scored per window; None means disjoint windows (lm-eval's convention).
+    """
+
+    text: str
+    stride: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Asks for a continuation of the prompt; ``temperature`` 0 takes the likeliest token."""
+
+    prompt: str
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+Request = LogLikelihood | Rolling | Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer: ``logprob`` in nats over ``tokens`` tokens, or the generated ``text``."""
+
+    logprob: float = 0.0
+    tokens: int = 0
+    greedy: bool = False
+    text: str = ""
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to score: what is asked of the model, and what the score needs to know."""
+
+    id: str
+    requests: tuple[Request, ...]
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A figure with its standard error over ``n`` items."""
+
+    metric: str
+    value: float
+    stderr: float | None
+    n: int
+
+
+class Evaluator(Protocol):
+    """Asks and scores; never sees a model, so the core batches, shards, caches and resumes."""
+
+    def items(self) -> Iterable[Item]:
+        """The items, always the same, with ids that stay."""
+
+    def score(self, item: Item, responses: Sequence[Response]) -> dict[str, float]:
+        """One row: named values of one item."""
+
+    def summarise(self, rows: Sequence[dict[str, float]]) -> list[Score]:
+        """The scores over all rows."""
+
+
+class Reward(Protocol):
+    """Scores answers; each named value has shape ``_N`` for N prompts."""
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
+        """Named values by answer."""
+
+
+class Adapter(Protocol):
+    """Adds trainable parts to a model, and folds them in for export."""
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """The model with the adapter in it; everything else frozen."""
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """A plain model again, the adapter's weights folded in."""
+
+
+# -------------------------------------------------------------------------------------- callbacks
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ends the stage here, as done."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Goes back to the last checkpoint and leaves out the data of the last ``steps`` steps."""
+
+    reason: str
+    steps: int
+
+
+class Callback(Protocol):
+    """Watches and steers a training stage; its state is kept in the checkpoint.
+
+    Subclass :class:`engine.BaseCallback` and override what you need.
+    """
+
+    spike_limit: float
+
+    def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
+        """Before the first step, on rank 0 and all others alike."""
+
+    def step_finished(self, event: Mapping[str, Any]) -> Stop | RollBack | None:
+        """After every step, with the step's event; the same on all ranks."""
+
+    def scored(self, event: Mapping[str, Any]) -> Stop | RollBack | None:
+        """After every score."""
+
+    def stage_finished(self) -> None:
+        """When the stage ends, however it ends."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able state."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes the state back."""
+
+
+class BaseCallback:
+    """A callback that does nothing: override what you need."""
+
+    spike_limit = float("inf")
+
+    def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
+        """See :class:`Callback`."""
+
+    def step_finished(self, event: Mapping[str, Any]) -> Stop | RollBack | None:
+        """See :class:`Callback`."""
+        return None
+
+    def scored(self, event: Mapping[str, Any]) -> Stop | RollBack | None:
+        """See :class:`Callback`."""
+        return None
+
+    def stage_finished(self) -> None:
+        """See :class:`Callback`."""
+
+    def state(self) -> dict[str, Any]:
+        """See :class:`Callback`."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """See :class:`Callback`."""

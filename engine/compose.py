@@ -1,0 +1,152 @@
+"""Turns config classes with :class:`Of` fields into ordinary pydantic models.
+
+Each such field becomes the union, told apart by ``type``, of the configs of the installed
+components of that kind. What comes out validates, prints its JSON schema and dumps itself like
+any pydantic model.
+"""
+
+from __future__ import annotations
+
+import types
+from copy import copy
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, create_model
+from pydantic.fields import FieldInfo
+
+from engine.component import Kind, Schema
+from engine.config import Config, Of, StageRef
+from engine.errors import PluginError
+from engine.plugins import Plugins
+
+
+class StageData(Config):
+    """The prepared data of another stage."""
+
+    stage: Annotated[str, StageRef("prepare")] = Field(description="Name of a prepare stage.")
+
+    def gives(self) -> Schema:
+        """Documents, as tokens."""
+        return "text"
+
+
+class Composer:
+    """Composes config classes for one set of plugins."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        self._unions: dict[Of, Any] = {}
+        self._classes: dict[tuple[Kind, str], type[Config]] = {}
+        self._open: list[str] = []
+
+    def compose(self, cls: type[Config], type_name: str | None = None) -> type[Config]:
+        """``cls`` with every Of field replaced; with ``type_name``, a ``type`` field as well."""
+        fields: dict[str, Any] = {}
+        if type_name is not None:
+            fields["type"] = (Literal[type_name], Field(description=_summary(cls)))
+        for name, info in cls.model_fields.items():
+            annotation, of = self._replaced(info.annotation, info.metadata)
+            if annotation is info.annotation:
+                continue
+            replaced = copy(info)
+            replaced.metadata = [m for m in info.metadata if not isinstance(m, Of)]
+            if of and replaced.is_required():
+                default = self._default(of)
+                if default is not None:
+                    replaced = _with_default(replaced, default)
+            fields[name] = (annotation, replaced)
+        if not fields:
+            return cls
+        return create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, **fields)
+
+    def config_class(self, kind: Kind, type_name: str) -> type[Config]:
+        """The composed class of one component."""
+        key = (kind, type_name)
+        if key not in self._classes:
+            name = f"{kind} '{type_name}'"
+            if name in self._open:
+                chain = " → ".join([*self._open[self._open.index(name) :], name])
+                raise PluginError(f"components contain each other: {chain}")
+            self._open.append(name)
+            found = self._plugins.of_kind(kind)[type_name]
+            cls = found.load_config()
+            if not (isinstance(cls, type) and issubclass(cls, Config)):
+                raise PluginError(f"plugin {found.plugin}: {found.component.config} is no Config")
+            self._classes[key] = self.compose(cls, type_name)
+            self._open.pop()
+        return self._classes[key]
+
+    def union(self, of: Of) -> Any:
+        """The annotation of a field that holds any component of this kind."""
+        if of not in self._unions:
+            classes = [self.config_class(of.kind, t) for t in self._plugins.of_kind(of.kind)]
+            if of.or_stage:
+                classes.append(self.compose(StageData, "stage"))
+            if not classes:
+                return Annotated[None, BeforeValidator(_nothing_installed(of.kind))]
+            types = {get_args(c.model_fields["type"].annotation)[0] for c in classes}
+            self._unions[of] = Annotated[
+                Union[tuple(classes)],  # noqa: UP007 - a union of classes known only now
+                Field(discriminator="type"),
+                BeforeValidator(_short("stage" if "stage" in types else None)),
+            ]
+        return self._unions[of]
+
+    def _default(self, of: Of) -> dict[str, str] | None:
+        found = self._plugins.default_of(of.kind)
+        return {"type": found.component.type} if found else None
+
+    def _replaced(self, annotation: Any, metadata: list[Any]) -> tuple[Any, Of | None]:
+        of = next((m for m in metadata if isinstance(m, Of)), None)
+        if of is not None:
+            return self.union(of), of
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            inner, *inner_metadata = get_args(annotation)
+            replaced, _ = self._replaced(inner, inner_metadata)
+            return (annotation if replaced is inner else replaced), None
+        if isinstance(annotation, type) and issubclass(annotation, Config):
+            return self.compose(annotation), None
+        arguments = get_args(annotation)
+        if origin is None or origin is Literal or not arguments:
+            return annotation, None
+        new = tuple(
+            a if a in (Ellipsis, types.NoneType) else self._replaced(a, [])[0] for a in arguments
+        )
+        if all(a is b for a, b in zip(new, arguments, strict=True)):
+            return annotation, None
+        if origin in (Union, types.UnionType):
+            return Union[new], None  # noqa: UP007
+        return origin[new], None
+
+
+def _short(stage_type: str | None) -> Any:
+    """A bare string stands for a stage where one may stand, else for a component without fields."""
+
+    def expand(value: object) -> object:
+        if isinstance(value, str):
+            return {"type": "stage", "stage": value} if stage_type else {"type": value}
+        return value
+
+    return expand
+
+
+def _nothing_installed(kind: Kind) -> Any:
+    def refuse(value: object) -> None:
+        if value is not None:
+            raise ValueError(f"no plugin that brings a {kind} is installed")
+
+    return refuse
+
+
+def _with_default(info: FieldInfo, default: Any) -> FieldInfo:
+    return FieldInfo(
+        default=default,
+        validate_default=True,
+        description=info.description,
+        json_schema_extra=info.json_schema_extra,
+    )
+
+
+def _summary(cls: type[Config]) -> str:
+    return (cls.__doc__ or cls.__name__).strip().split("\n")[0]

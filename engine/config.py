@@ -1,0 +1,214 @@
+"""The pydantic base of every configuration, and the values that specs are written in.
+
+A plugin's configuration subclasses :class:`Config` (or the base of its kind, below). A field that
+holds another component is annotated with :class:`Of`: ``schedule: Annotated[Config, Of("schedule")]``
+becomes, when a spec is loaded, the union of the configs of all installed schedules.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+from engine.component import Kind, Schema
+
+Unit = Literal["steps", "tokens", "epochs", "seconds", "share"]
+
+_UNITS: dict[str, tuple[Unit, float]] = {
+    **dict.fromkeys(("step", "steps"), ("steps", 1)),
+    **dict.fromkeys(("token", "tokens"), ("tokens", 1)),
+    **dict.fromkeys(("epoch", "epochs"), ("epochs", 1)),
+    **dict.fromkeys(("s", "second", "seconds"), ("seconds", 1)),
+    **dict.fromkeys(("min", "minute", "minutes"), ("seconds", 60)),
+    **dict.fromkeys(("h", "hour", "hours"), ("seconds", 3600)),
+    **dict.fromkeys(("d", "day", "days"), ("seconds", 86400)),
+    "%": ("share", 0.01),
+}
+_MULTIPLES = {"": 1, "k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+_AMOUNT = re.compile(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*([a-z%]+)\s*")
+_AMOUNT_EXAMPLES = "write e.g. '4M tokens', '200 steps', '2 epochs', '2h' or '1%'"
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A budget, interval or length: steps, tokens, epochs, seconds, or a share of the budget."""
+
+    value: float
+    unit: Unit
+
+    @classmethod
+    def parse(cls, text: object) -> Amount:
+        """``'4M tokens'``, ``{'tokens': '4M'}``, ``'2h'``, ``'1%'``. Raises ValueError."""
+        if isinstance(text, Amount):
+            return text
+        if isinstance(text, dict) and len(text) == 1:
+            unit, value = next(iter(text.items()))
+            text = f"{value} {unit}"
+        found = _AMOUNT.fullmatch(str(text))
+        if not found or found[3] not in _UNITS:
+            raise ValueError(f"{text!r} is not an amount: {_AMOUNT_EXAMPLES}")
+        unit, factor = _UNITS[found[3]]
+        return cls(float(found[1].replace("_", "")) * _MULTIPLES[found[2]] * factor, unit)
+
+    def __str__(self) -> str:
+        if self.unit == "share":
+            return f"{self.value * 100:g}%"
+        value = int(self.value) if self.value == int(self.value) else self.value
+        return f"{value} {self.unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(str),
+            json_schema_input_schema=core_schema.union_schema(
+                [
+                    core_schema.str_schema(),
+                    core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema()),
+                ]
+            ),
+        )
+
+
+def units(*allowed: Unit) -> BeforeValidator:
+    """Restricts an :class:`Amount` field to some units."""
+
+    def check(value: object) -> Amount:
+        amount = Amount.parse(value)
+        if amount.unit not in allowed:
+            raise ValueError(f"'{value}' counts in {amount.unit}; use {' or '.join(allowed)}")
+        return amount
+
+    return BeforeValidator(check)
+
+
+def _number(value: object) -> object:
+    """``'4M'`` → 4_000_000; numbers and everything else pass to pydantic unchanged."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*", value)
+        if found:
+            return float(found[1].replace("_", "")) * _MULTIPLES[found[2]]
+    return value
+
+
+def _share(value: object) -> object:
+    """``'1%'`` → 0.01."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip()[:-1]) / 100
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+"""A positive whole number that may be written ``16k`` or ``4M``."""
+Number = Annotated[float, BeforeValidator(_number)]
+"""A number that may also be written ``1e-3`` (which YAML reads as a string)."""
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+"""A share between 0 and 1, which may be written ``1%``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Of:
+    """Marks a field that holds a component of this kind; without a default, the kind's default.
+
+    ``or_stage`` also takes the name of a prepare stage.
+    """
+
+    kind: Kind
+    or_stage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageRef:
+    """Marks a string field as the name of another stage with this verb: a dependency."""
+
+    verb: Literal["prepare", "train"]
+
+
+def runtime(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that does not belong to a stage's identity: changing it continues the stage."""
+    return Field(default, json_schema_extra={"runtime": True}, **kwargs)
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, unknown fields are errors, each field described."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataSourceConfig(Config):
+    """Base of data sources: what they give, and their part in a mixture."""
+
+    weight: Number = runtime(1.0, ge=0, description="Share of the samples, relative to the others.")
+    max_epochs: Number | None = runtime(
+        None, gt=0, description="How often the source may be repeated; without it, as often as needed."
+    )
+
+    def gives(self) -> Schema:
+        """Schema of the records."""
+        return "text"
+
+
+class ObjectiveConfig(Config):
+    """Base of objectives: the record schemas they take and the head they need."""
+
+    takes: ClassVar[frozenset[Schema]] = frozenset({"text"})
+    head: ClassVar[Literal["lm", "scalar"]] = "lm"
+
+
+class ModelConfig(Config):
+    """Base of models."""
+
+    def context_length(self) -> int | None:
+        """Tokens the model can attend to, as far as the configuration alone can tell."""
+        return None
+
+
+class OptimizerConfig(Config):
+    """Base of optimizers: learning rate, schedule and decay mean the same for all of them."""
+
+    elementwise: ClassVar[bool] = True
+    """False for optimizers that work on whole matrices and so need them unsharded."""
+
+    lr: Number = Field(1e-3, gt=0, description="Peak learning rate.")
+    weight_decay: Number = Field(0.1, ge=0, description="Decoupled decay of matrices, per unit of lr.")
+    schedule: Annotated[Config, Of("schedule")] = Field(description="How the learning rate moves.")
+    groups: tuple[ParameterGroup, ...] = Field(
+        (), description="Parameters with a rate or decay of their own; the first match counts."
+    )
+
+
+class ParameterGroup(Config):
+    """Parameters, chosen by name, that are optimized differently."""
+
+    match: str = Field(description="Glob over parameter names, e.g. '*.embed_tokens.*'.")
+    lr_scale: Number = Field(1.0, ge=0, description="Factor on the learning rate.")
+    weight_decay: Number | None = Field(None, ge=0, description="Decay in place of the optimizer's.")
+
+
+class StrategyConfig(Config):
+    """Base of parallel strategies."""
+
+    whole_matrices: ClassVar[bool] = True
+    """False where parameters are sharded, which rules out optimizers that need whole matrices."""
+
+    def check_processes(self, processes: int) -> str | None:
+        """What is wrong with this many processes, and the numbers that would work; or None."""
+        return None
+
+
+class EvaluatorConfig(Config):
+    """Base of evaluators."""
+
+    every: Amount | None = Field(
+        None, description="During training: how often; without it, only at the end."
+    )
+    limit: Count | None = Field(None, description="Use only the first so many items.")
+
+
+OptimizerConfig.model_rebuild()

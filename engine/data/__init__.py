@@ -1,0 +1,1 @@
+"""Data: records, shards of tokens, the order of samples, packing."""

@@ -1,0 +1,129 @@
+"""Records: what data sources give, processors change and objectives take.
+
+Field names are the ecosystem's (as in TRL and the hub's data sets), so that rows pass unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from engine.component import Schema
+from engine.errors import RunError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What all records have: a stable ``id``, where they come from, and under which licence."""
+
+    schema: ClassVar[Schema]
+
+    id: str
+    source: str
+    license: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text(Record):
+    """A document."""
+
+    schema: ClassVar[Schema] = "text"
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat(Record):
+    """A conversation: messages with ``role`` and ``content``, which may be a list of parts."""
+
+    schema: ClassVar[Schema] = "chat"
+    messages: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion(Record):
+    """A prompt and its answer."""
+
+    schema: ClassVar[Schema] = "completion"
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference(Record):
+    """Two answers, the first preferred; optional safety labels as Safe RLHF has them."""
+
+    schema: ClassVar[Schema] = "preference"
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_safe: bool | None = None
+    rejected_safe: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled(Record):
+    """An answer that is good or bad (KTO)."""
+
+    schema: ClassVar[Schema] = "labelled"
+    prompt: str
+    completion: str
+    label: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepwise(Record):
+    """An answer in steps, each judged (process reward models)."""
+
+    schema: ClassVar[Schema] = "stepwise"
+    prompt: str
+    completions: Sequence[str]
+    labels: Sequence[bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt(Record):
+    """A prompt that the model itself will answer."""
+
+    schema: ClassVar[Schema] = "prompt"
+    prompt: str
+
+
+SCHEMAS: Mapping[Schema, type[Record]] = MappingProxyType(
+    {cls.schema: cls for cls in (Text, Chat, Completion, Preference, Labelled, Stepwise, Prompt)}
+)
+_COMMON = frozenset(f.name for f in fields(Record))
+
+
+def record_from_row(schema: Schema, row: Mapping[str, Any], *, id: str, source: str) -> Record:
+    """A record from a row of a file or data set; columns that the schema lacks go into ``meta``.
+
+    Raises RunError, naming ``id``, when a field is missing or has the wrong type.
+    """
+    cls = SCHEMAS[schema]
+    own = {f.name: f for f in fields(cls) if f.name not in _COMMON}
+    given = {name: row[name] for name in own if name in row}
+    required = [name for name, f in own.items() if f.default is not None]
+    for name in required:
+        if name not in given:
+            raise RunError(
+                f"{source}: {id}: no field '{name}' (a {schema} record needs {', '.join(required)})",
+                mend=f"rename the column, or drop the row; it has {', '.join(map(str, row)) or 'none'}",
+            )
+        wanted = "str" if own[name].type == "str" else None
+        if wanted and not isinstance(given[name], str):
+            raise RunError(
+                f"{source}: {id}: field '{name}' is {type(given[name]).__name__}, not text"
+            )
+    meta = {k: v for k, v in row.items() if k not in own and k not in _COMMON}
+    return cls(
+        id=str(row.get("id") or id), source=source, license=row.get("license"), meta=meta, **given
+    )
+
+
+def record_to_row(record: Record) -> dict[str, Any]:
+    """The record as plain data, with its ``schema``; what is empty is left out."""
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    return {"schema": record.schema, **{k: v for k, v in values.items() if v not in (None, {})}}

@@ -1,0 +1,37 @@
+"""What can go wrong, told so that a person can mend it."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """An error that is the user's to mend: printed in a line or two, never as a traceback.
+
+    ``what`` says what is wrong and where (file, field, value); ``mend`` how to set it right.
+    """
+
+    exit_status = 1
+
+    def __init__(self, what: str, *, mend: str | None = None) -> None:
+        self.what = what
+        self.mend = mend
+        super().__init__(f"{what}; {mend}" if mend else what)
+
+
+class SpecError(EngineError):
+    """The spec or the command line is wrong: nothing was run. Carries every problem at once."""
+
+    exit_status = 2
+
+    def __init__(self, *problems: str, mend: str | None = None) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems), mend=mend)
+
+
+class PluginError(EngineError):
+    """A plugin is missing, broken, or in conflict with another; names plugin and distribution."""
+
+    exit_status = 2
+
+
+class RunError(EngineError):
+    """The run cannot go on; what was saved stays whole."""

@@ -1,0 +1,120 @@
+"""Which process this is, and starting several: one process, ``--nproc``, torchrun or a scheduler."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import RunError, SpecError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """This process among ``world_size``; ``local_rank`` counts on this machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> Process:
+        """What a launcher set in RANK, WORLD_SIZE and LOCAL_RANK. Raises SpecError."""
+        try:
+            size = int(os.environ.get("WORLD_SIZE", "1"))
+            rank = int(os.environ.get("RANK", "0"))
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+        except ValueError as error:
+            raise SpecError(f"RANK, WORLD_SIZE and LOCAL_RANK must be numbers: {error}") from None
+        if not 0 <= rank < size:
+            raise SpecError(f"RANK={rank} does not fit WORLD_SIZE={size}")
+        return cls(rank, size, local)
+
+    @property
+    def device(self) -> torch.device:
+        """The accelerator of this process, or the CPU."""
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.device("cuda", self.local_rank % torch.cuda.device_count())
+        return torch.device("cpu")
+
+    def join(self) -> None:
+        """Meets the other processes. Raises RunError when the meeting place is not given."""
+        if self.world_size == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        if "MASTER_ADDR" not in os.environ:
+            raise RunError(
+                f"WORLD_SIZE={self.world_size} but MASTER_ADDR is not set",
+                mend="start with --nproc, torchrun, or a launcher that sets it",
+            )
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=self.device)
+        else:
+            dist.init_process_group("gloo")
+
+    def leave(self) -> None:
+        """Parts from the other processes."""
+        if self.world_size > 1:
+            import torch.distributed as dist
+
+            dist.destroy_process_group()
+
+    def barrier(self) -> None:
+        """Waits for all."""
+        if self.world_size > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value on rank 0 (plain Python data), an empty list elsewhere."""
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        gathered: list[Any] = [None] * self.world_size if self.rank == 0 else []
+        dist.gather_object(value, gathered if self.rank == 0 else None)
+        return gathered
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value (plain Python data) on every rank."""
+        if self.world_size == 1:
+            return value
+        import torch.distributed as dist
+
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+
+def spawn(nproc: int, arguments: Sequence[str]) -> int:
+    """Runs ``engine ARGUMENTS`` in ``nproc`` processes here, through torch's elastic launcher.
+
+    Gives the exit status: 0, or that of the rank that failed first.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    threads = max(1, (os.cpu_count() or 1) // nproc)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    launcher = ["--standalone", "--nproc-per-node", str(nproc), "--module", "engine.cli"]
+    try:
+        run(parse_args([*launcher, *arguments]))
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 1
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        sys.stdout.flush()
+    return 0

@@ -1,0 +1,201 @@
+"""The structured log: one JSON object a line in events.jsonl, and what a person sees meanwhile.
+
+Only rank 0 writes; the other ranks keep their records until rank 0 collects them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import structlog
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class Display(Protocol):
+    """Shows events to a person or a machine."""
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """One event."""
+
+    def progress(self, what: str, done: float, total: float, note: str = "") -> None:
+        """How far something is; at ``total`` its bar goes."""
+
+    def close(self) -> None:
+        """The run ends."""
+
+
+class EventLog:
+    """Writes events to a file and a display."""
+
+    def __init__(self, path: Path | None, display: Display) -> None:
+        self.display = display
+        self._file: IO[str] | None = path.open("a", encoding="utf-8") if path else None
+        self._pending: list[dict[str, Any]] = []
+        self._log = structlog.wrap_logger(
+            self,
+            processors=[structlog.processors.JSONRenderer(serializer=_dumps)],
+            wrapper_class=structlog.BoundLogger,
+        )
+
+    def emit(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Logs an event; gives it back as it was written."""
+        record = {"event": event, "time": round(time.time(), 3), **fields}
+        if self._file is None:
+            self._pending.append(record)
+        else:
+            self._log.msg(**record)
+            self.display.event(record)
+        return record
+
+    def warn(self, message: str, **fields: Any) -> None:
+        """Something a person should know."""
+        self.emit("warning", message=message, **fields)
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Takes what this rank could not write itself."""
+        taken, self._pending = self._pending, []
+        return taken
+
+    def adopt(self, records: Iterable[Mapping[str, Any]], rank: int) -> None:
+        """Writes another rank's records."""
+        for record in records:
+            fields = {k: v for k, v in record.items() if k != "event"}
+            self._log.msg(event=record["event"], rank=rank, **fields)
+            self.display.event({**record, "rank": rank})
+
+    def msg(self, line: str) -> None:
+        """structlog's sink."""
+        assert self._file is not None
+        self._file.write(line + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes file and display."""
+        self.display.close()
+        if self._file:
+            self._file.close()
+
+
+class JsonDisplay:
+    """Events to stdout, one JSON object a line."""
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """See :class:`Display`."""
+        sys.stdout.write(_dumps(record) + "\n")
+        sys.stdout.flush()
+
+    def progress(self, what: str, done: float, total: float, note: str = "") -> None:
+        """Machines read events."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class SilentDisplay:
+    """Shows nothing: for other ranks and for tests."""
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """See :class:`Display`."""
+
+    def progress(self, what: str, done: float, total: float, note: str = "") -> None:
+        """See :class:`Display`."""
+
+    def close(self) -> None:
+        """See :class:`Display`."""
+
+
+class _Note(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("note", "")))
+
+
+class RichDisplay:
+    """Progress bars and short lines for a person. Fits 80 columns."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._drawn = 0.0
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """See :class:`Display`."""
+        line = _sentence(record)
+        if line:
+            self.console.print(line, soft_wrap=False)
+
+    def progress(self, what: str, done: float, total: float, note: str = "") -> None:
+        """See :class:`Display`."""
+        finished = done >= total
+        now = time.monotonic()
+        if not finished and now - self._drawn < 0.1 and what in self._tasks:
+            return
+        self._drawn = now
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description:<12}"),
+                BarColumn(bar_width=16),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeRemainingColumn(compact=True),
+                _Note(),
+                console=self.console,
+                transient=True,
+            )
+            self._bars.start()
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, note=note)
+        self._bars.update(self._tasks[what], completed=done, total=total, note=note)
+        if finished:
+            self._bars.remove_task(self._tasks.pop(what))
+            if not self._tasks:
+                self._bars.stop()
+                self._bars = None
+
+    def close(self) -> None:
+        """See :class:`Display`."""
+        if self._bars:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+
+def _sentence(record: Mapping[str, Any]) -> str | None:
+    """The line a person sees for an event; None for those that only the file keeps."""
+    event, stage = record["event"], record.get("stage", "")
+    match event:
+        case "stage_started":
+            return f"[bold]{stage}[/]: {record['verb']}{record.get('detail', '')}"
+        case "stage_skipped":
+            return f"[bold]{stage}[/]: already done"
+        case "score":
+            stderr = f" ± {record['stderr']:.2g}" if record.get("stderr") else ""
+            at = f" at step {record['step']}" if record.get("step") is not None else ""
+            return f"  {record['metric']} {record['value']:.4f}{stderr} ({record['model']}{at})"
+        case "warning":
+            rank = f" (rank {record['rank']})" if "rank" in record else ""
+            return f"  [yellow]warning{rank}[/]: {record['message']}"
+        case "resumed":
+            return f"  goes on from step {record['step']}"
+        case "stopped":
+            return f"[bold]{stage}[/]: stopped at step {record['step']}: {record['reason']}"
+        case _:
+            return None
+
+
+def _dumps(value: Any, default: Any = str, **_: Any) -> str:
+    return json.dumps(value, default=default, ensure_ascii=False)

@@ -1,0 +1,148 @@
+"""Token log-probabilities and cross-entropy from hidden states and head, never all logits at once.
+
+Shapes: T positions (leading dimensions flattened), D hidden width, V vocabulary. Labels are aligned
+with the hidden states: nothing is shifted here. Products run in the hidden states' type, the
+softmax in float32 (float64 for float64).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+_LOGITS = 1 << 22
+"""Logits held at once. 16 MB in float32: near the last-level cache, where softmax is memory-bound."""
+
+
+def cross_entropy(
+    hidden: Tensor, weight_VD: Tensor, labels: Tensor, *, bias: Tensor | None = None
+) -> Tensor:
+    """Σ −log P(label) over the labels that are not ``IGNORE``; a float32 scalar.
+
+    The gradients are made in the forward pass, chunk by chunk, while the logits are there: three
+    matrix products instead of the four of recomputation (Hsu et al. 2024, Liger Kernel). Only a
+    linear use of the result is therefore cheap: its gradient scales what was kept.
+    """
+    weight_VD = _same_type(hidden, weight_VD)
+    flat_TD = hidden.reshape(-1, hidden.shape[-1])
+    total: Tensor = _CrossEntropy.apply(flat_TD, weight_VD, labels.reshape(-1), bias)
+    return total
+
+
+def token_logprobs(
+    hidden: Tensor, weight_VD: Tensor, labels: Tensor, *, bias: Tensor | None = None
+) -> Tensor:
+    """log P(label) at each position, 0 where the label is ``IGNORE``; the shape of ``labels``.
+
+    Differentiable in any use; logits are computed once more in the backward pass.
+    """
+    weight_VD = _same_type(hidden, weight_VD)
+    flat_TD = hidden.reshape(-1, hidden.shape[-1])
+    logprob_T: Tensor = _TokenLogprobs.apply(flat_TD, weight_VD, labels.reshape(-1), bias)
+    return logprob_T.reshape(labels.shape)
+
+
+def _same_type(hidden: Tensor, weight_VD: Tensor) -> Tensor:
+    return weight_VD if weight_VD.dtype == hidden.dtype else weight_VD.to(hidden.dtype)
+
+
+def _logits(hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    logits_CV = hidden_CD @ weight_VD.T
+    if logits_CV.dtype != torch.float64:
+        logits_CV = logits_CV.float()
+    return logits_CV if bias_V is None else logits_CV + bias_V
+
+
+def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> list[slice]:
+    rows = max(64, _LOGITS // weight_VD.shape[0])
+    return [slice(i, i + rows) for i in range(0, hidden_TD.shape[0], rows)]
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, labels_T: Tensor, bias_V: Tensor | None
+    ) -> Tensor:
+        wants = ctx.needs_input_grad
+        wide = torch.float64 if hidden_TD.dtype == torch.float64 else torch.float32
+        total = hidden_TD.new_zeros((), dtype=wide)
+        grad_hidden_TD = torch.empty_like(hidden_TD) if wants[0] else None
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if wants[1] else None
+        grad_bias_V = torch.zeros_like(bias_V) if wants[3] and bias_V is not None else None
+        for part in _chunks(hidden_TD, weight_VD):
+            hidden_CD, labels_C = hidden_TD[part], labels_T[part]
+            logits_CV = _logits(hidden_CD, weight_VD, bias_V)
+            counts_C = labels_C != IGNORE
+            safe_C1 = labels_C.clamp(min=0)[:, None]
+            norm_C1 = logits_CV.logsumexp(1, keepdim=True)
+            loss_C = (norm_C1 - logits_CV.gather(1, safe_C1))[:, 0]
+            total += torch.where(counts_C, loss_C, 0).sum()
+            if not (wants[0] or wants[1] or wants[3]):
+                continue
+            # d loss / d logits = softmax − one-hot, in the logits' own memory
+            grad_CV = logits_CV.sub_(norm_C1).exp_()
+            grad_CV.scatter_add_(1, safe_C1, torch.full_like(norm_C1, -1))
+            grad_CV.mul_(counts_C[:, None])
+            if grad_bias_V is not None:
+                grad_bias_V += grad_CV.sum(0)
+            narrow_CV = grad_CV.to(hidden_TD.dtype)
+            if grad_hidden_TD is not None:
+                torch.mm(narrow_CV, weight_VD, out=grad_hidden_TD[part])
+            if grad_weight_VD is not None:
+                grad_weight_VD += narrow_CV.T @ hidden_CD
+        ctx.weight_type = weight_VD.dtype
+        ctx.save_for_backward(grad_hidden_TD, grad_weight_VD, grad_bias_V)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden_TD, weight_VD, bias_V = ctx.saved_tensors
+        return (
+            None if hidden_TD is None else hidden_TD * scale.to(hidden_TD.dtype),
+            None if weight_VD is None else (weight_VD * scale).to(ctx.weight_type),
+            None,
+            None if bias_V is None else bias_V * scale,
+        )
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, labels_T: Tensor, bias_V: Tensor | None
+    ) -> Tensor:
+        pieces = []
+        for part in _chunks(hidden_TD, weight_VD):
+            logits_CV = _logits(hidden_TD[part], weight_VD, bias_V)
+            chosen_C = logits_CV.gather(1, labels_T[part].clamp(min=0)[:, None])[:, 0]
+            pieces.append(chosen_C - logits_CV.logsumexp(1))
+        ctx.save_for_backward(hidden_TD, weight_VD, labels_T, bias_V)
+        return torch.where(labels_T != IGNORE, torch.cat(pieces), 0)
+
+    @staticmethod
+    def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden_TD, weight_VD, labels_T, bias_V = ctx.saved_tensors
+        wants = ctx.needs_input_grad
+        grad_T = torch.where(labels_T != IGNORE, grad_T, 0)
+        grad_hidden_TD = torch.empty_like(hidden_TD) if wants[0] else None
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=grad_T.dtype) if wants[1] else None
+        grad_bias_V = torch.zeros_like(bias_V) if wants[3] and bias_V is not None else None
+        for part in _chunks(hidden_TD, weight_VD):
+            hidden_CD = hidden_TD[part]
+            logits_CV = _logits(hidden_CD, weight_VD, bias_V)
+            grad_CV = logits_CV.softmax(1).neg_()
+            grad_CV.scatter_add_(
+                1, labels_T[part].clamp(min=0)[:, None], torch.ones_like(grad_CV[:, :1])
+            )
+            grad_CV.mul_(grad_T[part, None])
+            if grad_bias_V is not None:
+                grad_bias_V += grad_CV.sum(0)
+            narrow_CV = grad_CV.to(hidden_TD.dtype)
+            if grad_hidden_TD is not None:
+                torch.mm(narrow_CV, weight_VD, out=grad_hidden_TD[part])
+            if grad_weight_VD is not None:
+                grad_weight_VD += narrow_CV.T @ hidden_CD
+        narrow = None if grad_weight_VD is None else grad_weight_VD.to(weight_VD.dtype)
+        return grad_hidden_TD, narrow, None, grad_bias_V

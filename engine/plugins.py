@@ -1,0 +1,231 @@
+"""Discovery of plugins through entry points: loading, listing, blocking, provenance.
+
+Each plugin is loaded by itself, so that a broken one is a line in a list and not the end of every
+command. Nothing is ever overridden: whatever clashes is an error that names both distributions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from engine import hookspecs
+from engine.component import Component, Kind
+from engine.errors import PluginError
+
+BUILTIN_DISTRIBUTION = "training-engine"
+
+HOOK_OF_KIND: Mapping[Kind, str] = {
+    "data-source": "engine_data_sources",
+    "processor": "engine_processors",
+    "tokenizer": "engine_tokenizers",
+    "model": "engine_models",
+    "adapter": "engine_adapters",
+    "strategy": "engine_strategies",
+    "optimizer": "engine_optimizers",
+    "schedule": "engine_schedules",
+    "objective": "engine_objectives",
+    "reward": "engine_rewards",
+    "evaluator": "engine_evaluators",
+    "callback": "engine_callbacks",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An installed plugin and how it stands: ``ok``, ``broken`` (with ``error``) or ``blocked``."""
+
+    name: str
+    distribution: str
+    version: str
+    status: str
+    error: str | None = None
+    module: Any = field(default=None, repr=False, compare=False)
+    components: Mapping[Kind, tuple[Component, ...]] = field(default_factory=dict, compare=False)
+
+    @property
+    def builtin(self) -> bool:
+        """Whether it comes with the engine, and so is always available."""
+        return self.distribution == BUILTIN_DISTRIBUTION
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution} {self.version})"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A component and the plugin that declares it."""
+
+    component: Component
+    plugin: Plugin
+
+    def load_config(self) -> type[Any]:
+        """The configuration class; raises PluginError when it cannot be imported."""
+        loaded: type[Any] = self._load(self.component.config)
+        return loaded
+
+    def load_factory(self) -> Any:
+        """The factory; imports what is heavy."""
+        return self._load(self.component.factory)
+
+    def missing_requirements(self) -> list[str]:
+        """Distributions of the component's extra that are not installed."""
+        if self.component.extra is None:
+            return []
+        return [n for n in _extra(self.plugin.distribution, self.component.extra) if not _has(n)]
+
+    def _load(self, path: str) -> Any:
+        module, _, name = path.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            mend = "see `engine plugins --check`"
+            if self.missing_requirements():
+                mend = self.install_command()
+            raise PluginError(
+                f"plugin {self.plugin}: '{self.component.type}' cannot be loaded from {path}: {error}",
+                mend=mend,
+            ) from error
+
+    def install_command(self) -> str:
+        """What to run to get the component's extra."""
+        return f"pip install '{self.plugin.distribution}[{self.component.extra}]'"
+
+
+class Plugins:
+    """The installed plugins, by name."""
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        self.plugins = tuple(sorted(plugins, key=lambda p: (not p.builtin, p.name)))
+        self._found: dict[Kind, dict[str, Found]] = {kind: {} for kind in HOOK_OF_KIND}
+        for plugin in self.plugins:
+            for kind, components in plugin.components.items():
+                for component in components:
+                    self._add(kind, Found(component, plugin))
+
+    @classmethod
+    def discover(cls, blocked: Collection[str] = ()) -> Plugins:
+        """Everything installed in the entry-point group; ``blocked`` names are not imported."""
+        entries = list(metadata.entry_points(group=hookspecs.ENTRY_POINTS))
+        seen: dict[str, str] = {}
+        for entry in entries:
+            distribution = entry.dist.name if entry.dist else "?"
+            if entry.name in seen:
+                raise PluginError(
+                    f"two distributions declare the plugin '{entry.name}': "
+                    f"{seen[entry.name]} and {distribution}",
+                    mend="uninstall one of them",
+                )
+            seen[entry.name] = distribution
+        unknown = sorted(set(blocked) - set(seen))
+        if unknown:
+            raise PluginError(
+                f"--no-plugin {unknown[0]}: no such plugin", mend=f"installed: {', '.join(seen)}"
+            )
+        return cls(_load(entry, blocked) for entry in entries)
+
+    def selected(self, names: Collection[str]) -> Plugins:
+        """The built-in plugins and the named ones; raises PluginError for one that cannot serve."""
+        by_name = {plugin.name: plugin for plugin in self.plugins}
+        for name in names:
+            plugin = by_name.get(name)
+            if plugin is None:
+                raise PluginError(
+                    f"plugins: '{name}' is not installed",
+                    mend=f"pip install it, or name one of: {', '.join(sorted(by_name))}",
+                )
+            if plugin.status != "ok":
+                cause = f": {plugin.error}" if plugin.error else ""
+                raise PluginError(f"plugins: {plugin} is {plugin.status}{cause}")
+        return Plugins(p for p in self.plugins if p.builtin or p.name in names)
+
+    def of_kind(self, kind: Kind) -> Mapping[str, Found]:
+        """The components of a kind by type."""
+        return self._found[kind]
+
+    def kinds(self) -> Iterable[Kind]:
+        """All kinds of component."""
+        return self._found.keys()
+
+    def declaring(self, config: Any) -> Found | None:
+        """The component whose composed configuration this is."""
+        for kind in self._found:
+            found = self._found[kind].get(getattr(config, "type", ""))
+            if found and isinstance(config, found.load_config()):
+                return found
+        return None
+
+    def default_of(self, kind: Kind) -> Found | None:
+        """The built-in component that stands where a spec names none."""
+        return next(
+            (f for f in self._found[kind].values() if f.component.default and f.plugin.builtin), None
+        )
+
+    def hooks(self) -> pluggy.PluginManager:
+        """A manager with these plugins registered, for observer hooks and commands."""
+        manager = _manager()
+        for plugin in self.plugins:
+            if plugin.status == "ok":
+                manager.register(plugin.module, plugin.name)
+        return manager
+
+    def _add(self, kind: Kind, found: Found) -> None:
+        other = self._found[kind].setdefault(found.component.type, found)
+        if other is not found:
+            raise PluginError(
+                f"two plugins declare the {kind} '{found.component.type}': "
+                f"{other.plugin} and {found.plugin}",
+                mend=f"block one with --no-plugin {found.plugin.name}, or uninstall it",
+            )
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("engine")
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _load(entry: metadata.EntryPoint, blocked: Collection[str]) -> Plugin:
+    name, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
+    if entry.name in blocked:
+        return Plugin(entry.name, name, version, "blocked")
+    try:
+        module = entry.load()
+        manager = _manager()
+        manager.register(module, entry.name)
+        manager.check_pending()
+        components: dict[Kind, tuple[Component, ...]] = {}
+        for kind, hook in HOOK_OF_KIND.items():
+            declared = tuple(c for result in getattr(manager.hook, hook)() for c in result)
+            for component in declared:
+                if not isinstance(component, Component):
+                    raise TypeError(f"{hook} gave {component!r}, which is no Component")
+            if declared:
+                components[kind] = declared
+    except Exception as error:  # whatever a stranger's module does at import is only its own fault
+        return Plugin(entry.name, name, version, "broken", f"{type(error).__name__}: {error}")
+    return Plugin(entry.name, name, version, "ok", None, module, components)
+
+
+@cache
+def _extra(distribution: str, extra: str) -> tuple[str, ...]:
+    """Names of the distributions that an extra asks for."""
+    marker = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    required = (r for r in metadata.requires(distribution) or () if marker.search(r))
+    return tuple(name[0] for r in required if (name := re.match(r"[A-Za-z0-9._-]+", r)))
+
+
+@cache
+def _has(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

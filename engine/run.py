@@ -1,0 +1,249 @@
+"""Runs a spec: its stages in order, each done once."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import folder as folders
+from engine.artifact import Artifact
+from engine.component import Kind
+from engine.config import Config
+from engine.data.prepare import NamedSource, held_out, prepare
+from engine.data.records import Record
+from engine.errors import RunError, SpecError
+from engine.folder import RunFolder, Standing
+from engine.launch import Process
+from engine.log import EventLog
+from engine.observers import Observers
+from engine.spec import Evaluate, Loaded, Prepare, Train
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """The :class:`engine.Context` of one stage."""
+
+    run: Run
+    stage: str
+    seed: int
+    opened_tokenizer: Any = None
+
+    @property
+    def rank(self) -> int:
+        """Rank of this process."""
+        return self.run.process.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self.run.process.world_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors go."""
+        return self.run.process.device
+
+    def artifact(self, stage: str) -> Artifact:
+        """See :class:`engine.Context`."""
+        return Artifact(self.run.folder.path / stage / "final")
+
+    def tokenizer(self) -> Any:
+        """See :class:`engine.Context`."""
+        assert self.opened_tokenizer is not None, "this stage has no tokenizer"
+        return self.opened_tokenizer
+
+    def component(self, kind: Kind, config: Config) -> Any:
+        """See :class:`engine.Context`."""
+        return self.run.build(kind, config, self)
+
+    def records(self, source: Config) -> Iterator[Record]:
+        """See :class:`engine.Context`."""
+        records: Iterator[Record] = self.run.build("data-source", source, self).records(0, 1)
+        return records
+
+    def held_out(self) -> Iterator[Record]:
+        """See :class:`engine.Context`. Raises RunError where there are none."""
+        data = self.run.data_stage(self.stage)
+        if data is None:
+            raise RunError(
+                f"{self.stage}: an evaluator needs held-out documents, but no prepare stage is named",
+                mend="name one in the stage's `data`",
+            )
+        file = self.run.folder.path / data
+        records = list(held_out(file))
+        if not records:
+            raise RunError(f"{data}: no document was held out", mend="raise its `holdout`")
+        return iter(records)
+
+
+class Run:
+    """One run of one spec in one folder."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        folder: RunFolder,
+        process: Process,
+        log: EventLog,
+    ) -> None:
+        self.spec = loaded.spec
+        self.folder = folder
+        self.process = process
+        self.log = log
+        self._loaded = loaded
+        self._observers = Observers(loaded.plugins, log, process)
+
+    def execute(self, *, only: str | None = None, rerun: Collection[str] = ()) -> str:
+        """Runs what is missing: ``done``, or ``stopped`` by a signal. Raises RunError."""
+        for name in (*rerun, *((only,) if only else ())):
+            if name not in self.spec.stages:
+                raise SpecError(f"no stage '{name}'; stages: {', '.join(self.spec.stages)}")
+        if self.process.rank == 0:
+            self.folder.describe(self._loaded, self.process.world_size)
+        self._observers.tell(
+            "engine_run_started", folder=str(self.folder.path), spec=self._loaded.resolved()
+        )
+        status = "failed"
+        try:
+            status = self._stages(only, rerun)
+        finally:
+            self._observers.tell(
+                "engine_run_finished", folder=str(self.folder.path), status=status
+            )
+        return status
+
+    def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
+        """A component from its configuration."""
+        found = self._loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
+        return found.load_factory()(config, context)
+
+    def context(self, stage: str, tokenizer: Any = None) -> StageContext:
+        """What factories of this stage may know."""
+        return StageContext(self, stage, self.spec.seed, tokenizer)
+
+    def data_stage(self, stage: str) -> str | None:
+        """The prepare stage whose documents a stage uses."""
+        body = self.spec.stages[stage].body
+        if isinstance(body, Train):
+            name: str | None = getattr(body.data, "stage", None)
+            return name
+        return body.data if isinstance(body, Evaluate) else None
+
+    def _stages(self, only: str | None, rerun: Collection[str]) -> str:
+        for name in self.spec.order:
+            if only is not None and name != only:
+                continue
+            if self._stage(name, fresh=name in rerun) == "stopped":
+                return "stopped"
+        return "done"
+
+    def _stage(self, name: str, *, fresh: bool) -> str:
+        stage, path = self.spec.stages[name], self.folder.path / name
+        key = folders.key_of(self.spec, name, self._loaded.plugins)
+        inputs = self._inputs(name)
+        if fresh and self.process.rank == 0:
+            shutil.rmtree(path, ignore_errors=True)
+        self.process.barrier()
+        standing = self.folder.standing(name)
+        if standing is not None:
+            self._check_same(name, standing, key, inputs)
+            if standing.status == "done" and not self._wants_more(name, standing):
+                self.log.emit("stage_skipped", stage=name)
+                return "done"
+        standing = Standing(key, folders.identity(self.spec, name), "begun", inputs, {})
+        if self.process.rank == 0:
+            self.folder.record(name, standing)
+        self.log.emit("stage_started", stage=name, verb=stage.verb)
+        self._observers.tell("engine_stage_started", stage=name, verb=stage.verb)
+        started = time.time()
+        verbs = {"prepare": self._prepare, "train": self._train, "evaluate": self._evaluate}
+        status, summary = verbs[stage.verb](name, stage.body)
+        self._collect_records()
+        if status == "done":
+            summary = {**summary, "seconds": round(time.time() - started, 1)}
+            if self.process.rank == 0:
+                self.folder.record(name, replace(standing, status="done", summary=summary))
+            self.log.emit("stage_finished", stage=name, verb=stage.verb, **summary)
+            self._observers.tell("engine_stage_finished", stage=name, verb=stage.verb)
+        self.process.barrier()
+        return status
+
+    def _inputs(self, name: str) -> dict[str, str]:
+        """What a stage is made from, as it is now: the checksum of each input's manifest."""
+        inputs = {}
+        for other in self.spec.dependencies(name):
+            standing = self.folder.standing(other)
+            if standing is None or standing.status != "done":
+                raise RunError(
+                    f"{name}: needs stage '{other}', which is not done", mend=f"run {other} first"
+                )
+            inputs[other] = str(standing.summary.get("fingerprint", ""))
+        return inputs
+
+    def _check_same(
+        self, name: str, standing: Standing, key: str, inputs: Mapping[str, str]
+    ) -> None:
+        mend = f"--rerun {name} starts it anew; or give the run another name"
+        if standing.key != key:
+            new = folders.identity(self.spec, name)
+            changes = folders.differences(standing.identity, new) or ["an input of it changed"]
+            raise RunError(f"{name}: is not what it was: {'; '.join(changes)}", mend=mend)
+        for other, fingerprint in inputs.items():
+            if standing.inputs.get(other) != fingerprint:
+                raise RunError(f"{name}: its input '{other}' has changed since", mend=mend)
+
+    def _wants_more(self, name: str, standing: Standing) -> bool:
+        """Whether a done train stage now has a larger budget."""
+        body = self.spec.stages[name].body
+        return isinstance(body, Train) and standing.summary.get("budget") != str(body.budget)
+
+    def _prepare(self, name: str, config: Prepare) -> tuple[str, dict[str, Any]]:
+        """Rank 0 prepares; the others wait and read what it wrote."""
+        context = self.context(name)
+        card: dict[str, Any] = {}
+        if self.process.rank == 0:
+            card = prepare(
+                self.folder.path / name,
+                sources=[
+                    NamedSource(source_name(config, i), self.build("data-source", s, context))
+                    for i, s in enumerate(config.sources)
+                ],
+                processors=[self.build("processor", p, context) for p in config.processors],
+                trainer=self.build("tokenizer", config.tokenizer, context),
+                holdout=config.holdout,
+                seed=self.spec.seed,
+                progress=self.log.display.progress,
+            )
+        card = self.process.broadcast(card)
+        manifest = self.folder.path / name / "manifest.json"
+        return "done", {**card, "fingerprint": folders.fingerprint(manifest)}
+
+    def _train(self, name: str, config: Train) -> tuple[str, dict[str, Any]]:
+        from engine.training import train
+
+        return train(self, name, config, self._observers.tell)
+
+    def _evaluate(self, name: str, config: Evaluate) -> tuple[str, dict[str, Any]]:
+        from engine.scoring import score_models
+
+        scores = score_models(self, name, config)
+        return "done", {"scores": [asdict(s) for s in scores]}
+
+    def _collect_records(self) -> None:
+        """Brings the other ranks' records to rank 0's log."""
+        for rank, records in enumerate(self.process.gather(self.log.pending())):
+            if rank:
+                self.log.adopt(records, rank)
+
+
+def source_name(config: Prepare, index: int) -> str:
+    """The name of a source in cards and logs: its type, numbered where there are several."""
+    types = [getattr(s, "type", "source") for s in config.sources]
+    return types[index] if types.count(types[index]) == 1 else f"{types[index]}-{index}"

@@ -1,0 +1,47 @@
+"""One process's life in a run: joins the others, opens folder and log, runs, and sums up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from engine.errors import EngineError
+from engine.folder import RunFolder
+from engine.launch import Process
+from engine.log import Display, EventLog, JsonDisplay, RichDisplay, SilentDisplay
+from engine.run import Run
+from engine.spec import Loaded
+
+
+def run_spec(
+    loaded: Loaded,
+    runs: Path,
+    process: Process,
+    *,
+    only: str | None = None,
+    rerun: Collection[str] = (),
+    as_json: bool = False,
+) -> int:
+    """Runs a spec in ``runs/NAME`` and gives the exit status. Raises EngineError."""
+    import contextlib
+
+    folder = RunFolder(runs / loaded.spec.name)
+    first = process.rank == 0
+    process.join()
+    with contextlib.ExitStack() as stack:
+        stack.callback(process.leave)
+        if first:
+            stack.enter_context(folder.locked())
+        process.barrier()
+        display: Display = SilentDisplay()
+        if first:
+            display = JsonDisplay() if as_json else RichDisplay()
+        log = EventLog(folder.path / "events.jsonl" if first else None, display)
+        stack.callback(log.close)
+        try:
+            run = Run(loaded, folder, process, log)
+            status = run.execute(only=only, rerun=rerun)
+        except EngineError as error:
+            log.emit("failed", error=str(error))
+            raise
+    return 0 if status == "done" else 1

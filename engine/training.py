@@ -1,0 +1,261 @@
+"""Puts a train stage together from its components, runs the loop, and writes the artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from engine import folder as folders
+from engine.artifact import Artifact
+from engine.checkpoint import Checkpoints, Saved
+from engine.component import Example, Objective, Score, Setup
+from engine.data.dataset import TrainingData, WindowExamples
+from engine.data.mixture import Mixture, MixtureSource
+from engine.data.shards import Shards
+from engine.errors import RunError
+from engine.evaluation import evaluate
+from engine.language_model import LanguageModel
+from engine.loop import Evaluation, Loop, Plan, Ramp
+from engine.spec import Train
+
+if TYPE_CHECKING:
+    from engine.run import Run, StageContext
+
+_MICRO_TOKENS = 8192
+_COMPILE_ABOVE_FLOPS = 1e15
+"""Training FLOPs from which compiling, some 30 s of two cores, repays itself."""
+
+
+def train(
+    run: Run, name: str, config: Train, tell: Callable[..., None]
+) -> tuple[str, dict[str, Any]]:
+    """Runs a train stage: its status, and what stage.json keeps of it."""
+    path = run.folder.path / name
+    tokenizer = open_tokenizer(run, name, config)
+    context = run.context(name, tokenizer)
+    objective: Objective = run.build("objective", config.objective, context)
+    model = _build_model(run, config, context)
+    sequence = _sequence(config, model)
+    data = training_data(run, name, config, objective, tokenizer, sequence)
+    strategy = run.build("strategy", config.strategy, context)
+    flops = 6 * _parameters(model) * _budget_tokens(config, data, sequence)
+    strategy.prepare(
+        Setup(
+            build=lambda: model,
+            optimizer=run.build("optimizer", config.optimizer, context),
+            objective=objective,
+            precision=config.precision,
+            compile=flops > _COMPILE_ABOVE_FLOPS if config.compile == "auto" else config.compile,
+            activation_checkpointing=config.activation_checkpointing,
+            ema=config.ema,
+            seed=run.spec.seed,
+        )
+    )
+
+    def saved(checkpoint: Saved) -> None:
+        run.log.emit("checkpoint", stage=name, step=checkpoint.step)
+        tell(
+            "engine_checkpoint_saved",
+            stage=name,
+            step=checkpoint.step,
+            folder=str(checkpoint.folder),
+        )
+
+    def score(evaluator: Any, limit: int | None) -> list[Score]:
+        with strategy.inference() as scored:
+            lm = LanguageModel(scored, tokenizer, context=sequence)
+            return evaluate(
+                evaluator,
+                lm,
+                run.process,
+                limit=limit,
+                progress=lambda done, total: run.log.display.progress("evaluate", done, total),
+            )
+
+    evaluations = []
+    for evaluator_config in config.evaluate:
+        built = run.build("evaluator", evaluator_config, context)
+        limit = getattr(evaluator_config, "limit", None)
+        evaluations.append(
+            Evaluation(
+                getattr(evaluator_config, "type", ""),
+                getattr(evaluator_config, "every", None),
+                lambda built=built, limit=limit: score(built, limit),
+            )
+        )
+    callbacks = [run.build("callback", c, context) for c in config.callbacks]
+    checkpoints = Checkpoints(
+        path / "checkpoints",
+        keep=config.checkpoint.keep,
+        background=config.checkpoint.background,
+        rank=run.process.rank,
+        on_saved=saved,
+    )
+    optimizer: Any = config.optimizer
+    loop = Loop(
+        Plan(
+            stage=name,
+            seed=run.spec.seed,
+            sequence=sequence,
+            micro_rows=max(1, (config.batch.micro_tokens or _MICRO_TOKENS) // sequence),
+            ramp=_ramp(config),
+            budget=config.budget,
+            lr=optimizer.lr,
+            clip=config.clip,
+            checkpoint_every=config.checkpoint.every,
+            evaluations=evaluations,
+        ),
+        data=data,
+        objective=objective,
+        strategy=strategy,
+        schedule=run.build("schedule", optimizer.schedule, context),
+        callbacks=callbacks,
+        checkpoints=checkpoints,
+        process=run.process,
+        log=run.log,
+        on_step=lambda event: tell("engine_step_finished", event=event),
+    )
+    _describe(run, name, model, data, flops)
+    for callback in callbacks:
+        callback.stage_started(name, path, config.model_dump(mode="json"))
+    try:
+        outcome = loop.run()
+    finally:
+        for callback in callbacks:
+            callback.stage_finished()
+        checkpoints.close()
+    if outcome.status != "done":
+        return outcome.status, {}
+    weights = strategy.export()
+    if run.process.rank == 0:
+        Artifact.save(path / "final", model, weights, tokenizer)
+    else:
+        for _ in weights:  # export is collective
+            pass
+    run.process.barrier()
+    return "done", {
+        "budget": str(config.budget),
+        "steps": outcome.state.step,
+        "tokens": outcome.state.tokens,
+        "parameters": _parameters(model),
+        "fingerprint": folders.fingerprint(path / "final" / "manifest.json"),
+    }
+
+
+def open_tokenizer(run: Run, name: str, config: Train) -> Any:
+    """The tokenizer of the stage's data, or else of its model. Raises RunError on a mismatch."""
+    from transformers import AutoTokenizer
+
+    folders_of = []
+    data = run.data_stage(name)
+    if data is not None:
+        folders_of.append(run.folder.path / data / "tokenizer")
+    base = getattr(config.model, "stage", None)
+    if base is not None:
+        folders_of.append(run.folder.path / base / "final")
+    elif data is None:
+        folders_of.append(Path(getattr(config.model, "path", "")))
+    opened = [AutoTokenizer.from_pretrained(f, trust_remote_code=False) for f in folders_of]
+    if len(opened) == 2 and opened[0].get_vocab() != opened[1].get_vocab():
+        raise RunError(
+            f"{name}: the data of '{data}' was tokenized with another vocabulary than '{base}' uses",
+            mend="prepare the data with that model's tokenizer: "
+            f"tokenizer: {{type: pretrained, path: {folders_of[1]}}}",
+        )
+    return opened[0]
+
+
+def training_data(
+    run: Run, name: str, config: Train, objective: Objective, tokenizer: Any, sequence: int
+) -> TrainingData:
+    """The stage's examples in their order. Raises RunError."""
+    seed = run.spec.seed
+    prepared = run.data_stage(name)
+    if prepared is None:
+        records = run.context(name, tokenizer).records(config.data)
+        examples: list[Example] = []
+        for record in records:
+            examples.extend(objective.encode(record, tokenizer, sequence))
+        source = MixtureSource(getattr(config.data, "type", "data"), len(examples))
+        return TrainingData(Mixture([source], seed), [examples])
+    from engine.run import source_name
+
+    stage = run.spec.stages[prepared].prepare
+    assert stage is not None
+    sources, parts = [], []
+    for index, source_config in enumerate(stage.sources):
+        shards = run.folder.path / prepared / "shards" / str(index)
+        if run.process.rank == 0:
+            Shards.open(shards, verify=True)
+        part = WindowExamples(shards, sequence)
+        weight, epochs = (getattr(source_config, n, None) for n in ("weight", "max_epochs"))
+        if weight == 0:
+            continue
+        sources.append(MixtureSource(source_name(stage, index), len(part), weight or 1.0, epochs))
+        parts.append(part)
+    if not sources:
+        raise RunError(f"{prepared}: every source has weight 0", mend="give one a weight")
+    return TrainingData(Mixture(sources, seed), parts)
+
+
+def _build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
+    import torch
+
+    torch.manual_seed(run.spec.seed)  # the initial weights: the same on every rank
+    model: nn.Module = run.build("model", config.model, context)
+    for parameter_name, parameter in model.named_parameters():
+        if any(fnmatchcase(parameter_name, glob) for glob in config.freeze):
+            parameter.requires_grad_(False)
+    unused = [
+        glob
+        for glob in config.freeze
+        if not any(fnmatchcase(n, glob) for n, _ in model.named_parameters())
+    ]
+    if unused:
+        some = ", ".join(n for n, _ in list(model.named_parameters())[:4])
+        raise RunError(f"freeze: no parameter matches '{unused[0]}'", mend=f"names are: {some} …")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise RunError("freeze: no parameter is left to train", mend="freeze fewer")
+    return model
+
+
+def _sequence(config: Train, model: Any) -> int:
+    longest = getattr(model.config, "max_position_embeddings", None)
+    return config.batch.sequence or config.model.context_length() or int(longest or 1024)  # type: ignore[attr-defined,no-any-return]
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
+    """Roughly how many tokens the budget is; 10k a second where it is a time."""
+    per_unit: Mapping[str, float] = {
+        "tokens": 1,
+        "steps": config.batch.tokens,
+        "epochs": data.epoch_size * sequence,
+        "seconds": 10_000,
+    }
+    return config.budget.value * per_unit[config.budget.unit]
+
+
+def _ramp(config: Train) -> Ramp:
+    ramp = config.batch.ramp
+    if ramp is None:
+        return Ramp(config.batch.tokens)
+    return Ramp(config.batch.tokens, ramp.every, ramp.factor, ramp.most)
+
+
+def _describe(run: Run, name: str, model: Any, data: TrainingData, flops: float) -> None:
+    run.log.emit(
+        "training",
+        stage=name,
+        parameters=_parameters(model),
+        rows=data.epoch_size,
+        flops=flops,
+        segments=data.mixture.segments,
+    )

@@ -1,0 +1,1 @@
+"""Callbacks: experiment trackers, early stopping, the spike guard."""

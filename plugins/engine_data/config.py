@@ -1,0 +1,112 @@
+"""Configurations of sources, processors and tokenizers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from engine import Config, Count, DataSourceConfig, Schema
+
+
+class PythonLibrary(DataSourceConfig):
+    """The standard library of the Python that runs this."""
+
+    parts: tuple[Literal["sources", "docstrings", "topics"], ...] = Field(
+        ("sources", "docstrings", "topics"),
+        min_length=1,
+        description="Modules' source code, their docstrings, pydoc's topics.",
+    )
+    tests: bool = Field(False, description="Also the library's own tests.")
+
+
+class Files(DataSourceConfig):
+    """Local files."""
+
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Files or globs ('notes/**/*.md'), from the working directory."
+    )
+    records: Schema = Field("text", description="Schema of the records in JSON lines and Parquet.")
+    text_field: str = Field("text", description="Field or column that holds a record's text.")
+    license: str | None = Field(None, description="Licence, for records that do not say.")
+
+    def gives(self) -> Schema:
+        """As configured."""
+        return self.records
+
+
+class HuggingFace(DataSourceConfig):
+    """A data set that the `datasets` library opens; its code is never run."""
+
+    path: str = Field(description="Name on the hub, or a folder.")
+    name: str | None = Field(None, description="Configuration of the data set.")
+    split: str = Field("train", description="Split.")
+    revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
+    streaming: bool = Field(True, description="Read while training instead of downloading first.")
+    records: Schema = Field("text", description="Schema of the records.")
+    columns: dict[str, str] = Field({}, description="The data set's column for each field.")
+    license: str | None = Field(None, description="Licence of the data set.")
+    token_env: str | None = Field(
+        None, description="Environment variable that holds the hub's token."
+    )
+
+    def gives(self) -> Schema:
+        """As configured."""
+        return self.records
+
+    @model_validator(mode="after")
+    def _pinned(self) -> HuggingFace:
+        if not Path(self.path).exists() and self.revision is None:
+            raise ValueError(
+                f"'{self.path}' is no folder here, and on the hub it needs a pinned revision"
+            )
+        return self
+
+
+class ExactDedup(Config):
+    """Drops a record whose text is the same as an earlier one's."""
+
+    ignore: tuple[Literal["case", "whitespace"], ...] = Field(
+        (), description="Differences that do not count."
+    )
+
+
+class Length(Config):
+    """Drops records by the length of their text."""
+
+    min: int = Field(1, ge=0, description="Shortest, in characters.")
+    max: Count | None = Field(None, description="Longest, in characters.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Length:
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"max {self.max} is less than min {self.min}")
+        return self
+
+
+class BPE(Config):
+    """Byte-level byte-pair encoding (Sennrich et al. 2016), trained on the corpus."""
+
+    vocab_size: Count = Field(4096, ge=258, description="Tokens, special ones included.")
+    min_frequency: Count = Field(2, description="Pairs seen less often are not merged.")
+    sample_mb: Count = Field(32, description="Train on about so many MB, evenly spread.")
+
+
+class PretrainedTokenizer(Config):
+    """A tokenizer that exists."""
+
+    path: str = Field(description="Folder, or name on the hub.")
+    revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> PretrainedTokenizer:
+        if not Path(self.path).exists() and self.revision is None:
+            raise ValueError(
+                f"'{self.path}' is no folder here, and on the hub it needs a pinned revision"
+            )
+        return self
+
+
+class Bytes(Config):
+    """One token a byte, and the end of a document."""

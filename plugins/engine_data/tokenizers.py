@@ -1,0 +1,106 @@
+"""Tokenizers: trained on the corpus, loaded, or plain bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from engine import Context, RunError, TokenizerTrainer
+from engine_data.config import BPE, Bytes, PretrainedTokenizer
+
+END = "<|endoftext|>"
+PAD = "<|pad|>"
+
+# Words with their leading space, runs of at most three digits, punctuation, indentation. As GPT-4's
+# pattern, but a run of spaces stays whole: in code it is one indentation.
+_PIECES = (
+    r"'(?:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def build_bpe(config: BPE, context: Context) -> TokenizerTrainer:
+    """Trains byte-level BPE; the same texts give the same tokenizer."""
+
+    def train(texts: Iterable[str]) -> Any:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.vocab_size,
+            min_frequency=config.min_frequency,
+            special_tokens=[END, PAD],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(_spread(texts, config.sample_mb * 1_000_000), trainer)
+        return _fast(tokenizer)
+
+    return train
+
+
+def build_bytes(config: Bytes, context: Context) -> TokenizerTrainer:
+    """256 bytes, the end of a document, and padding."""
+
+    def make(texts: Iterable[str]) -> Any:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = {token: i for i, token in enumerate([END, PAD, *alphabet])}
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return _fast(tokenizer)
+
+    return make
+
+
+def build_pretrained(config: PretrainedTokenizer, context: Context) -> TokenizerTrainer:
+    """Loads; the texts are not read."""
+
+    def load(texts: Iterable[str]) -> Any:
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                config.path, revision=config.revision, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise RunError(f"tokenizer '{config.path}' cannot be opened: {error}") from error
+        if not tokenizer.is_fast:
+            raise RunError(
+                f"tokenizer '{config.path}' is not a fast one",
+                mend="convert it to a tokenizer.json first",
+            )
+        return tokenizer
+
+    return load
+
+
+def _fast(tokenizer: Tokenizer) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _spread(texts: Iterable[str], budget: int) -> Iterator[str]:
+    """About ``budget`` bytes of the texts, evenly over all of them."""
+    total = sum(len(text) for text in texts)
+    share = min(1.0, budget / max(total, 1))
+    owed = 0.0
+    for text in texts:
+        owed += share
+        if owed >= 1:
+            owed -= 1
+            yield text

@@ -1,0 +1,1 @@
+"""Language models: architectures, next-token training, optimizers, schedules, perplexity."""

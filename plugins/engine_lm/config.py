@@ -1,0 +1,177 @@
+"""Configurations of models, objective, optimizers, schedules and perplexity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from engine import (
+    Amount,
+    Config,
+    Count,
+    EvaluatorConfig,
+    ModelConfig,
+    Number,
+    ObjectiveConfig,
+    Of,
+    OptimizerConfig,
+    Share,
+    StageRef,
+)
+
+
+class Llama(ModelConfig):
+    """A Llama from scratch: RMSNorm, rotary positions, SwiGLU, no biases."""
+
+    hidden_size: Count = Field(256, description="Width of the residual stream.")
+    layers: Count = Field(6, description="Decoder layers.")
+    heads: Count = Field(4, description="Attention heads; hidden_size must be a multiple.")
+    kv_heads: Count | None = Field(None, description="Heads of keys and values; default: heads.")
+    intermediate_size: Count | None = Field(
+        None, description="Width inside the feed-forward block; default: 8/3 of hidden_size, by 64."
+    )
+    context: Count = Field(512, description="Longest sequence, in tokens.")
+    rope_theta: Number = Field(10_000.0, gt=0, description="Base of the rotary frequencies.")
+    tie_embeddings: bool = Field(True, description="Share the matrix of embedding and head.")
+    norm_eps: Number = Field(1e-5, gt=0, description="Epsilon of RMSNorm.")
+    init_std: Number = Field(0.02, gt=0, description="Standard deviation of the initial weights.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Llama:
+        kv_heads = self.kv_heads or self.heads
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+        if (self.hidden_size // self.heads) % 2:
+            raise ValueError(
+                f"hidden_size / heads = {self.hidden_size // self.heads} must be even for rotary positions"
+            )
+        if self.heads % kv_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {kv_heads}")
+        return self
+
+    def context_length(self) -> int:
+        """Tokens."""
+        return self.context
+
+
+class CausalLM(ModelConfig):
+    """Any transformers architecture from scratch."""
+
+    architecture: str = Field(description="transformers' model_type, e.g. 'gpt2' or 'qwen3'.")
+    config: dict[str, Any] = Field(
+        {}, description="Fields of that architecture's config; vocabulary and token ids are set."
+    )
+
+    def context_length(self) -> int | None:
+        """Tokens, if the config says."""
+        return _context(self.config)
+
+
+class Pretrained(ModelConfig):
+    """A model that exists; its config.json is read as data, and its code is never run."""
+
+    path: str = Field(description="Folder, or name on the hub.")
+    revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
+    resize_embeddings: bool = Field(
+        True, description="Grow the embeddings when the tokenizer has more tokens."
+    )
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Pretrained:
+        folder = Path(self.path)
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise ValueError(f"path: '{self.path}' has no config.json, so it is no model's folder")
+        elif folder.is_absolute() or self.path.startswith("."):
+            raise ValueError(f"path: no folder '{self.path}'")
+        elif self.revision is None:
+            raise ValueError(f"'{self.path}' on the hub needs a pinned revision (a commit's hash)")
+        return self
+
+    def context_length(self) -> int | None:
+        """Tokens, as config.json says."""
+        file = Path(self.path) / "config.json"
+        return _context(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+class StageModel(ModelConfig):
+    """The model that another stage trained."""
+
+    stage: Annotated[str, StageRef("train")] = Field(description="Name of a train stage.")
+    adapter: Annotated[Config, Of("adapter")] | None = Field(
+        None, description="Trainable addition to the model, which itself is then frozen."
+    )
+
+
+class NextToken(ObjectiveConfig):
+    """Pre-training: the next token."""
+
+    takes: ClassVar = frozenset({"text"})
+
+
+class AdamW(OptimizerConfig):
+    """AdamW (Loshchilov & Hutter 2019): decay on matrices only."""
+
+    betas: tuple[Number, Number] = Field((0.9, 0.95), description="Decay of the two moments.")
+    eps: Number = Field(1e-8, gt=0, description="Added to the denominator.")
+
+
+class Muon(OptimizerConfig):
+    """Muon (Jordan et al. 2024) on hidden matrices, AdamW on the rest.
+
+    Updates are scaled to AdamW's size (Liu et al. 2025, equation 4), so ``lr`` means the same.
+    """
+
+    elementwise: ClassVar[bool] = False
+
+    momentum: Number = Field(0.95, ge=0, lt=1, description="Nesterov momentum of the matrices.")
+    adamw_lr_scale: Number = Field(1.0, gt=0, description="Rate of the rest, relative to lr.")
+    betas: tuple[Number, Number] = Field((0.9, 0.95), description="AdamW's moments, for the rest.")
+    eps: Number = Field(1e-8, gt=0, description="AdamW's epsilon, for the rest.")
+
+
+class Constant(Config):
+    """The peak rate after a warm-up."""
+
+    warmup: Amount = Field(Amount(0.01, "share"), description="Linear rise from 0.")
+
+
+class WarmupCosine(Config):
+    """Linear rise, then half a cosine (Loshchilov & Hutter 2017)."""
+
+    warmup: Amount = Field(Amount(0.01, "share"), description="Linear rise from 0.")
+    final: Share = Field(0.1, description="Rate at the end, as a share of the peak.")
+
+
+class WarmupStableDecay(Config):
+    """Linear rise, plateau, linear fall (Hu et al. 2024, MiniCPM)."""
+
+    warmup: Amount = Field(Amount(0.01, "share"), description="Linear rise from 0.")
+    decay: Share = Field(0.2, gt=0, description="Share of the budget over which the rate falls.")
+    final: Share = Field(0.0, description="Rate at the end, as a share of the peak.")
+
+
+class InverseSqrt(Config):
+    """lr · min(t / warmup, sqrt(warmup / t)) (Vaswani et al. 2017, section 5.3)."""
+
+    warmup: Amount = Field(Amount(0.01, "share"), description="t at which the peak is reached.")
+
+
+class Perplexity(EvaluatorConfig):
+    """Perplexity on the held-out documents."""
+
+    stride: Count | None = Field(
+        None,
+        description="Tokens scored per window, the rest being context; without it windows are "
+        "disjoint, as in lm-eval.",
+    )
+
+
+def _context(config: dict[str, Any]) -> int | None:
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx"):
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    return None

@@ -1,0 +1,101 @@
+"""Models: built from fields or a transformers config, opened from a folder, or taken from a stage.
+
+A new model's vocabulary is the tokenizer's, rounded up to 64 so that matrix products stay aligned.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from engine import Context, SpecError
+from engine_lm import attention
+from engine_lm.config import CausalLM, Llama, Pretrained, StageModel
+
+_VOCABULARY_MULTIPLE = 64
+
+
+def build_llama(config: Llama, context: Context) -> nn.Module:
+    """transformers' LlamaForCausalLM."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    width = config.intermediate_size or _round_up(config.hidden_size * 8 // 3)
+    return _prepared(
+        LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=config.hidden_size,
+                intermediate_size=width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                num_key_value_heads=config.kv_heads or config.heads,
+                max_position_embeddings=config.context,
+                rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+                tie_word_embeddings=config.tie_embeddings,
+                rms_norm_eps=config.norm_eps,
+                initializer_range=config.init_std,
+                **_from_tokenizer(context.tokenizer()),
+            )
+        )
+    )
+
+
+def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
+    """Any architecture of transformers with a language-modelling head."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        made = AutoConfig.for_model(
+            config.architecture, **{**_from_tokenizer(context.tokenizer()), **config.config}
+        )
+        return _prepared(AutoModelForCausalLM.from_config(made))
+    except (ValueError, TypeError, KeyError) as error:
+        raise SpecError(f"model 'causal-lm' {config.architecture}: {error}") from error
+
+
+def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
+    """A model from a folder or a hub, from safetensors only, without code of its own."""
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        config.path, revision=config.revision, trust_remote_code=False, use_safetensors=True
+    )
+    tokens = len(context.tokenizer())
+    have = model.get_input_embeddings().num_embeddings
+    if tokens > have:
+        if not config.resize_embeddings:
+            raise SpecError(
+                f"model '{config.path}' has {have} embeddings, its tokenizer {tokens} tokens",
+                mend="set resize_embeddings: true",
+            )
+        model.resize_token_embeddings(_round_up(tokens))
+    return _prepared(model)
+
+
+def build_stage(config: StageModel, context: Context) -> nn.Module:
+    """What another stage trained, perhaps with an adapter."""
+    model = _prepared(context.artifact(config.stage).model())
+    if config.adapter is not None:
+        model = context.component("adapter", config.adapter).attach(model)
+    return model
+
+
+def _prepared(model: Any) -> nn.Module:
+    attention.use_in_training(model)
+    trained: nn.Module = model.train()
+    return trained
+
+
+def _from_tokenizer(tokenizer: Any) -> dict[str, Any]:
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return {
+        "vocab_size": _round_up(len(tokenizer)),
+        "bos_token_id": eos if bos is None else bos,
+        "eos_token_id": eos,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _round_up(number: int) -> int:
+    return math.ceil(number / _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE

@@ -1,0 +1,71 @@
+"""Pre-training: the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import IGNORE, Batch, Context, Example, Record, Text, cross_entropy
+from engine_lm.config import NextToken
+
+
+class NextTokenObjective:
+    """Σ −log P(x_t | x_<t) over the tokens whose document the model has begun to read."""
+
+    takes = NextToken.takes
+    head = NextToken.head
+
+    def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example]:
+        """A document's tokens in pieces of at most ``length``."""
+        assert isinstance(record, Text)
+        eos = tokenizer.eos_token_id
+        bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else eos
+        tokens = [bos, *tokenizer.encode(record.text, add_special_tokens=False), eos]
+        for start in range(0, len(tokens) - 1, length):
+            piece = np.array(tokens[start : start + length + 1])
+            yield Example(
+                len(piece) - 1,
+                {
+                    "input_ids": piece[:-1],
+                    "labels": piece[1:],
+                    "position_ids": np.arange(len(piece) - 1),
+                },
+            )
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Rows side by side; a shorter one is padded with a document of its own."""
+        width = max(e.length for e in examples)
+        columns = {name: _pad(examples, name, width) for name in ("input_ids", "position_ids")}
+        labels_BT = _pad(examples, "labels", width, IGNORE)
+        return Batch(
+            inputs=columns,
+            targets={"labels": labels_BT},
+            counts={"loss": int((labels_BT != IGNORE).sum())},
+            tokens=sum(e.length for e in examples),
+        )
+
+    def annotate(self, batch: Batch, frozen: Mapping[str, nn.Module]) -> Batch:
+        """Nothing to add."""
+        return batch
+
+    def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The sum of −log P."""
+        labels_BT = batch.targets["labels"]
+        loss = cross_entropy(hidden_BTD, head.weight, labels_BT, bias=getattr(head, "bias", None))
+        return {"loss": loss}
+
+
+def build(config: NextToken, context: Context) -> NextTokenObjective:
+    """The objective."""
+    return NextTokenObjective()
+
+
+def _pad(examples: Sequence[Example], name: str, width: int, value: int = 0) -> Tensor:
+    rows = np.full((len(examples), width), value, dtype=np.int64)
+    for row, example in zip(rows, examples, strict=True):
+        row[: example.length] = example.fields[name]
+    return torch.from_numpy(rows)

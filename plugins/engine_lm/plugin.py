@@ -1,0 +1,116 @@
+"""What this plugin declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine import Component, hookimpl
+
+
+@hookimpl
+def engine_models() -> Sequence[Component]:
+    """Decoder-only language models."""
+    return [
+        Component(
+            "llama",
+            "engine_lm.config:Llama",
+            "engine_lm.models:build_llama",
+            "A Llama from scratch, by a few fields.",
+        ),
+        Component(
+            "causal-lm",
+            "engine_lm.config:CausalLM",
+            "engine_lm.models:build_causal_lm",
+            "Any transformers architecture from scratch, by name and config.",
+        ),
+        Component(
+            "pretrained",
+            "engine_lm.config:Pretrained",
+            "engine_lm.models:build_pretrained",
+            "A model from a folder or a hub, at a pinned revision.",
+        ),
+        Component(
+            "stage",
+            "engine_lm.config:StageModel",
+            "engine_lm.models:build_stage",
+            "The model that another stage of the run trained.",
+        ),
+    ]
+
+
+@hookimpl
+def engine_objectives() -> Sequence[Component]:
+    """Pre-training."""
+    return [
+        Component(
+            "next-token",
+            "engine_lm.config:NextToken",
+            "engine_lm.next_token:build",
+            "The mean of -log P(token | tokens before it in its document).",
+        )
+    ]
+
+
+@hookimpl
+def engine_optimizers() -> Sequence[Component]:
+    """AdamW and Muon."""
+    return [
+        Component(
+            "adamw",
+            "engine_lm.config:AdamW",
+            "engine_lm.optimizers:build_adamw",
+            "AdamW, fused; decay on matrices only.",
+            default=True,
+        ),
+        Component(
+            "muon",
+            "engine_lm.config:Muon",
+            "engine_lm.optimizers:build_muon",
+            "Muon on hidden matrices, AdamW on the rest.",
+        ),
+    ]
+
+
+@hookimpl
+def engine_schedules() -> Sequence[Component]:
+    """Learning-rate schedules."""
+    return [
+        Component(
+            "constant",
+            "engine_lm.config:Constant",
+            "engine_lm.schedules:build_constant",
+            "Warm-up, then the peak rate.",
+            default=True,
+        ),
+        Component(
+            "warmup-cosine",
+            "engine_lm.config:WarmupCosine",
+            "engine_lm.schedules:build_cosine",
+            "Warm-up, then half a cosine down to the final rate.",
+        ),
+        Component(
+            "warmup-stable-decay",
+            "engine_lm.config:WarmupStableDecay",
+            "engine_lm.schedules:build_stable_decay",
+            "Warm-up, the peak rate, then a decay at the end.",
+        ),
+        Component(
+            "inverse-sqrt",
+            "engine_lm.config:InverseSqrt",
+            "engine_lm.schedules:build_inverse_sqrt",
+            "min(t / warmup, sqrt(warmup / t)).",
+        ),
+    ]
+
+
+@hookimpl
+def engine_evaluators() -> Sequence[Component]:
+    """Perplexity."""
+    return [
+        Component(
+            "perplexity",
+            "engine_lm.config:Perplexity",
+            "engine_lm.perplexity:build",
+            "Perplexity per token and bits per byte on held-out documents.",
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Parallel strategies on torch alone: one process, and data parallelism."""

@@ -1,0 +1,27 @@
+"""What this plugin declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine import Component, hookimpl
+
+
+@hookimpl
+def engine_strategies() -> Sequence[Component]:
+    """One process, or several that each hold the whole model."""
+    return [
+        Component(
+            "single",
+            "engine_parallel.config:Single",
+            "engine_parallel.replicated:build_single",
+            "One process.",
+            default=True,
+        ),
+        Component(
+            "ddp",
+            "engine_parallel.config:DDP",
+            "engine_parallel.replicated:build_ddp",
+            "The model on every process, the batch split (torch DistributedDataParallel).",
+        ),
+    ]
