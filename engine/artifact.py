@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -52,7 +53,7 @@ class Artifact:
         partial = folder.with_name(f".partial-{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        cast("Any", model).save_pretrained(partial, state_dict=dict(weights))
+        _save_model(partial, model, dict(weights))
         tokenizer.save_pretrained(partial)
         checkpoint.write_manifest(partial)
         old = folder.with_name(f".old-{folder.name}")
@@ -62,3 +63,23 @@ class Artifact:
         os.replace(partial, folder)
         shutil.rmtree(old, ignore_errors=True)
         return cls(folder)
+
+
+def _save_model(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:
+    """As transformers saves it; but config.json tells the type of these weights, not the model's,
+    which may be narrower in training."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder, state_dict=weights)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    widths = {str(w.dtype).removeprefix("torch.") for w in weights.values() if w.is_floating_point()}
+    if len(widths) == 1:
+        config["dtype"] = widths.pop()
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

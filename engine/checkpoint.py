@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ class Checkpoints:
         self._pool = ThreadPoolExecutor(1, "checkpoint") if background else None
         # The writer thread must not share the training's group: collectives would interleave.
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self._alone_or_together: dict[str, Any] = (
+            {"process_group": self._group} if self._group is not None else {"no_dist": True}
+        )
 
     def save(
         self, tensors: Mapping[str, Any], state: Mapping[str, Any], *, step: int, score: float | None
@@ -114,12 +118,10 @@ class Checkpoints:
         Raises RunError when a file is damaged, naming it.
         """
         verify(saved.folder)
-        dcp.load(
-            tensors,
-            storage_reader=FileSystemReader(saved.folder / "tensors"),
-            process_group=self._group,
-            no_dist=self._group is None,
-        )
+        reader = FileSystemReader(saved.folder / "tensors")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            dcp.load(tensors, storage_reader=reader, **self._alone_or_together)
         state: dict[str, Any] = json.loads((saved.folder / _STATE).read_text(encoding="utf-8"))
         return state
 
@@ -134,13 +136,10 @@ class Checkpoints:
                 partial.mkdir(parents=True)
             if self._group is not None:
                 dist.barrier(self._group)
-            writer = FileSystemWriter(partial / "tensors", single_file_per_rank=True)
-            dcp.save(
-                tensors,
-                storage_writer=writer,
-                process_group=self._group,
-                no_dist=self._group is None,
-            )
+            writer = FileSystemWriter(partial / "tensors")
+            with warnings.catch_warnings():  # that one process saves alone is meant
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+                dcp.save(tensors, storage_writer=writer, **self._alone_or_together)
             world_size = dist.get_world_size(self._group) if self._group is not None else 1
             if self._rank == 0:
                 _write_durably(partial / _STATE, state)

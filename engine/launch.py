@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +14,10 @@ from engine.errors import RunError, SpecError
 
 if TYPE_CHECKING:
     import torch
+
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_MALLOC = ((_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 1 << 28), (_M_MMAP_MAX, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,17 @@ class Process:
         if not 0 <= rank < size:
             raise SpecError(f"RANK={rank} does not fit WORLD_SIZE={size}")
         return cls(rank, size, local)
+
+    def tune(self) -> None:
+        """Keeps freed memory instead of giving it back to the kernel after every operation.
+
+        On CPUs activations come and go by the megabyte, and faulting their pages in again took a
+        quarter of a training step. glibc only; elsewhere nothing happens.
+        """
+        with contextlib.suppress(OSError, AttributeError):
+            mallopt = ctypes.CDLL(None).mallopt
+            for parameter, value in _MALLOC:
+                mallopt(parameter, value)
 
     @property
     def device(self) -> torch.device:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 IGNORE = -100
-_LOGITS = 1 << 22
-"""Logits held at once. 16 MB in float32: near the last-level cache, where softmax is memory-bound."""
+_LOGITS = 1 << 21
+"""Logits held at once. 8 MB in float32: near the last-level cache, where softmax is memory-bound."""
 
 
 def cross_entropy(
@@ -49,11 +49,15 @@ def _same_type(hidden: Tensor, weight_VD: Tensor) -> Tensor:
     return weight_VD if weight_VD.dtype == hidden.dtype else weight_VD.to(hidden.dtype)
 
 
-def _logits(hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+def _log_softmax(hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
     logits_CV = hidden_CD @ weight_VD.T
-    if logits_CV.dtype != torch.float64:
-        logits_CV = logits_CV.float()
-    return logits_CV if bias_V is None else logits_CV + bias_V
+    if bias_V is not None:
+        logits_CV = logits_CV + bias_V
+    return logits_CV.log_softmax(1, dtype=_wide(hidden_CD))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> list[slice]:
@@ -67,24 +71,22 @@ class _CrossEntropy(torch.autograd.Function):
         ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, labels_T: Tensor, bias_V: Tensor | None
     ) -> Tensor:
         wants = ctx.needs_input_grad
-        wide = torch.float64 if hidden_TD.dtype == torch.float64 else torch.float32
+        wide = _wide(hidden_TD)
         total = hidden_TD.new_zeros((), dtype=wide)
         grad_hidden_TD = torch.empty_like(hidden_TD) if wants[0] else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if wants[1] else None
         grad_bias_V = torch.zeros_like(bias_V) if wants[3] and bias_V is not None else None
         for part in _chunks(hidden_TD, weight_VD):
             hidden_CD, labels_C = hidden_TD[part], labels_T[part]
-            logits_CV = _logits(hidden_CD, weight_VD, bias_V)
+            logprob_CV = _log_softmax(hidden_CD, weight_VD, bias_V)
             counts_C = labels_C != IGNORE
             safe_C1 = labels_C.clamp(min=0)[:, None]
-            norm_C1 = logits_CV.logsumexp(1, keepdim=True)
-            loss_C = (norm_C1 - logits_CV.gather(1, safe_C1))[:, 0]
-            total += torch.where(counts_C, loss_C, 0).sum()
-            if not (wants[0] or wants[1] or wants[3]):
+            total -= torch.where(counts_C, logprob_CV.gather(1, safe_C1)[:, 0], 0).sum()
+            if not any(wants):
                 continue
-            # d loss / d logits = softmax − one-hot, in the logits' own memory
-            grad_CV = logits_CV.sub_(norm_C1).exp_()
-            grad_CV.scatter_add_(1, safe_C1, torch.full_like(norm_C1, -1))
+            # d loss / d logits = softmax − one-hot, in the same memory
+            grad_CV = logprob_CV.exp_()
+            grad_CV.scatter_add_(1, safe_C1, torch.full_like(grad_CV[:, :1], -1))
             grad_CV.mul_(counts_C[:, None])
             if grad_bias_V is not None:
                 grad_bias_V += grad_CV.sum(0)
@@ -115,9 +117,8 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> Tensor:
         pieces = []
         for part in _chunks(hidden_TD, weight_VD):
-            logits_CV = _logits(hidden_TD[part], weight_VD, bias_V)
-            chosen_C = logits_CV.gather(1, labels_T[part].clamp(min=0)[:, None])[:, 0]
-            pieces.append(chosen_C - logits_CV.logsumexp(1))
+            logprob_CV = _log_softmax(hidden_TD[part], weight_VD, bias_V)
+            pieces.append(logprob_CV.gather(1, labels_T[part].clamp(min=0)[:, None])[:, 0])
         ctx.save_for_backward(hidden_TD, weight_VD, labels_T, bias_V)
         return torch.where(labels_T != IGNORE, torch.cat(pieces), 0)
 
@@ -131,8 +132,7 @@ class _TokenLogprobs(torch.autograd.Function):
         grad_bias_V = torch.zeros_like(bias_V) if wants[3] and bias_V is not None else None
         for part in _chunks(hidden_TD, weight_VD):
             hidden_CD = hidden_TD[part]
-            logits_CV = _logits(hidden_CD, weight_VD, bias_V)
-            grad_CV = logits_CV.softmax(1).neg_()
+            grad_CV = _log_softmax(hidden_CD, weight_VD, bias_V).exp_().neg_()
             grad_CV.scatter_add_(
                 1, labels_T[part].clamp(min=0)[:, None], torch.ones_like(grad_CV[:, :1])
             )

@@ -171,14 +171,15 @@ class Loop:
                 self._roll_back(action)
                 continue
             now = self.progress()
+            ended = self._budget_spent()
             for evaluation in self.plan.evaluations:
                 # The one at the end of the stage is made there, whatever the interval.
-                if evaluation.every and _crossed(evaluation.every, before, now):
+                if evaluation.every and _crossed(evaluation.every, before, now) and not ended:
                     action = self._evaluate(evaluation) or action
             if isinstance(action, Stop):
                 self._say("ended_early", reason=action.reason)
                 return "done"
-            if self._budget_spent():
+            if ended:
                 return "done"
             self._checkpoints.poll()
             if _crossed(self.plan.checkpoint_every, before, now):

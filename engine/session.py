@@ -27,6 +27,7 @@ def run_spec(
 
     folder = RunFolder(runs / loaded.spec.name)
     first = process.rank == 0
+    process.tune()
     process.join()
     with contextlib.ExitStack() as stack:
         stack.callback(process.leave)

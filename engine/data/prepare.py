@@ -172,8 +172,10 @@ def _process(record: Record, processors: Sequence[Processor]) -> Text | str:
 
 
 def _is_held_out(record: Text, share: float, seed: int) -> bool:
-    """By the hash of its text: the same document is always on the same side."""
-    digest = hashlib.blake2b(record.text.encode(), digest_size=8, key=seed.to_bytes(8, "big"))
+    """By a hash, so a document is always on the same side, and with it all of its ``meta.group``:
+    texts that tell of each other (a module and its docstrings) must not be parted."""
+    group = str(record.meta.get("group", record.text))
+    digest = hashlib.blake2b(group.encode(), digest_size=8, key=seed.to_bytes(8, "big"))
     return int.from_bytes(digest.digest(), "big") < share * 2**64
 
 

@@ -35,17 +35,17 @@ class PythonLibrarySource:
     def _all(self) -> Iterator[Record]:
         if "sources" in self._config.parts:
             for name, text in self._modules():
-                yield _record(f"sources/{name}", text)
+                yield _record(f"sources/{name}", text, name)
         if "docstrings" in self._config.parts:
             for name, text in self._modules():
-                yield from (
-                    _record(f"docstrings/{name}", d) for d in [_docstrings(name, text)] if d
-                )
+                docstrings = _docstrings(name, text)
+                if docstrings:
+                    yield _record(f"docstrings/{name}", docstrings, name)
         if "topics" in self._config.parts:
             from pydoc_data.topics import topics
 
             for name, text in sorted(topics.items()):
-                yield _record(f"topics/{name}", text)
+                yield _record(f"topics/{name}", text, f"topics/{name}")
 
     def _modules(self) -> Iterator[tuple[str, str]]:
         """(relative path, source) of every module that is valid text."""
@@ -66,8 +66,10 @@ def build(config: PythonLibrary, context: Context) -> PythonLibrarySource:
     return PythonLibrarySource(config)
 
 
-def _record(name: str, text: str) -> Text:
-    return Text(id=name, source="python-library", license=_LICENSE, text=text)
+def _record(name: str, text: str, group: str) -> Text:
+    """``group`` keeps a module's source and docstrings on the same side of the hold-out."""
+    meta = {"group": group}
+    return Text(id=name, source="python-library", license=_LICENSE, text=text, meta=meta)
 
 
 def _docstrings(name: str, text: str) -> str | None:

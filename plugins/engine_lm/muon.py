@@ -26,6 +26,7 @@ class Muon(torch.optim.Optimizer):
     where ``found_inf`` is 1, both tensors on the parameters' device, without a word to the host.
     """
 
+    _step_supports_amp_scaling = True  # torch's own word for it
     grad_scale: Tensor | None = None
     found_inf: Tensor | None = None
 

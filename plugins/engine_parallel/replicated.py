@@ -1,23 +1,19 @@
-"""The whole model on every process: one process alone, or several that average their gradients."""
+"""The whole model on every process: one process alone, or several that average their gradients.
+
+In bf16 and fp16 the model itself holds narrow weights, so that no product begins with a cast; what
+is optimized are float32 masters, whose gradients are summed in float32 over micro-batches and
+ranks (Micikevicius et al. 2018).
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from engine import Batch, Context, ObjectiveModule, Setup, Step
 from engine_parallel.config import DDP, Single
@@ -28,34 +24,38 @@ _FP16_GROWTH_STEPS = 2000
 
 
 class Replicated:
-    """Strategy ``single``, and with a process group ``ddp``."""
+    """Strategy ``single``, and with several processes ``ddp``."""
 
-    def __init__(self, context: Context, bucket_mb: float | None = None) -> None:
+    def __init__(self, context: Context, bucket_mb: float = 25.0) -> None:
         self.data_rank = context.rank
         self.data_size = context.world_size
         self._device = context.device
-        self._bucket_mb = bucket_mb
+        self._bucket_bytes = bucket_mb * 2**20
 
     def prepare(self, setup: Setup) -> None:
         """See :class:`engine.Strategy`."""
         self._setup = setup
-        self._model = setup.build().to(self._device)
+        self._model: Any = setup.build().to(self._device)
         if setup.activation_checkpointing:
             self._model.gradient_checkpointing_enable({"use_reentrant": False})
-        self._module: nn.Module = ObjectiveModule(self._model, setup.objective)
         if setup.compile:
             _compile_layers(self._model)
-        self._average = None
-        if setup.ema is not None:
-            average = get_ema_multi_avg_fn(setup.ema)
-            self._average = AveragedModel(self._model, multi_avg_fn=average)
-        self._wrapped = self._wrap(self._module)
+        self._module = ObjectiveModule(self._model, setup.objective)
         trained = [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
-        self._parameters = [p for _, p in trained]
-        self._optimizer = setup.optimizer(trained)
-        self._scale = torch.tensor(_FP16_SCALE if setup.precision == "fp16" else 1.0)
-        self._scale = self._scale.to(self._device)
+        self._names = [name for name, _ in trained]
+        self._parameters = [parameter for _, parameter in trained]
+        self._masters = self._parameters
+        if setup.precision != "fp32":
+            self._masters = [nn.Parameter(p.detach().float().clone()) for p in self._parameters]
+            for parameter in self._model.parameters():
+                parameter.data = parameter.data.to(_DTYPES[setup.precision])
+        self._averages = [m.detach().clone() for m in self._masters] if setup.ema else []
+        scale = _FP16_SCALE if setup.precision == "fp16" else 1.0
+        self._scale = torch.tensor(scale, device=self._device)
         self._good_steps = torch.zeros((), dtype=torch.int32, device=self._device)
+        self._optimizer: Any = setup.optimizer(list(zip(self._names, self._masters, strict=True)))
+        self._device_skips = getattr(self._optimizer, "_step_supports_amp_scaling", False)
+        self._make_optimizer_state()
 
     def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """See :class:`engine.Strategy`."""
@@ -69,104 +69,166 @@ class Replicated:
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """See :class:`engine.Strategy`. DDP averages, hence the factor ``data_size``."""
-        self._optimizer.zero_grad(set_to_none=True)
+        """See :class:`engine.Strategy`."""
+        for master in self._masters:
+            master.grad = None
         sums: dict[str, Tensor] = {}
-        for index, batch in enumerate(micro_batches):
-            last = index == len(micro_batches) - 1
-            batch = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
-            with self._without_sync(last), self._autocast():
-                terms = self._wrapped(batch)
-                loss = sum(terms[n] / max(counts[n], 1.0) for n in terms) * self.data_size
-                (loss * self._scale).backward()
+        for batch in micro_batches:
+            placed = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
+            terms = self._module(placed)
+            loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
+            (loss * self._scale).backward()
+            self._collect_gradients()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach()
+        self._sum_over_ranks()
         return sums
 
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
-        """See :class:`engine.Strategy`. The decision to skip stays on the device."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        """See :class:`engine.Strategy`. The decision to skip stays on the device where the
+        optimizer can take it there, which it says as torch's own do to its GradScaler."""
+        gradients = [m.grad for m in self._masters if m.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True) / self._scale
         skipped = ~(norm <= spike_limit) | ~norm.isfinite()
-        clip = torch.ones_like(norm) if max_norm is None else (max_norm / norm).clamp(max=1.0)
-        optimizer: Any = self._optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
-        optimizer.grad_scale = self._scale / clip
-        optimizer.found_inf = skipped.to(torch.float32)
-        optimizer.step()
+        clip = torch.ones_like(norm)
+        if max_norm is not None:
+            clip = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        self._update(clip / self._scale, skipped, gradients)
+        if self._averages:
+            weight = (1 - self._setup.ema) * (~skipped).float()  # type: ignore[operator]
+            torch._foreach_lerp_(self._averages, [m.detach() for m in self._masters], weight)
+        self._to_model(self._masters)
         if self._setup.precision == "fp16":
-            self._adjust_scale(optimizer.found_inf)
-        if self._average is not None:
-            self._average.update_parameters(self._model)
+            # Halves after an overflow, doubles after 2000 good steps (Micikevicius et al. 2018).
+            torch._amp_update_scale_(
+                self._scale, self._good_steps, skipped.float(), 2.0, 0.5, _FP16_GROWTH_STEPS
+            )
         return Step(norm, skipped)
 
     @contextmanager
     def inference(self) -> Iterator[nn.Module]:
         """See :class:`engine.Strategy`."""
-        model: Any = self._average.module if self._average is not None else self._model
-        attention = model.config._attn_implementation
-        model.eval()
-        model.set_attn_implementation("sdpa")
+        attention = self._model.config._attn_implementation
+        self._model.set_attn_implementation("sdpa")
+        self._model.eval()
+        if self._averages:
+            if self._masters is self._parameters:
+                kept = [p.detach().clone() for p in self._parameters]
+            else:
+                kept = self._masters
+            self._copy(self._averages, self._parameters)
         try:
-            with self._autocast():
-                yield model
+            yield self._model
         finally:
-            model.set_attn_implementation(attention)
-            model.train()
+            if self._averages:
+                self._copy(kept, self._parameters)
+            self._model.train()
+            self._model.set_attn_implementation(attention)
 
     def state(self) -> dict[str, Any]:
         """See :class:`engine.Strategy`."""
         state = {
-            "model": get_model_state_dict(self._model),
-            "optimizer": get_optimizer_state_dict(self._model, self._optimizer),
+            "model": dict(zip(self._names, (m.detach() for m in self._masters), strict=True)),
+            "optimizer": {
+                name: dict(self._optimizer.state[master])
+                for name, master in zip(self._names, self._masters, strict=True)
+            },
             "scale": {"scale": self._scale, "good_steps": self._good_steps},
         }
-        if self._average is not None:
-            state["average"] = self._average.state_dict()
+        if self._averages:
+            state["average"] = dict(zip(self._names, self._averages, strict=True))
         return state
 
     def load(self, state: dict[str, Any]) -> None:
-        """See :class:`engine.Strategy`."""
-        set_model_state_dict(self._model, state["model"])
-        set_optimizer_state_dict(self._model, self._optimizer, state["optimizer"])
-        self._scale.copy_(state["scale"]["scale"])
-        self._good_steps.copy_(state["scale"]["good_steps"])
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
+        """See :class:`engine.Strategy`. Tensors were loaded in place."""
+        for name, master in zip(self._names, self._masters, strict=True):
+            self._optimizer.state[master].update(state["optimizer"][name])
+        self._to_model(self._masters)
 
     def export(self) -> Iterator[tuple[str, Tensor]]:
-        """See :class:`engine.Strategy`."""
-        model = self._average.module if self._average is not None else self._model
-        yield from model.state_dict().items()
+        """See :class:`engine.Strategy`. In float32 whatever the precision of training."""
+        finals = self._averages or self._masters
+        final_of = {id(p): f for p, f in zip(self._parameters, finals, strict=True)}
+        for name, tensor in self._model.state_dict(keep_vars=True).items():
+            final = final_of.get(id(tensor), tensor).detach()
+            yield name, final.float() if final.is_floating_point() else final
 
-    def _wrap(self, module: nn.Module) -> nn.Module:
+    def _make_optimizer_state(self) -> None:
+        """Optimizers make their state at the first step; a checkpoint to load into needs it now.
+
+        So one step is taken that is skipped, or else has neither rate nor gradient.
+        """
+        for master in self._masters:
+            master.grad = torch.zeros_like(master)
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.0
+        if self._device_skips:
+            one = torch.ones((), device=self._device)
+            self._update(one, one.bool(), [])
+            return
+        self._optimizer.step()
+        for state in self._optimizer.state.values():
+            if torch.is_tensor(state.get("step")):
+                state["step"].zero_()
+
+    def _update(self, factor: Tensor, skipped: Tensor, gradients: list[Tensor]) -> None:
+        if self._device_skips:
+            self._optimizer.grad_scale = 1 / factor
+            self._optimizer.found_inf = skipped.float()
+            self._optimizer.step()
+        elif not skipped:
+            torch._foreach_mul_(gradients, factor)
+            self._optimizer.step()
+
+    def _collect_gradients(self) -> None:
+        """Adds a micro-batch's narrow gradients to the masters' in float32."""
+        if self._masters is self._parameters:
+            return
+        for master, parameter in zip(self._masters, self._parameters, strict=True):
+            if parameter.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = parameter.grad.float()
+            else:
+                master.grad.add_(parameter.grad)
+            parameter.grad = None
+
+    def _sum_over_ranks(self) -> None:
+        """Sums gradients bucket by bucket; counts are global already, so there is no average."""
         if self.data_size == 1:
-            return module
-        return DistributedDataParallel(module, bucket_cap_mb=self._bucket_mb)
+            return
+        pending = []
+        bucket: list[Tensor] = []
+        for master in reversed(self._masters):
+            if master.grad is None:  # unused here, perhaps not on another rank
+                master.grad = torch.zeros_like(master)
+            bucket.append(master.grad)
+            if sum(g.nbytes for g in bucket) >= self._bucket_bytes or master is self._masters[0]:
+                flat = torch.cat([g.flatten() for g in bucket])
+                pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+                bucket = []
+        for gradients, flat, work in pending:
+            work.wait()
+            pieces = flat.split([g.numel() for g in gradients])
+            for gradient, piece in zip(gradients, pieces, strict=True):
+                gradient.copy_(piece.view_as(gradient))
 
-    def _without_sync(self, last: bool) -> AbstractContextManager[None]:
-        if last or not isinstance(self._wrapped, DistributedDataParallel):
-            return contextlib.nullcontext()
-        return self._wrapped.no_sync()
+    def _to_model(self, weights: Sequence[Tensor]) -> None:
+        if weights is not self._parameters:
+            self._copy(weights, self._parameters)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        precision = self._setup.precision
-        return torch.autocast(
-            self._device.type, dtype=_DTYPES[precision], enabled=precision != "fp32"
-        )
+    @staticmethod
+    @torch.no_grad()
+    def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+        torch._foreach_copy_(list(target), list(source))
 
     def _placed(self, batch: Batch) -> Batch:
         def place(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {k: v.to(self._device, non_blocking=True) for k, v in tensors.items()}
 
         return Batch(place(batch.inputs), place(batch.targets), batch.counts, batch.tokens)
-
-    def _adjust_scale(self, found_inf: Tensor) -> None:
-        """Halves after an overflow, doubles after 2000 good steps (Micikevicius et al. 2018)."""
-        torch._amp_update_scale_(
-            self._scale, self._good_steps, found_inf, 2.0, 0.5, _FP16_GROWTH_STEPS
-        )
 
 
 def build_single(config: Single, context: Context) -> Replicated:
@@ -181,5 +243,6 @@ def build_ddp(config: DDP, context: Context) -> Replicated:
 
 def _compile_layers(model: Any) -> None:
     """Layer by layer: they share one compiled graph, so it takes seconds and not minutes."""
-    for layer in model.base_model.layers:
+    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
+    for layer in max(stacks, key=len, default=[]):
         layer.compile(dynamic=False)
