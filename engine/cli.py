@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,26 @@ import click
 from engine.errors import EngineError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _WithPluginCommands(click.Group):
+    """Our commands, and one group of commands for each plugin that brings some."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_plugin_groups())]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return super().get_command(ctx, name) or _plugin_groups().get(name)
+
+
+def _plugin_groups() -> dict[str, click.Group]:
+    from engine.plugins import Plugins
+
+    try:
+        return Plugins.discover().commands()
+    except EngineError:  # whatever is wrong with plugins is told by commands that need them
+        return {}
+
+
+@click.group(cls=_WithPluginCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="training-engine")
 def cli() -> None:
     """Trains language models from one spec: data, training, evaluation; any run can be resumed."""
@@ -24,19 +44,21 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(1)
     except EngineError as error:
-        click.echo(f"error: {error}" if error.exit_status == 1 else str(error), err=True)
+        click.echo(str(error) if error.exit_status == 2 else f"error: {error}", err=True)
         sys.exit(error.exit_status)
 
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
+_STAGE = click.argument("stage", metavar="RUN/STAGE", type=click.Path(path_type=Path))
 _SET = click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field.")
 _BLOCK = click.option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Block a plugin.")
 _RUNS = click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the runs."
 )
+_JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 @cli.command()
@@ -48,6 +70,7 @@ _RUNS = click.option(
 @click.option("--rerun", multiple=True, metavar="STAGE", help="Start this stage anew.")
 @_BLOCK
 @click.option("--json", "as_json", is_flag=True, help="Events to stdout instead of progress bars.")
+@click.option("--deterministic", is_flag=True, help="Deterministic kernels, where there is a choice.")
 def run(
     spec: Path,
     runs: Path,
@@ -57,6 +80,7 @@ def run(
     rerun: tuple[str, ...],
     blocked: tuple[str, ...],
     as_json: bool,
+    deterministic: bool,
 ) -> int:
     """Runs what is missing of SPEC."""
     from engine.launch import Process, spawn
@@ -69,6 +93,7 @@ def run(
         return spawn(nproc, sys.argv[1:])
     from engine.session import run_spec
 
+    process.tune(deterministic=deterministic)
     return run_spec(loaded, runs, process, only=stage, rerun=rerun, as_json=as_json)
 
 
@@ -83,6 +108,116 @@ def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[
 
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
     click.echo(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
+
+
+@cli.command()
+@_RUNS
+@_JSON
+def runs(runs: Path, as_json: bool) -> None:
+    """Lists the runs in a folder and how they stand."""
+    from engine.listing import print_runs
+
+    print_runs(runs, as_json)
+
+
+@cli.command()
+@_JSON
+@click.option("--check", is_flag=True, help="Import every config and factory; status 1 if one fails.")
+def plugins(as_json: bool, check: bool) -> int:
+    """Lists the installed plugins and their components."""
+    from engine.listing import print_plugins
+
+    return print_plugins(as_json, check)
+
+
+@cli.command()
+@click.option("--plugin", "names", multiple=True, metavar="NAME", help="With this plugin only.")
+def schema(names: tuple[str, ...]) -> None:
+    """Prints the JSON schema of specs, for editors."""
+    from engine.plugins import Plugins
+    from engine.spec import spec_class
+
+    installed = Plugins.discover()
+    working = [p.name for p in installed.plugins if p.status == "ok"]
+    model = spec_class(installed.selected(names or working))
+    click.echo(json.dumps(model.model_json_schema(), indent=2))
+
+
+@cli.command()
+@_STAGE
+@click.option("--prompt", required=True, help="Text to go on from.")
+@click.option("--max-tokens", type=click.IntRange(1), default=200, help="Longest answer.")
+@click.option("--temperature", type=click.FloatRange(0), default=0.8, help="0: the likeliest token.")
+@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, help="Nucleus.")
+@click.option("--stop", multiple=True, help="Text that ends the answer.")
+@click.option("--seed", type=int, default=0)
+@_JSON
+def generate(stage: Path, as_json: bool, **request: Any) -> None:
+    """Lets the model of a stage go on from a text."""
+    from engine.talk import generate as go_on
+
+    go_on(stage, as_json, **request)
+
+
+@cli.command()
+@_STAGE
+@click.option("--max-tokens", type=click.IntRange(1), default=300, help="Longest answer.")
+@click.option("--temperature", type=click.FloatRange(0), default=0.8, help="0: the likeliest token.")
+@click.option("--seed", type=int, default=0)
+def chat(stage: Path, max_tokens: int, temperature: float, seed: int) -> None:
+    """Talks with the model of a stage."""
+    from engine.talk import chat as talk
+
+    talk(stage, max_tokens, temperature, seed)
+
+
+@cli.command()
+@_STAGE
+@click.option("--samples", type=click.IntRange(1), default=3, help="How many rows.")
+@click.option("--start", type=click.IntRange(0), default=0, help="First row, in training's order.")
+@_JSON
+def data(stage: Path, samples: int, start: int, as_json: bool) -> None:
+    """Shows rows as the model sees them; the tokens that count in the loss are in colour."""
+    from engine.talk import show_rows
+
+    show_rows(stage, samples, start, as_json)
+
+
+@cli.command()
+@_STAGE
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(stage: Path, folder: Path) -> None:
+    """Copies a stage's model to FOLDER, with a model card."""
+    from engine.listing import export_model
+
+    export_model(stage, folder)
+    click.echo(f"{folder}: opens with transformers' Auto classes")
+
+
+@cli.command("new-plugin")
+@click.argument("name")
+@click.option("--to", type=click.Path(path_type=Path), default=Path(), help="Folder to put it in.")
+def new_plugin(name: str, to: Path) -> None:
+    """Writes a plugin's package that installs and passes its tests as it is."""
+    from engine.scaffold import write_plugin
+
+    folder = write_plugin(name, to)
+    click.echo(f"{folder}: now `pip install -e {folder}` and `pytest {folder}`")
+
+
+@cli.command("verify-resume")
+@_SPEC
+@_SET
+@click.option("--steps", type=click.IntRange(4), default=8, help="Steps of each train stage.")
+@click.option("--kills", type=click.IntRange(1), default=2, help="How often the run is killed.")
+@click.option("--nproc", type=click.IntRange(1), default=1, help="Processes on this machine.")
+def verify_resume(
+    spec: Path, overrides: tuple[str, ...], steps: int, kills: int, nproc: int
+) -> int:
+    """Kills and resumes SPEC at a small size; compares the weights with an unbroken run's."""
+    from engine.verify import verify_resume as verify
+
+    return verify(spec, overrides, steps, kills, nproc)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,17 @@ class Process:
             raise SpecError(f"RANK={rank} does not fit WORLD_SIZE={size}")
         return cls(rank, size, local)
 
-    def tune(self) -> None:
+    def tune(self, *, deterministic: bool = False) -> None:
         """Keeps freed memory instead of giving it back to the kernel after every operation.
 
         On CPUs activations come and go by the megabyte, and faulting their pages in again took a
         quarter of a training step. glibc only; elsewhere nothing happens.
         """
+        if deterministic:
+            import torch
+
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
         with contextlib.suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
             for parameter, value in _MALLOC:

@@ -107,6 +107,7 @@ class Outcome:
 
     status: str
     state: State
+    scores: Sequence[Score] = ()
 
 
 class Loop:
@@ -139,6 +140,7 @@ class Loop:
         self._on_step = on_step
         self._signals = 0
         self._best: float | None = None
+        self._scores: list[Score] = []
 
     def run(self) -> Outcome:
         """Trains until the budget is spent, a callback stops it, or a signal does."""
@@ -148,6 +150,7 @@ class Loop:
                 self._load(saved)
                 self._log.emit("resumed", stage=self.plan.stage, step=self.state.step)
             status = "done" if self._budget_spent() else self._train()
+            self._scores = []
             if status == "done":
                 for evaluation in self.plan.evaluations:
                     self._evaluate(evaluation)
@@ -155,7 +158,7 @@ class Loop:
                 self._save()
             self._checkpoints.wait()
         self._log.display.progress(self.plan.stage, 1.0, 1.0)
-        return Outcome(status, self.state)
+        return Outcome(status, self.state, self._scores)
 
     def _train(self) -> str:
         if self.state.step == 0:
@@ -258,6 +261,7 @@ class Loop:
     def _evaluate(self, evaluation: Evaluation) -> Stop | None:
         action: Stop | None = None
         for score in evaluation.run():
+            self._scores.append(score)
             event = self._say(
                 "score",
                 model=self.plan.stage,

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+import click
 import pluggy
 
 from engine import hookspecs
@@ -167,6 +168,22 @@ class Plugins:
         return next(
             (f for f in self._found[kind].values() if f.component.default and f.plugin.builtin), None
         )
+
+    def commands(self) -> dict[str, click.Group]:
+        """One group for each plugin that brings commands."""
+        groups = {}
+        for plugin in self.plugins:
+            if plugin.status != "ok":
+                continue
+            manager = _manager()
+            manager.register(plugin.module, plugin.name)
+            commands = [c for result in manager.hook.engine_commands() for c in result]
+            if commands:
+                named = {str(c.name): c for c in commands}
+                groups[plugin.name] = click.Group(
+                    plugin.name, named, help=f"Commands of the plugin {plugin.name}."
+                )
+        return groups
 
     def hooks(self) -> pluggy.PluginManager:
         """A manager with these plugins registered, for observer hooks and commands."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from engine.launch import Process
 from engine.log import Display, EventLog, JsonDisplay, RichDisplay, SilentDisplay
 from engine.run import Run
 from engine.spec import Loaded
+from engine.summary import print_summary
 
 
 def run_spec(
@@ -23,11 +25,8 @@ def run_spec(
     as_json: bool = False,
 ) -> int:
     """Runs a spec in ``runs/NAME`` and gives the exit status. Raises EngineError."""
-    import contextlib
-
     folder = RunFolder(runs / loaded.spec.name)
     first = process.rank == 0
-    process.tune()
     process.join()
     with contextlib.ExitStack() as stack:
         stack.callback(process.leave)
@@ -45,4 +44,6 @@ def run_spec(
         except EngineError as error:
             log.emit("failed", error=str(error))
             raise
+    if first and not as_json:
+        print_summary(folder, loaded.spec, status)
     return 0 if status == "done" else 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from engine.spec import Train
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
 
+_SEQUENCE = 1024
 _MICRO_TOKENS = 8192
 _COMPILE_ABOVE_FLOPS = 1e15
 """Training FLOPs from which compiling, some 30 s of two cores, repays itself."""
@@ -39,8 +42,8 @@ def train(
     context = run.context(name, tokenizer)
     objective: Objective = run.build("objective", config.objective, context)
     model = _build_model(run, config, context)
-    sequence = _sequence(config, model)
-    data = training_data(run, name, config, objective, tokenizer, sequence)
+    sequence = _sequence(run, config)
+    data = _training_data(run, name, config, objective, tokenizer, sequence)
     strategy = run.build("strategy", config.strategy, context)
     flops = 6 * _parameters(model) * _budget_tokens(config, data, sequence)
     strategy.prepare(
@@ -142,6 +145,8 @@ def train(
         "steps": outcome.state.step,
         "tokens": outcome.state.tokens,
         "parameters": _parameters(model),
+        "training_seconds": round(outcome.state.seconds, 1),
+        "scores": [{"model": name, **asdict(score)} for score in outcome.scores],
         "fingerprint": folders.fingerprint(path / "final" / "manifest.json"),
     }
 
@@ -169,7 +174,16 @@ def open_tokenizer(run: Run, name: str, config: Train) -> Any:
     return opened[0]
 
 
-def training_data(
+def stage_data(
+    run: Run, name: str, config: Train, tokenizer: Any
+) -> tuple[TrainingData, Objective]:
+    """What a stage is trained on, and the objective that reads it."""
+    objective: Objective = run.build("objective", config.objective, run.context(name, tokenizer))
+    sequence = _sequence(run, config)
+    return _training_data(run, name, config, objective, tokenizer, sequence), objective
+
+
+def _training_data(
     run: Run, name: str, config: Train, objective: Objective, tokenizer: Any, sequence: int
 ) -> TrainingData:
     """The stage's examples in their order. Raises RunError."""
@@ -223,9 +237,15 @@ def _build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
     return model
 
 
-def _sequence(config: Train, model: Any) -> int:
-    longest = getattr(model.config, "max_position_embeddings", None)
-    return config.batch.sequence or config.model.context_length() or int(longest or 1024)  # type: ignore[attr-defined,no-any-return]
+def _sequence(run: Run, config: Train) -> int:
+    """Tokens in a row: as the spec says, or what the model can attend to."""
+    model: Any = config.model
+    length = config.batch.sequence or model.context_length()
+    base = getattr(model, "stage", None)
+    if length is None and base is not None:
+        file = run.folder.path / base / "final" / "config.json"
+        length = json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
+    return int(length or _SEQUENCE)
 
 
 def _parameters(model: nn.Module) -> int:

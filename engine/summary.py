@@ -1,0 +1,80 @@
+"""The few lines at the end of a run: where the models are, how good, and how to talk to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from engine.folder import RunFolder
+from engine.spec import Spec
+
+
+def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
+    """Prints it to stdout."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print()
+    if status != "done":
+        console.print(f"[bold]{spec.name}[/] is not finished: run the same command to go on.")
+        return
+    for name in spec.order:
+        standing = folder.standing(name)
+        if standing is None or standing.status != "done":
+            continue
+        for line in _lines(folder, spec, name, standing.summary):
+            console.print(line)
+
+
+def _lines(
+    folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any]
+) -> Iterator[str]:
+    verb = spec.stages[name].verb
+    if verb == "train":
+        yield (
+            f"[bold]{name}[/]  {_short(summary['parameters'])} parameters, "
+            f"{_short(summary['tokens'])} tokens in {_time(summary['training_seconds'])}"
+        )
+    elif verb == "evaluate":
+        yield f"[bold]{name}[/]"
+    for score in summary.get("scores", ()):
+        yield f"  {_label(score, verb):<24} {score['value']:.4g}{_stderr(score)}"
+    if verb != "train":
+        return
+    card = _card(folder, spec, name)
+    for compressor in ("gzip", "xz"):
+        figure = card.get(f"{compressor}_bits_per_byte")
+        if figure and any(s["metric"] == "bits_per_byte" for s in summary["scores"]):
+            yield f"  {compressor + ' -9, the same text':<24} {figure:.4g}"
+    yield f"  model    {folder.path / name / 'final'}"
+    yield f'  talk     engine generate {folder.path / name} --prompt "def "'
+
+
+def _label(score: Mapping[str, Any], verb: str) -> str:
+    metric = str(score["metric"]).replace("_", " ")
+    return f"{score['model']}: {metric}" if verb == "evaluate" else metric
+
+
+def _card(folder: RunFolder, spec: Spec, name: str) -> Mapping[str, Any]:
+    for other in spec.dependencies(name):
+        standing = folder.standing(other)
+        if standing and "holdout" in standing.summary:
+            card: Mapping[str, Any] = standing.summary["holdout"]
+            return card
+    return {}
+
+
+def _stderr(score: Mapping[str, Any]) -> str:
+    return f" ± {score['stderr']:.2g}" if score.get("stderr") else ""
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return str(int(number))
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

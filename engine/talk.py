@@ -1,0 +1,113 @@
+"""Talking to a model, and looking at what it was trained on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from engine.component import Generation
+from engine.data.packing import IGNORE
+from engine.errors import SpecError
+from engine.language_model import LanguageModel
+from engine.opened import OpenedStage
+
+
+def generate(path: Path, as_json: bool, *, prompt: str, stop: tuple[str, ...], **options: Any) -> None:
+    """Prints the prompt and its continuation as it comes, or one JSON object."""
+    lm = _open(path)
+    request = Generation(prompt, stop=stop, **options)
+    if as_json:
+        response = lm.generate(request)
+        print(json.dumps({"prompt": prompt, "text": response.text, "tokens": response.tokens}))  # noqa: T201
+        return
+    console = Console(highlight=False)
+    console.print(Text(prompt, style="bold"), end="")
+    lm.generate(request, lambda text: _write(text))
+    console.print()
+
+
+def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
+    """Reads lines and answers each, until the input ends. Without a chat template the conversation
+    is one plain text, which is all a base model knows."""
+    lm = _open(path)
+    console = Console(highlight=False)
+    template = lm.tokenizer.chat_template is not None
+    if not template:
+        console.print("[dim]a base model: it goes on from what you write (end with ctrl-D)[/]")
+    messages: list[dict[str, str]] = []
+    text = ""
+    while True:
+        try:
+            line = console.input("[bold]> [/]")
+        except (EOFError, KeyboardInterrupt):
+            console.print()
+            return
+        messages.append({"role": "user", "content": line})
+        if template:
+            text = lm.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        else:
+            text += line
+        request = Generation(text, max_tokens, temperature=temperature, top_p=0.95, seed=seed)
+        answer = lm.generate(request, _write).text
+        console.print()
+        messages.append({"role": "assistant", "content": answer})
+        text += answer
+
+
+def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
+    """Prints rows of the training data; documents are parted by a bar, loss tokens are green."""
+    from engine.training import open_tokenizer, stage_data
+
+    opened = OpenedStage.open(path)
+    tokenizer = open_tokenizer(opened.run, opened.name, opened.train())
+    data, objective = stage_data(opened.run, opened.name, opened.train(), tokenizer)
+    examples, _ = data.take(start, samples, (), 0, 1)
+    console = Console(highlight=False, soft_wrap=True)
+    for number, example in enumerate(examples, start):
+        batch = objective.collate([example])
+        tokens = batch.inputs["input_ids"][0].tolist()
+        positions = batch.inputs["position_ids"][0].tolist()
+        labels = batch.targets["labels"][0].tolist() if "labels" in batch.targets else []
+        # A label belongs to the token after its position.
+        counted = [False, *(label != IGNORE for label in labels[:-1])]
+        if as_json:
+            row = {"row": number, "tokens": tokens, "counted": counted, "positions": positions}
+            print(json.dumps({**row, "text": tokenizer.decode(tokens)}))  # noqa: T201
+            continue
+        console.rule(f"row {number}: {len(tokens)} tokens, {sum(counted)} count", style="dim")
+        console.print(_coloured(tokenizer, tokens, positions, counted))
+
+
+def _coloured(tokenizer: Any, tokens: list[int], positions: list[int], counted: list[bool]) -> Text:
+    """Runs of tokens of one kind are decoded together, as a character may span several."""
+    shown = Text()
+    run: list[int] = []
+    for i, token in enumerate(tokens):
+        run.append(token)
+        last = i + 1 == len(tokens)
+        if last or counted[i + 1] != counted[i] or positions[i + 1] == 0:
+            shown.append(tokenizer.decode(run), style="green" if counted[i] else "dim")
+            run = []
+            if not last and positions[i + 1] == 0:
+                shown.append("\n┃", style="bold magenta")
+    return shown
+
+
+def _open(path: Path) -> LanguageModel:
+    artifact = OpenedStage.open(path).artifact()
+    model: Any = artifact.model()
+    if not hasattr(model, "generate"):
+        raise SpecError(f"{path}: its model does not write text")
+    return LanguageModel(model, artifact.tokenizer())
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

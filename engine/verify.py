@@ -1,0 +1,124 @@
+"""verify-resume: the user's own spec, killed and resumed, against an unbroken run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from engine.errors import RunError
+from engine.spec import Loaded, load_spec
+
+_TIMEOUT = 3600.0
+"""Seconds in which a small run must have ended."""
+
+
+def verify_resume(
+    spec: Path, overrides: Sequence[str], steps: int, kills: int, nproc: int
+) -> int:
+    """0 when the weights are bit-identical, else 1, having said which differ. Raises RunError."""
+    console = Console(highlight=False)
+    loaded = load_spec(spec, overrides=overrides, processes=nproc)
+    command = _command(loaded, spec, overrides, steps, nproc)
+    with tempfile.TemporaryDirectory(prefix="verify-resume-") as scratch:
+        whole, broken = Path(scratch, "whole"), Path(scratch, "broken")
+        console.print(f"unbroken run, {steps} steps a stage …")
+        _run([*command, "--runs", str(whole)])
+        _copy_prepared(loaded, whole, broken)
+        chance = random.Random(loaded.spec.seed)
+        for number in range(kills):
+            at = chance.randrange(1, steps)
+            console.print(f"killed after step {at} ({number + 1} of {kills}) …")
+            _run_and_kill([*command, "--runs", str(broken)], broken / loaded.spec.name, at)
+        console.print("resumed to the end …")
+        _run([*command, "--runs", str(broken)])
+        different = _differences(loaded, whole, broken)
+    if different:
+        console.print(f"[red]different[/]: {', '.join(different)}")
+        return 1
+    console.print("[green]identical[/]: every weight, bit by bit")
+    return 0
+
+
+def _command(
+    loaded: Loaded, spec: Path, overrides: Sequence[str], steps: int, nproc: int
+) -> list[str]:
+    command = [sys.executable, "-m", "engine.cli", "run", str(spec), "--json", "--deterministic"]
+    command += ["--nproc", str(nproc)]
+    for assignment in overrides:
+        command += ["--set", assignment]
+    for name, stage in loaded.spec.stages.items():
+        if stage.train:
+            at = f"stages.{name}.train"
+            command += ["--set", f"{at}.budget={steps} steps"]
+            command += ["--set", f"{at}.checkpoint={{every: 2 steps, keep: 2}}"]
+    return command
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    if done.returncode:
+        raise RunError(f"the run failed (status {done.returncode}): {done.stderr.strip()[-2000:]}")
+
+
+def _run_and_kill(command: list[str], folder: Path, step: int) -> None:
+    """SIGKILL to all processes of the run once some stage has passed ``step`` anew."""
+    events = folder / "events.jsonl"
+    seen = events.stat().st_size if events.exists() else 0
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    until = time.monotonic() + _TIMEOUT
+    while process.poll() is None and not _reached(events, seen, step):
+        if time.monotonic() > until:
+            raise RunError(f"the run did not reach step {step} in {_TIMEOUT:.0f} s")
+        time.sleep(0.01)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _reached(events: Path, seen: int, step: int) -> bool:
+    if not events.exists():
+        return False
+    with events.open(encoding="utf-8") as file:
+        file.seek(seen)
+        for line in file:
+            if '"event": "step"' in line and line.endswith("\n") and json.loads(line)["step"] >= step:
+                return True
+    return False
+
+
+def _copy_prepared(loaded: Loaded, whole: Path, broken: Path) -> None:
+    """Preparing is not what is tested, so it is done once."""
+    for name, stage in loaded.spec.stages.items():
+        if stage.prepare:
+            shutil.copytree(whole / loaded.spec.name / name, broken / loaded.spec.name / name)
+
+
+def _differences(loaded: Loaded, whole: Path, broken: Path) -> list[str]:
+    import torch
+    from safetensors.torch import load_file
+
+    different = []
+    for name, stage in loaded.spec.stages.items():
+        if not stage.train:
+            continue
+        a, b = (
+            load_file(runs / loaded.spec.name / name / "final" / "model.safetensors")
+            for runs in (whole, broken)
+        )
+        names = [k for k in a.keys() | b.keys() if k not in a or k not in b]
+        names += [k for k in a if k in b and not torch.equal(a[k], b[k])]
+        different += [f"{name}/{k}" for k in sorted(names)]
+    return different
