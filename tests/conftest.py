@@ -1,0 +1,143 @@
+"""What the tests share: a tiny spec, a finished run of it, and the command line as a user has it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # other processes share these cores
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+Spec = dict[str, Any]
+COVERED = pytest.StashKey[set[str] | None]()
+
+
+@pytest.hookimpl(trylast=True)  # after -m has taken its own away
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Gathers what tests say they cover; None where only a part of the tests was asked for."""
+    whole = not config.option.keyword and config.args_source is config.ArgsSource.TESTPATHS
+    marks = (mark for item in items for mark in item.iter_markers("covers"))
+    config.stash[COVERED] = {name for mark in marks for name in mark.args} if whole else None
+
+
+@pytest.fixture
+def covered(pytestconfig: pytest.Config) -> set[str]:
+    """Names in the ``covers`` marks of all tests; skips unless all are collected."""
+    names = pytestconfig.stash[COVERED]
+    if names is None:
+        pytest.skip("only where the whole suite is collected")
+    return names
+
+
+Engine = Callable[..., subprocess.CompletedProcess[str]]
+
+_WORDS = "the cat sat on a mat and saw one small grey mouse that ran under two old chairs".split()
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 60 short text files, all different."""
+    folder = tmp_path_factory.mktemp("texts")
+    for i in range(60):
+        words = [_WORDS[(i * k * k + k) % len(_WORDS)] for k in range(1, 40 + i % 7)]
+        (folder / f"{i:02d}.txt").write_text(f"{i}: {' '.join(words)}.\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _tiny(texts: Path) -> Spec:
+    return {
+        "engine": 1,
+        "name": "tiny",
+        "seed": 5,
+        "stages": {
+            "corpus": {
+                "prepare": {
+                    "sources": [{"type": "files", "paths": [f"{texts}/*.txt"]}],
+                    "tokenizer": {"type": "bpe", "vocab_size": 300},
+                    "holdout": 0.1,
+                }
+            },
+            "base": {
+                "train": {
+                    "data": "corpus",
+                    "model": {
+                        "type": "llama",
+                        "hidden_size": 32,
+                        "layers": 2,
+                        "heads": 2,
+                        "context": 32,
+                    },
+                    "objective": {"type": "next-token"},
+                    "optimizer": {"type": "adamw", "lr": 3e-3},
+                    "batch": {"tokens": 256},
+                    "budget": "6 steps",
+                    "evaluate": [{"type": "perplexity"}],
+                }
+            },
+        },
+    }
+
+
+@pytest.fixture
+def tiny_spec(_tiny: Spec) -> Spec:
+    """A prepare and a train stage that take about a second; change it as you like."""
+    return copy.deepcopy(_tiny)
+
+
+@pytest.fixture
+def write_spec(tmp_path: Path) -> Callable[[Spec | str], Path]:
+    """Writes a spec (data or YAML text) to a file."""
+
+    def write(spec: Spec | str) -> Path:
+        text = spec if isinstance(spec, str) else yaml.safe_dump(spec, sort_keys=False)
+        file = tmp_path / "spec.yaml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+def _run_engine(
+    *arguments: object, status: int | None = 0, env: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "engine.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+        check=False,
+        **{"timeout": 240, **options},
+    )
+    told = f"{done.stdout}\n{done.stderr}"
+    assert status is None or done.returncode == status, told
+    assert "Traceback" not in told, told
+    return done
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """Runs ``engine ARGUMENTS`` in a process of its own; ``status=None`` accepts any.
+
+    No command ever ends in a traceback, so all calls check that.
+    """
+    return _run_engine
+
+
+@pytest.fixture(scope="session")
+def finished_run(_tiny: Spec, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of the tiny spec. Copy it before you change anything in it."""
+    runs = tmp_path_factory.mktemp("finished")
+    spec = runs / "tiny.yaml"
+    spec.write_text(yaml.safe_dump(_tiny), encoding="utf-8")
+    engine("run", spec, "--runs", runs)
+    return runs / "tiny"

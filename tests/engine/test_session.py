@@ -1,0 +1,18 @@
+"""A run from spec to model, as a user sees it."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_a_run_ends_with_a_model_that_transformers_opens(finished_run):
+    """`final` opens with the Auto classes, and the log tells of every step and score."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(finished_run / "base" / "final")
+    tokenizer = AutoTokenizer.from_pretrained(finished_run / "base" / "final")
+    assert model.config.vocab_size >= len(tokenizer)
+    lines = (finished_run / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [e["step"] for e in events if e["event"] == "step"] == [1, 2, 3, 4, 5, 6]
+    assert {e["metric"] for e in events if e["event"] == "score"} == {"perplexity", "bits_per_byte"}
