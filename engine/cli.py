@@ -53,8 +53,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
 _STAGE = click.argument("stage", metavar="RUN/STAGE", type=click.Path(path_type=Path))
-_SET = click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field.")
-_BLOCK = click.option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Block a plugin.")
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field."
+)
+_BLOCK = click.option(
+    "--no-plugin", "blocked", multiple=True, metavar="NAME", help="Block a plugin."
+)
 _RUNS = click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the runs."
 )
@@ -70,7 +74,15 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--rerun", multiple=True, metavar="STAGE", help="Start this stage anew.")
 @_BLOCK
 @click.option("--json", "as_json", is_flag=True, help="Events to stdout instead of progress bars.")
-@click.option("--deterministic", is_flag=True, help="Deterministic kernels, where there is a choice.")
+@click.option(
+    "--allow",
+    multiple=True,
+    type=click.Choice(["versions"]),
+    help="versions: resume with others than the checkpoint's, not bit-identical.",
+)
+@click.option(
+    "--deterministic", is_flag=True, help="Deterministic kernels, where there is a choice."
+)
 def run(
     spec: Path,
     runs: Path,
@@ -80,6 +92,7 @@ def run(
     rerun: tuple[str, ...],
     blocked: tuple[str, ...],
     as_json: bool,
+    allow: tuple[str, ...],
     deterministic: bool,
 ) -> int:
     """Runs what is missing of SPEC."""
@@ -94,7 +107,15 @@ def run(
     from engine.session import run_spec
 
     process.tune(deterministic=deterministic)
-    return run_spec(loaded, runs, process, only=stage, rerun=rerun, as_json=as_json)
+    return run_spec(
+        loaded,
+        runs,
+        process,
+        only=stage,
+        rerun=rerun,
+        as_json=as_json,
+        inexact="versions" in allow,
+    )
 
 
 @cli.command()
@@ -122,9 +143,17 @@ def runs(runs: Path, as_json: bool) -> None:
 
 @cli.command()
 @_JSON
-@click.option("--check", is_flag=True, help="Import every config and factory; status 1 if one fails.")
-def plugins(as_json: bool, check: bool) -> int:
+@click.option(
+    "--check", is_flag=True, help="Import every config and factory; status 1 if one fails."
+)
+@click.option("--reference", metavar="NAME", help="A plugin's components and fields, as Markdown.")
+def plugins(as_json: bool, check: bool, reference: str | None) -> int:
     """Lists the installed plugins and their components."""
+    if reference is not None:
+        from engine.reference import plugin_reference
+
+        click.echo(plugin_reference(reference), nl=False)
+        return 0
     from engine.listing import print_plugins
 
     return print_plugins(as_json, check)
@@ -147,7 +176,9 @@ def schema(names: tuple[str, ...]) -> None:
 @_STAGE
 @click.option("--prompt", required=True, help="Text to go on from.")
 @click.option("--max-tokens", type=click.IntRange(1), default=200, help="Longest answer.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.8, help="0: the likeliest token.")
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=0.8, help="0: the likeliest token."
+)
 @click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, help="Nucleus.")
 @click.option("--stop", multiple=True, help="Text that ends the answer.")
 @click.option("--seed", type=int, default=0)
@@ -162,7 +193,9 @@ def generate(stage: Path, as_json: bool, **request: Any) -> None:
 @cli.command()
 @_STAGE
 @click.option("--max-tokens", type=click.IntRange(1), default=300, help="Longest answer.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.8, help="0: the likeliest token.")
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=0.8, help="0: the likeliest token."
+)
 @click.option("--seed", type=int, default=0)
 def chat(stage: Path, max_tokens: int, temperature: float, seed: int) -> None:
     """Talks with the model of a stage."""

@@ -91,7 +91,9 @@ def units(*allowed: Unit) -> BeforeValidator:
 def _number(value: object) -> object:
     """``'4M'`` → 4_000_000; numbers and everything else pass to pydantic unchanged."""
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*", value)
+        found = re.fullmatch(
+            r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*", value
+        )
         if found:
             return float(found[1].replace("_", "")) * _MULTIPLES[found[2]]
     return value
@@ -146,7 +148,9 @@ class DataSourceConfig(Config):
 
     weight: Number = runtime(1.0, ge=0, description="Share of the samples, relative to the others.")
     max_epochs: Number | None = runtime(
-        None, gt=0, description="How often the source may be repeated; without it, as often as needed."
+        None,
+        gt=0,
+        description="How often the source may be repeated; without it, as often as needed.",
     )
 
     def gives(self) -> Schema:
@@ -176,7 +180,9 @@ class OptimizerConfig(Config):
     """False for optimizers that work on whole matrices and so need them unsharded."""
 
     lr: Number = Field(1e-3, gt=0, description="Peak learning rate.")
-    weight_decay: Number = Field(0.1, ge=0, description="Decoupled decay of matrices, per unit of lr.")
+    weight_decay: Number = Field(
+        0.1, ge=0, description="Decoupled decay of matrices, per unit of lr."
+    )
     schedule: Annotated[Config, Of("schedule")] = Field(description="How the learning rate moves.")
     groups: tuple[ParameterGroup, ...] = Field(
         (), description="Parameters with a rate or decay of their own; the first match counts."
@@ -188,7 +194,9 @@ class ParameterGroup(Config):
 
     match: str = Field(description="Glob over parameter names, e.g. '*.embed_tokens.*'.")
     lr_scale: Number = Field(1.0, ge=0, description="Factor on the learning rate.")
-    weight_decay: Number | None = Field(None, ge=0, description="Decay in place of the optimizer's.")
+    weight_decay: Number | None = Field(
+        None, ge=0, description="Decay in place of the optimizer's."
+    )
 
 
 class StrategyConfig(Config):

@@ -74,9 +74,7 @@ class RunFolder:
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "seed": loaded.spec.seed,
             "world_size": world_size,
-            "plugins": {
-                p.name: f"{p.distribution} {p.version}" for p in loaded.plugins.plugins
-            },
+            "plugins": {p.name: f"{p.distribution} {p.version}" for p in loaded.plugins.plugins},
             "packages": {name: _version(name) for name in ("torch", "transformers", "tokenizers")},
         }
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=1))

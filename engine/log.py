@@ -56,7 +56,8 @@ class EventLog:
         """Logs an event; gives it back as it was written."""
         record = {"event": event, "time": round(time.time(), 3), **fields}
         if self._file is None:
-            self._pending.append(record)
+            if event == "warning":  # all else that other ranks say, rank 0 says as well
+                self._pending.append(record)
         else:
             self._log.msg(**record)
             self.display.event(record)

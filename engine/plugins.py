@@ -166,7 +166,8 @@ class Plugins:
     def default_of(self, kind: Kind) -> Found | None:
         """The built-in component that stands where a spec names none."""
         return next(
-            (f for f in self._found[kind].values() if f.component.default and f.plugin.builtin), None
+            (f for f in self._found[kind].values() if f.component.default and f.plugin.builtin),
+            None,
         )
 
     def commands(self) -> dict[str, click.Group]:

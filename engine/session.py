@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Collection
 from pathlib import Path
 
@@ -23,8 +24,14 @@ def run_spec(
     only: str | None = None,
     rerun: Collection[str] = (),
     as_json: bool = False,
+    inexact: bool = False,
 ) -> int:
-    """Runs a spec in ``runs/NAME`` and gives the exit status. Raises EngineError."""
+    """Runs a spec in ``runs/NAME`` and gives the exit status. Raises EngineError.
+
+    ``inexact`` resumes with other versions than a checkpoint was written with.
+    """
+    # Outside a training loop, which saves first, a signal ends the run between two writes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = RunFolder(runs / loaded.spec.name)
     first = process.rank == 0
     process.join()
@@ -39,11 +46,14 @@ def run_spec(
         log = EventLog(folder.path / "events.jsonl" if first else None, display)
         stack.callback(log.close)
         try:
-            run = Run(loaded, folder, process, log)
+            run = Run(loaded, folder, process, log, inexact=inexact)
             status = run.execute(only=only, rerun=rerun)
         except EngineError as error:
             log.emit("failed", error=str(error))
             raise
+        except KeyboardInterrupt:
+            log.emit("interrupted")
+            status = "stopped"
     if first and not as_json:
         print_summary(folder, loaded.spec, status)
     return 0 if status == "done" else 1

@@ -45,7 +45,9 @@ class Ramp(Config):
 
     every: Annotated[Amount, units("tokens", "steps")] = Field(description="Interval.")
     factor: Number = Field(2.0, gt=1, description="Growth at each interval.")
-    most: Count | None = Field(None, description="Largest batch, in tokens; without it, 16 × the first.")
+    most: Count | None = Field(
+        None, description="Largest batch, in tokens; without it, 16 × the first."
+    )
 
 
 class BatchSize(Config):
@@ -89,7 +91,8 @@ class Train(Config):
     clip: Number | None = Field(1.0, gt=0, description="Largest global norm of the gradient.")
     freeze: tuple[str, ...] = Field((), description="Globs of parameters that are not trained.")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="Decay of an average of the weights, which is what is scored and exported."
+        None,
+        description="Decay of an average of the weights, which is what is scored and exported.",
     )
     activation_checkpointing: bool = runtime(
         False, description="Recompute activations in the backward pass, to save memory."
@@ -269,15 +272,15 @@ def _check_version(source: sources.Source) -> None:
         mend = "it was written for a newer engine: pip install -U training-engine"
     else:
         mend = f"write `engine: {VERSION}`; CHANGELOG.md says under 'Spec' what changed since"
-    raise SpecError(f"{mark}: engine: this engine reads specs of version {VERSION}, not {version!r}; {mend}")
+    raise SpecError(
+        f"{mark}: engine: this engine reads specs of version {VERSION}, not {version!r}; {mend}"
+    )
 
 
 _At = tuple[str | int, ...]
 
 
-def _inconsistencies(
-    spec: Spec, plugins: Plugins, processes: int
-) -> Iterator[tuple[_At, str]]:
+def _inconsistencies(spec: Spec, plugins: Plugins, processes: int) -> Iterator[tuple[_At, str]]:
     """What pydantic cannot see: references, and parts that do not fit together."""
     for name, stage in spec.stages.items():
         at: _At = ("stages", name, stage.verb)

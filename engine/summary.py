@@ -26,9 +26,7 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
             console.print(line)
 
 
-def _lines(
-    folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any]
-) -> Iterator[str]:
+def _lines(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any]) -> Iterator[str]:
     verb = spec.stages[name].verb
     if verb == "train":
         yield (

@@ -17,7 +17,9 @@ from engine.language_model import LanguageModel
 from engine.opened import OpenedStage
 
 
-def generate(path: Path, as_json: bool, *, prompt: str, stop: tuple[str, ...], **options: Any) -> None:
+def generate(
+    path: Path, as_json: bool, *, prompt: str, stop: tuple[str, ...], **options: Any
+) -> None:
     """Prints the prompt and its continuation as it comes, or one JSON object."""
     lm = _open(path)
     request = Generation(prompt, stop=stop, **options)
