@@ -30,10 +30,11 @@ _PUBLIC = {
     "hookspecs": ("hookimpl",),
     "language_model": ("LanguageModel", "ObjectiveModule"),
     "logprobs": ("cross_entropy", "token_logprobs"),
+    "parameters": ("parameter_groups",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - names are resolved by __getattr__
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

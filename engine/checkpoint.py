@@ -7,11 +7,9 @@ only after the manifest is on the disk; whatever has no manifest is not a checkp
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,10 +22,9 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 
+from engine import manifest
 from engine.errors import RunError
 
-FORMAT = 1
-_MANIFEST = "manifest.json"
 _STATE = "state.json"
 _HEADROOM = 1.05  # of the tensors' bytes: DCP's metadata, and file-system blocks
 
@@ -66,9 +63,16 @@ class Checkpoints:
         self._alone_or_together: dict[str, Any] = (
             {"process_group": self._group} if self._group is not None else {"no_dist": True}
         )
+        if rank == 0:
+            self._sweep()
 
     def save(
-        self, tensors: Mapping[str, Any], state: Mapping[str, Any], *, step: int, score: float | None
+        self,
+        tensors: Mapping[str, Any],
+        state: Mapping[str, Any],
+        *,
+        step: int,
+        score: float | None,
     ) -> None:
         """Starts a save; returns as soon as the tensors are copied. Raises RunError.
 
@@ -82,6 +86,24 @@ class Checkpoints:
             self._finish(self._write(*save))
         else:
             self._pending = self._pool.submit(self._write, *save)
+
+    def check_space(self, tensors: Mapping[str, Any]) -> None:
+        """Raises RunError unless all checkpoints that will be kept find room, those there counted.
+
+        One more than are kept, as the oldest goes only when the newest is whole.
+        """
+        if self._rank == 0:
+            have = sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
+            _check_space(self.folder, (self._keep + 1) * _bytes(tensors) - have)
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps; collective."""
+        if self._rank == 0:
+            for saved in self.all():
+                if saved.step > step:
+                    self._clear(saved.folder)
+        if self._group is not None:
+            dist.barrier(self._group)
 
     def wait(self) -> None:
         """Waits for the save that is under way. Raises RunError if it failed."""
@@ -104,7 +126,7 @@ class Checkpoints:
 
     def all(self) -> list[Saved]:
         """The whole checkpoints, oldest first."""
-        found = (_read_manifest(p) for p in sorted(self.folder.glob("step-*")))
+        found = (_saved(p) for p in sorted(self.folder.glob("step-*"), key=_place))
         return [saved for saved in found if saved is not None]
 
     def latest(self, *, before: int | None = None) -> Saved | None:
@@ -117,7 +139,7 @@ class Checkpoints:
 
         Raises RunError when a file is damaged, naming it.
         """
-        verify(saved.folder)
+        manifest.verify(saved.folder)
         reader = FileSystemReader(saved.folder / "tensors")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
@@ -125,14 +147,11 @@ class Checkpoints:
         state: dict[str, Any] = json.loads((saved.folder / _STATE).read_text(encoding="utf-8"))
         return state
 
-    def _write(
-        self, tensors: dict[str, Any], state: str, step: int, score: float | None
-    ) -> Saved:
-        final = self.folder / f"step-{step:09d}"
+    def _write(self, tensors: dict[str, Any], state: str, step: int, score: float | None) -> Saved:
+        final = self._free_name(step)
         partial = self.folder / f".partial-{final.name}"
         try:
             if self._rank == 0:
-                self._clear(partial)
                 partial.mkdir(parents=True)
             if self._group is not None:
                 dist.barrier(self._group)
@@ -142,29 +161,37 @@ class Checkpoints:
                 dcp.save(tensors, storage_writer=writer, **self._alone_or_together)
             world_size = dist.get_world_size(self._group) if self._group is not None else 1
             if self._rank == 0:
-                _write_durably(partial / _STATE, state)
-                manifest = {
-                    "format": FORMAT,
-                    "step": step,
-                    "world_size": world_size,
-                    "score": score,
-                    "files": checksums(partial),
-                }
-                _write_durably(partial / _MANIFEST, json.dumps(manifest, indent=1))
-                if final.exists():  # the same step once more, after a roll-back
-                    self._clear(final)
+                manifest.write_durably(partial / _STATE, state)
+                manifest.complete(partial, step=step, world_size=world_size, score=score)
                 os.replace(partial, final)
-                _sync_folder(self.folder)
+                manifest.sync_folder(self.folder)
             if self._group is not None:
                 dist.barrier(self._group)
-        except OSError as error:
+        except (OSError, dcp.CheckpointException) as error:  # DCP wraps what it meets
             if self._rank == 0:
                 shutil.rmtree(partial, ignore_errors=True)
+            why = getattr(error, "strerror", None) or "writing failed"
+            free = shutil.disk_usage(self.folder).free
             raise RunError(
-                f"checkpoint {final}: {error.strerror or error}",
-                mend="the checkpoints before it are whole; free space or mend the folder, run again",
+                f"checkpoint {final}: {why}; {free / 1e6:.0f} MB are free",
+                mend="the checkpoints before it are whole: make room or mend the folder, run again",
             ) from error
         return Saved(final, step, world_size, score)
+
+    def _free_name(self, step: int) -> Path:
+        """The same step may be saved once more after a roll-back: its name then sorts later."""
+        name = self.folder / f"step-{step:09d}"
+        again = max((_place(p)[1] + 1 for p in self.folder.glob(f"{name.name}*")), default=0)
+        box = [name.with_name(f"{name.name}.{again}") if again else name]
+        if self._group is not None:
+            dist.broadcast_object_list(box, 0, self._group)
+        return box[0]
+
+    def _sweep(self) -> None:
+        """Removes what a killed save, or a killed removal, left behind."""
+        for folder in [*self.folder.glob(".partial-*"), *self.folder.glob("step-*")]:
+            if folder.name.startswith(".") or manifest.read(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _finish(self, saved: Saved) -> None:
         if self._rank == 0:
@@ -179,54 +206,18 @@ class Checkpoints:
     @staticmethod
     def _clear(folder: Path) -> None:
         """Removes a folder; its manifest first, so that half of it never passes for a checkpoint."""
-        (folder / _MANIFEST).unlink(missing_ok=True)
+        (folder / manifest.NAME).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, its manifest apart, by relative name."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / _MANIFEST)
-    return {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
+def _saved(folder: Path) -> Saved | None:
+    kept = manifest.read(folder)
+    return Saved(folder, kept["step"], kept["world_size"], kept["score"]) if kept else None
 
 
-def write_manifest(folder: Path, **fields: Any) -> None:
-    """Completes a folder: from now on :func:`verify` accepts it."""
-    manifest = {"format": FORMAT, **fields, "files": checksums(folder)}
-    _write_durably(folder / _MANIFEST, json.dumps(manifest, indent=1))
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The folder's manifest, or None if it is not whole."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return manifest
-
-
-def verify(folder: Path) -> dict[str, Any]:
-    """Checks every file against the manifest. Raises RunError naming the file that differs."""
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise RunError(f"{folder}: no readable manifest, so it is not whole")
-    for name, expected in manifest["files"].items():
-        file = folder / name
-        if not file.is_file():
-            raise RunError(f"{file}: missing", mend=_mend_damage(folder))
-        if _sha256(file) != expected:
-            raise RunError(f"{file}: damaged (its checksum differs)", mend=_mend_damage(folder))
-    return manifest
-
-
-def _mend_damage(folder: Path) -> str:
-    return f"remove {folder} and run again: it goes on from what was saved before"
-
-
-def _read_manifest(folder: Path) -> Saved | None:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return None
-    return Saved(folder, manifest["step"], manifest["world_size"], manifest["score"])
+def _place(folder: Path) -> tuple[str, int]:
+    """``step-000000400.1`` → step and how often it was saved before."""
+    return folder.stem, int(folder.suffix[1:] or 0)
 
 
 def _score(saved: Saved) -> float:
@@ -254,34 +245,13 @@ def _bytes(value: Any) -> int:
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise RunError(f"checkpoint in {folder}: {error.strerror or error}") from error
     if free < needed * _HEADROOM:
         raise RunError(
             f"checkpoint in {folder}: needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
             mend="free some space and run again: nothing is lost since the last checkpoint",
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_durably(path: Path, text: str) -> None:
-    """The whole text or the file as it was."""
-    partial = path.with_name(f".{path.name}.{threading.get_ident()}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -313,6 +313,7 @@ class Score:
     value: float
     stderr: float | None
     n: int
+    higher_is_better: bool = True
 
 
 class Evaluator(Protocol):

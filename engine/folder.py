@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from engine.errors import RunError
+from engine.manifest import write_durably
 from engine.plugins import Plugins
 from engine.spec import Loaded, Spec, resolved_yaml
 
@@ -66,8 +67,8 @@ class RunFolder:
 
     def describe(self, loaded: Loaded, world_size: int) -> None:
         """Writes spec.yaml, resolved.yaml and manifest.json."""
-        write_text(self.path / "spec.yaml", loaded.text)
-        write_text(self.path / "resolved.yaml", resolved_yaml(loaded))
+        write_durably(self.path / "spec.yaml", loaded.text)
+        write_durably(self.path / "resolved.yaml", resolved_yaml(loaded))
         manifest = {
             "engine": metadata.version("training-engine"),
             "python": platform.python_version(),
@@ -77,7 +78,7 @@ class RunFolder:
             "plugins": {p.name: f"{p.distribution} {p.version}" for p in loaded.plugins.plugins},
             "packages": {name: _version(name) for name in ("torch", "transformers", "tokenizers")},
         }
-        write_text(self.path / "manifest.json", json.dumps(manifest, indent=1))
+        write_durably(self.path / "manifest.json", json.dumps(manifest, indent=1))
 
     def standing(self, stage: str) -> Standing | None:
         """How the stage stands, or None if it was never begun."""
@@ -95,7 +96,7 @@ class RunFolder:
     def record(self, stage: str, standing: Standing) -> None:
         """Writes down how the stage stands."""
         data = {name: getattr(standing, name) for name in Standing.__slots__}
-        write_text(self.path / stage / _STAGE, json.dumps(data, indent=1))
+        write_durably(self.path / stage / _STAGE, json.dumps(data, indent=1))
 
 
 def identity(spec: Spec, stage: str) -> dict[str, Any]:
@@ -126,14 +127,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") ->
 def fingerprint(manifest: Path) -> str:
     """What a manifest, and so every file that it lists, comes down to."""
     return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-
-
-def write_text(path: Path, text: str) -> None:
-    """The whole text or the file as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _identity_fields(config: BaseModel) -> dict[str, Any]:

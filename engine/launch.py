@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import RunError, SpecError
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 
+_POLL_SECONDS = 0.1
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _MALLOC = ((_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 1 << 28), (_M_MMAP_MAX, 0))
 
@@ -47,6 +52,8 @@ class Process:
         On CPUs activations come and go by the megabyte, and faulting their pages in again took a
         quarter of a training step. glibc only; elsewhere nothing happens.
         """
+        if self.device.type == "cpu":  # or DeepSpeed warns that it had to guess
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         if deterministic:
             import torch
 
@@ -98,6 +105,31 @@ class Process:
 
             dist.barrier()
 
+    def first_alone(self, work: Callable[[], Any]) -> Any:
+        """What rank 0 makes (plain data), on every rank; the others wait, however long it takes.
+
+        Raises what rank 0 raised, as RunError elsewhere. A collective would give up after minutes.
+        """
+        if self.world_size == 1:
+            return work()
+        import torch.distributed as dist
+
+        store = dist.distributed_c10d._get_default_store()
+        key = f"first-alone-{store.add(f'first-alone-calls-{self.rank}', 1)}"
+        if self.rank == 0:
+            try:
+                made = work()
+            except Exception:
+                store.set(key, "failed")
+                raise
+            store.set(key, "done")
+            return self.broadcast(made)
+        while not store.check([key]):
+            time.sleep(_POLL_SECONDS)
+        if store.get(key) == b"failed":
+            raise RunError("rank 0 failed; its own message says why")
+        return self.broadcast(None)
+
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value on rank 0 (plain Python data), an empty list elsewhere."""
         if self.world_size == 1:
@@ -119,24 +151,52 @@ class Process:
         return box[0]
 
 
+class Signals:
+    """Counts SIGTERM and SIGINT, so that work can end at a good place; a second one ends it here."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catches them meanwhile."""
+        old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1:
+            os._exit(1)
+
+
 def spawn(nproc: int, arguments: Sequence[str]) -> int:
     """Runs ``engine ARGUMENTS`` in ``nproc`` processes here, through torch's elastic launcher.
 
-    Gives the exit status: 0, or that of the rank that failed first.
+    Gives the exit status: 0, that of the rank that failed first, or 1 after a signal.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args, run
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    threads = max(1, (os.cpu_count() or 1) // nproc)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    launcher = ["--standalone", "--nproc-per-node", str(nproc), "--module", "engine.cli"]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=nproc,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
     try:
-        run(parse_args([*launcher, *arguments]))
+        elastic_launch(config, sys.executable)("-m", "engine.cli", *arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 1
-    except KeyboardInterrupt:
+    except (SignalException, KeyboardInterrupt):
         return 1
-    finally:
-        sys.stdout.flush()
     return 0

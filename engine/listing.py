@@ -20,23 +20,23 @@ from engine.plugins import Found, Plugins
 
 def print_runs(runs: Path, as_json: bool) -> None:
     """Every run in a folder, its stages, and how they stand."""
-    rows = []
+    rows: list[tuple[str, dict[str, Any]]] = []
     for resolved in sorted(runs.glob("*/resolved.yaml")):
         folder = RunFolder(resolved.parent)
         spec = yaml.safe_load(resolved.read_text(encoding="utf-8"))
         stages = {name: _standing(folder, name) for name in spec["stages"]}
-        rows.append({"run": folder.path.name, "stages": stages})
+        rows.append((folder.path.name, stages))
     if as_json:
-        _print_json(rows)
+        _print_json([{"run": name, "stages": stages} for name, stages in rows])
         return
     if not rows:
         Console(highlight=False).print(f"no runs in {runs}")
         return
     table = Table("run", "stage", "status", "steps", "score", box=None)
-    for row in rows:
-        for number, (name, standing) in enumerate(row["stages"].items()):
+    for run, stages in rows:
+        for number, (name, standing) in enumerate(stages.items()):
             table.add_row(
-                row["run"] if number == 0 else "",
+                run if number == 0 else "",
                 name,
                 standing["status"],
                 str(standing.get("steps", "")),
@@ -82,12 +82,12 @@ def print_plugins(as_json: bool, check: bool) -> int:
 
 def export_model(stage: Path, folder: Path) -> None:
     """Copies a stage's model and writes its card. Raises RunError, SpecError."""
-    from engine import checkpoint
+    from engine import manifest
     from engine.opened import OpenedStage
 
     opened = OpenedStage.open(stage)
     artifact = opened.artifact()
-    checkpoint.verify(artifact.folder)
+    manifest.verify(artifact.folder)
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder}: is not empty", mend="choose a new folder")
     partial = folder.with_name(f".partial-{folder.name}")

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -35,79 +31,14 @@ from engine.component import (
 from engine.config import Amount
 from engine.data.dataset import TrainingData
 from engine.errors import RunError
-from engine.launch import Process
+from engine.launch import Process, Signals
 from engine.log import EventLog
+from engine.plan import Evaluation, Outcome, Plan, State, crossed, named
 
 _SKIPS_ALLOWED = 50
 """Skipped steps in a row after which training has failed: fp16's scale finds its level in fewer."""
 _WINDOWS_KEPT = 256
 """Steps whose data a roll-back can still leave out."""
-
-
-@dataclass
-class State:
-    """Where training is. Saved with every checkpoint."""
-
-    step: int = 0
-    tokens: int = 0
-    cursor: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    excluded: list[tuple[int, int]] = field(default_factory=list)
-    windows: list[tuple[int, int, int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Ramp:
-    """Tokens of a global batch: first · factor^⌊t / every⌋, at most ``most``."""
-
-    first: int
-    every: Amount | None = None
-    factor: float = 2.0
-    most: int | None = None
-
-    def tokens(self, progress: Progress) -> int:
-        """At this point of the stage."""
-        if self.every is None:
-            return self.first
-        most = self.most or 16 * self.first
-        power = min(math.floor(progress.reached(self.every)), 64)
-        return int(min(self.first * self.factor**power, most))
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Something to score now and then: ``run`` is collective and gives scores on every rank."""
-
-    name: str
-    every: Amount | None
-    run: Callable[[], list[Score]]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the loop is to do."""
-
-    stage: str
-    seed: int
-    sequence: int
-    micro_rows: int
-    ramp: Ramp
-    budget: Amount
-    lr: float
-    clip: float | None
-    checkpoint_every: Amount
-    evaluations: Sequence[Evaluation] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the loop ended: ``done``, or ``stopped`` by a signal to be continued."""
-
-    status: str
-    state: State
-    scores: Sequence[Score] = ()
 
 
 class Loop:
@@ -138,23 +69,24 @@ class Loop:
         self._process = process
         self._log = log
         self._on_step = on_step
-        self._signals = 0
-        self._best: float | None = None
+        self._signals = Signals()
+        self._score: float | None = None
         self._scores: list[Score] = []
+        self._saved_at = -1
 
     def run(self) -> Outcome:
         """Trains until the budget is spent, a callback stops it, or a signal does."""
-        with self._catch_signals():
-            saved = self._checkpoints.latest()
+        with self._signals.caught():
+            saved: Saved | None = self._process.broadcast(self._checkpoints.latest())
+            self._checkpoints.check_space(self._strategy.state())
             if saved is not None:
-                self._load(saved)
-                self._log.emit("resumed", stage=self.plan.stage, step=self.state.step)
-            status = "done" if self._budget_spent() else self._train()
+                self._resume(saved)
+            status = "done" if self._ended() else self._train()
             self._scores = []
             if status == "done":
                 for evaluation in self.plan.evaluations:
                     self._evaluate(evaluation)
-            if saved is None or saved.step != self.state.step:
+            if self._saved_at != self.state.step:
                 self._save()
             self._checkpoints.wait()
         self._log.display.progress(self.plan.stage, 1.0, 1.0)
@@ -174,18 +106,18 @@ class Loop:
                 self._roll_back(action)
                 continue
             now = self.progress()
-            ended = self._budget_spent()
             for evaluation in self.plan.evaluations:
                 # The one at the end of the stage is made there, whatever the interval.
-                if evaluation.every and _crossed(evaluation.every, before, now) and not ended:
+                due = evaluation.every and crossed(evaluation.every, before, now)
+                if due and not self._ended():
                     action = self._evaluate(evaluation) or action
             if isinstance(action, Stop):
+                self.state.ended = action.reason
                 self._say("ended_early", reason=action.reason)
-                return "done"
-            if ended:
+            if self._ended():
                 return "done"
             self._checkpoints.poll()
-            if _crossed(self.plan.checkpoint_every, before, now):
+            if crossed(self.plan.checkpoint_every, before, now):
                 self._save()
 
     def _step(self) -> dict[str, Any] | None:
@@ -197,10 +129,8 @@ class Loop:
             state.cursor, rows, state.excluded, strategy.data_rank, strategy.data_size
         )
         pieces = range(0, len(examples), plan.micro_rows)
-        micro_batches = [
-            self._objective.collate(examples[i : i + plan.micro_rows]) for i in pieces
-        ]
-        totals = strategy.all_sum({**_counts(micro_batches), "stop": float(self._signals)})
+        micro_batches = [self._objective.collate(examples[i : i + plan.micro_rows]) for i in pieces]
+        totals = strategy.all_sum({**_counts(micro_batches), "stop": float(self._signals.count)})
         if totals.pop("stop"):
             return None
         tokens = int(totals.pop("tokens"))
@@ -210,20 +140,23 @@ class Loop:
         limit = min((c.spike_limit for c in self._callbacks), default=math.inf)
         step = strategy.step(lr, plan.clip, limit)
         skipped = bool(step.skipped)
+        # All ranks must read one clock, or they would not agree on when the time is up.
+        own = {"seconds": time.perf_counter() - started}
+        figures = strategy.all_sum({**{k: float(v) for k, v in sums.items()}, **own})
+        seconds = figures.pop("seconds") / strategy.data_size
 
         state.step += 1
         state.tokens += tokens
         state.samples += rows
+        state.seconds += seconds
+        state.skipped = state.skipped + 1 if skipped else 0
         state.windows = [*state.windows[1 - _WINDOWS_KEPT :], (state.step, state.cursor, cursor)]
         state.cursor = cursor
-        state.skipped = state.skipped + 1 if skipped else 0
-        losses = _means(strategy.all_sum({k: float(v) for k, v in sums.items()}), totals)
-        seconds = time.perf_counter() - started
-        state.seconds += seconds
+        self._score = None
         return {
             "step": state.step,
             "tokens": state.tokens,
-            **losses,
+            **_means(figures, totals),
             "lr": lr,
             "grad_norm": float(step.grad_norm),
             "skipped": skipped,
@@ -232,12 +165,6 @@ class Loop:
 
     def _tell(self, figures: dict[str, Any]) -> Stop | RollBack | None:
         """Logs a step and asks the callbacks what to do."""
-        if self.state.skipped >= _SKIPS_ALLOWED:
-            raise RunError(
-                f"{self.plan.stage}: {_SKIPS_ALLOWED} steps in a row were skipped, the last with "
-                f"loss {figures['loss']} and gradient norm {figures['grad_norm']}",
-                mend="lower the learning rate, use bf16, or look at the data with `engine data`",
-            )
         event = self._say("step", **figures)
         self._on_step(event)
         self._log.display.progress(
@@ -247,6 +174,12 @@ class Loop:
             f"loss {event['loss']:.3f} · {event['tokens_per_second']:,.0f} tok/s",
         )
         actions = [callback.step_finished(event) for callback in self._callbacks]
+        if self.state.skipped >= _SKIPS_ALLOWED:
+            raise RunError(
+                f"{self.plan.stage}: {_SKIPS_ALLOWED} steps in a row were skipped, the last with "
+                f"loss {figures['loss']} and gradient norm {figures['grad_norm']}",
+                mend="lower the learning rate, use bf16, or look at the data with `engine data`",
+            )
         return next((action for action in actions if action is not None), None)
 
     def progress(self) -> Progress:
@@ -255,13 +188,15 @@ class Loop:
         epochs = state.samples / max(1, self._data.epoch_size)
         return Progress(state.step, state.tokens, epochs, state.seconds, self.plan.budget)
 
-    def _budget_spent(self) -> bool:
-        return self.progress().reached(self.plan.budget) >= 1
+    def _ended(self) -> bool:
+        return self.state.ended is not None or self.progress().reached(self.plan.budget) >= 1
 
     def _evaluate(self, evaluation: Evaluation) -> Stop | None:
         action: Stop | None = None
         for score in evaluation.run():
             self._scores.append(score)
+            if evaluation is self.plan.evaluations[0] and self._score is None:
+                self._score = -score.value if score.higher_is_better else score.value
             event = self._say(
                 "score",
                 model=self.plan.stage,
@@ -274,61 +209,70 @@ class Loop:
         return action
 
     def _roll_back(self, action: RollBack) -> None:
-        """Back to the last checkpoint before the bad steps, whose data is left out from now on."""
+        """Back to the last checkpoint before the bad steps, whose data is left out from now on.
+
+        Callbacks keep their state: they have lived through it.
+        """
         self._checkpoints.wait()
         good = self.state.step - action.steps
         bad = [(start, end) for step, start, end in self.state.windows if step > good]
-        excluded = sorted({*map(tuple, self.state.excluded), *bad})
-        saved = self._checkpoints.latest(before=good)
+        excluded = sorted({*((a, b) for a, b in self.state.excluded), *bad})
+        saved: Saved | None = self._process.broadcast(self._checkpoints.latest(before=good))
         if saved is None:
             raise RunError(
                 f"{self.plan.stage}: {action.reason}, and no checkpoint from before step {good + 1}",
                 mend="write checkpoints more often, or keep more of them",
             )
+        # Killed from here on, the run finds the good checkpoint, and comes here again.
+        self._checkpoints.drop_after(saved.step)
         self._load(saved)
         self.state.excluded = excluded
         self._say("rolled_back", step=saved.step, reason=action.reason, excluded=bad)
-        self._save()  # a kill from here on must not bring the bad data back
+        self._save()
+
+    def _resume(self, saved: Saved) -> None:
+        state = self._load(saved)
+        self._say("resumed")
+        self.plan.check_versions(state["versions"])
+        kept = state["callbacks"]
+        for name, callback in named(self._callbacks).items():
+            if name in kept:
+                callback.load(kept[name])
+        self._data.mixture = self._data.mixture.resumed(state["data"], self.state.cursor)
+        before = Amount.parse(state["budget"])
+        if before != self.plan.budget:
+            self.state.ended = None
+            was, now = replace(self.progress(), budget=before), self.progress()
+            lr = [self.plan.lr * self._schedule(at) for at in (was, now)]
+            if lr[0] != lr[1]:
+                self._log.warn(
+                    f"the budget was {before} and is {self.plan.budget}: the schedule is tied to it,"
+                    f" so the learning rate goes on at {lr[1]:.3g} instead of {lr[0]:.3g}"
+                )
 
     def _save(self) -> None:
         state = {
             "loop": asdict(self.state),
-            "callbacks": [callback.state() for callback in self._callbacks],
+            "callbacks": {name: c.state() for name, c in named(self._callbacks).items()},
             "data": self._data.mixture.state(),
+            "budget": str(self.plan.budget),
+            "versions": dict(self.plan.versions),
         }
-        self._checkpoints.save(self._strategy.state(), state, step=self.state.step, score=self._best)
+        self._checkpoints.save(
+            self._strategy.state(), state, step=self.state.step, score=self._score
+        )
+        self._saved_at = self.state.step
 
-    def _load(self, saved: Saved) -> None:
+    def _load(self, saved: Saved) -> dict[str, Any]:
         tensors = self._strategy.state()
         state = self._checkpoints.load(saved, tensors)
         self._strategy.load(tensors)
         self.state = State(**state["loop"])
-        for callback, kept in zip(self._callbacks, state["callbacks"], strict=False):
-            callback.load(kept)
+        self._saved_at = self.state.step
+        return state
 
     def _say(self, event: str, **fields: Any) -> dict[str, Any]:
         return self._log.emit(event, stage=self.plan.stage, **{"step": self.state.step, **fields})
-
-    @contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the step, save and leave; a second one leaves at once."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self._signals += 1
-            if self._signals > 1:
-                os._exit(1)
-
-        old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-
-def _crossed(every: Amount, before: Progress, now: Progress) -> bool:
-    """Whether a multiple of the interval lies between two points."""
-    return math.floor(now.reached(every)) > math.floor(before.reached(every))
 
 
 def _counts(micro_batches: Sequence[Batch]) -> dict[str, float]:

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import folder as folders
@@ -92,8 +91,11 @@ class Run:
         folder: RunFolder,
         process: Process,
         log: EventLog,
+        *,
+        inexact: bool = False,
     ) -> None:
         self.spec = loaded.spec
+        self.inexact = inexact
         self.folder = folder
         self.process = process
         self.log = log
@@ -114,9 +116,7 @@ class Run:
         try:
             status = self._stages(only, rerun)
         finally:
-            self._observers.tell(
-                "engine_run_finished", folder=str(self.folder.path), status=status
-            )
+            self._observers.tell("engine_run_finished", folder=str(self.folder.path), status=status)
         return status
 
     def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
@@ -163,8 +163,7 @@ class Run:
         self.log.emit("stage_started", stage=name, verb=stage.verb)
         self._observers.tell("engine_stage_started", stage=name, verb=stage.verb)
         started = time.time()
-        verbs = {"prepare": self._prepare, "train": self._train, "evaluate": self._evaluate}
-        status, summary = verbs[stage.verb](name, stage.body)
+        status, summary = self._do(name, stage.body)
         self._collect_records()
         if status == "done":
             summary = {**summary, "seconds": round(time.time() - started, 1)}
@@ -174,6 +173,13 @@ class Run:
             self._observers.tell("engine_stage_finished", stage=name, verb=stage.verb)
         self.process.barrier()
         return status
+
+    def _do(self, name: str, body: Prepare | Train | Evaluate) -> tuple[str, dict[str, Any]]:
+        if isinstance(body, Prepare):
+            return self._prepare(name, body)
+        if isinstance(body, Train):
+            return self._train(name, body)
+        return self._evaluate(name, body)
 
     def _inputs(self, name: str) -> dict[str, str]:
         """What a stage is made from, as it is now: the checksum of each input's manifest."""
@@ -207,9 +213,8 @@ class Run:
     def _prepare(self, name: str, config: Prepare) -> tuple[str, dict[str, Any]]:
         """Rank 0 prepares; the others wait and read what it wrote."""
         context = self.context(name)
-        card: dict[str, Any] = {}
-        if self.process.rank == 0:
-            card = prepare(
+        card: dict[str, Any] = self.process.first_alone(
+            lambda: prepare(
                 self.folder.path / name,
                 sources=[
                     NamedSource(source_name(config, i), self.build("data-source", s, context))
@@ -221,7 +226,7 @@ class Run:
                 seed=self.spec.seed,
                 progress=self.log.display.progress,
             )
-        card = self.process.broadcast(card)
+        )
         manifest = self.folder.path / name / "manifest.json"
         return "done", {**card, "fingerprint": folders.fingerprint(manifest)}
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,8 @@ from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.evaluation import evaluate
 from engine.language_model import LanguageModel
-from engine.loop import Evaluation, Loop, Plan, Ramp
+from engine.loop import Loop
+from engine.plan import Evaluation, Plan, Ramp
 from engine.spec import Train
 
 if TYPE_CHECKING:
@@ -29,8 +33,10 @@ if TYPE_CHECKING:
 
 _SEQUENCE = 1024
 _MICRO_TOKENS = 8192
-_COMPILE_ABOVE_FLOPS = 1e15
-"""Training FLOPs from which compiling, some 30 s of two cores, repays itself."""
+_COMPILE_ABOVE_FLOPS = {"cpu": 3e13, "cuda": 1e16}
+"""Training FLOPs from which compiling the layers, 10 to 30 s, repays itself: about two minutes."""
+_EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
+"""Distributions whose version may change the numbers."""
 
 
 def train(
@@ -52,7 +58,7 @@ def train(
             optimizer=run.build("optimizer", config.optimizer, context),
             objective=objective,
             precision=config.precision,
-            compile=flops > _COMPILE_ABOVE_FLOPS if config.compile == "auto" else config.compile,
+            compile=_compile(run, config, flops),
             activation_checkpointing=config.activation_checkpointing,
             ema=config.ema,
             seed=run.spec.seed,
@@ -87,7 +93,7 @@ def train(
             Evaluation(
                 getattr(evaluator_config, "type", ""),
                 getattr(evaluator_config, "every", None),
-                lambda built=built, limit=limit: score(built, limit),
+                partial(score, built, limit),
             )
         )
     callbacks = [run.build("callback", c, context) for c in config.callbacks]
@@ -111,6 +117,8 @@ def train(
             clip=config.clip,
             checkpoint_every=config.checkpoint.every,
             evaluations=evaluations,
+            versions={name: metadata.version(name) for name in _EXACT_WITH},
+            inexact=run.inexact,
         ),
         data=data,
         objective=objective,
@@ -207,11 +215,10 @@ def _training_data(
             Shards.open(shards, verify=True)
         part = WindowExamples(shards, sequence)
         weight, epochs = (getattr(source_config, n, None) for n in ("weight", "max_epochs"))
-        if weight == 0:
-            continue
-        sources.append(MixtureSource(source_name(stage, index), len(part), weight or 1.0, epochs))
+        weight = 1.0 if weight is None else weight
+        sources.append(MixtureSource(source_name(stage, index), len(part), weight, epochs))
         parts.append(part)
-    if not sources:
+    if not any(source.weight for source in sources):
         raise RunError(f"{prepared}: every source has weight 0", mend="give one a weight")
     return TrainingData(Mixture(sources, seed), parts)
 
@@ -261,6 +268,12 @@ def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
         "seconds": 10_000,
     }
     return config.budget.value * per_unit[config.budget.unit]
+
+
+def _compile(run: Run, config: Train, flops: float) -> bool:
+    if config.compile != "auto":
+        return config.compile
+    return flops > _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
 
 
 def _ramp(config: Train) -> Ramp:

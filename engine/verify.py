@@ -23,9 +23,7 @@ _TIMEOUT = 3600.0
 """Seconds in which a small run must have ended."""
 
 
-def verify_resume(
-    spec: Path, overrides: Sequence[str], steps: int, kills: int, nproc: int
-) -> int:
+def verify_resume(spec: Path, overrides: Sequence[str], steps: int, kills: int, nproc: int) -> int:
     """0 when the weights are bit-identical, else 1, having said which differ. Raises RunError."""
     console = Console(highlight=False)
     loaded = load_spec(spec, overrides=overrides, processes=nproc)
@@ -94,7 +92,11 @@ def _reached(events: Path, seen: int, step: int) -> bool:
     with events.open(encoding="utf-8") as file:
         file.seek(seen)
         for line in file:
-            if '"event": "step"' in line and line.endswith("\n") and json.loads(line)["step"] >= step:
+            if (
+                '"event": "step"' in line
+                and line.endswith("\n")
+                and json.loads(line)["step"] >= step
+            ):
                 return True
     return False
 

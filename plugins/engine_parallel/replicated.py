@@ -37,7 +37,7 @@ class Replicated:
         self._setup = setup
         self._model: Any = setup.build().to(self._device)
         if setup.activation_checkpointing:
-            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+            self._model.activation_checkpointing_enable({"use_reentrant": False})
         if setup.compile:
             _compile_layers(self._model)
         self._module = ObjectiveModule(self._model, setup.objective)
@@ -45,6 +45,10 @@ class Replicated:
         self._names = [name for name, _ in trained]
         self._parameters = [parameter for _, parameter in trained]
         self._masters = self._parameters
+        # Frozen weights are narrowed to compute with, and leave as they came.
+        self._frozen = {
+            id(p): p.detach() for p in self._model.parameters() if not p.requires_grad
+        }
         if setup.precision != "fp32":
             self._masters = [nn.Parameter(p.detach().float().clone()) for p in self._parameters]
             for parameter in self._model.parameters():
@@ -150,7 +154,8 @@ class Replicated:
     def export(self) -> Iterator[tuple[str, Tensor]]:
         """See :class:`engine.Strategy`. In float32 whatever the precision of training."""
         finals = self._averages or self._masters
-        final_of = {id(p): f for p, f in zip(self._parameters, finals, strict=True)}
+        trained = {id(p): f for p, f in zip(self._parameters, finals, strict=True)}
+        final_of = self._frozen | trained
         for name, tensor in self._model.state_dict(keep_vars=True).items():
             final = final_of.get(id(tensor), tensor).detach()
             yield name, final.float() if final.is_floating_point() else final

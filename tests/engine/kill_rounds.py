@@ -1,0 +1,111 @@
+"""Trains a spec in forked children that are killed with SIGKILL at random moments.
+
+    python kill_rounds.py SPEC RUNS KILLS SEED
+
+Children are forked from a process that has imported everything, so that a round costs a second and
+not five. Prints one JSON object: what was killed where, and what was found afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import deepspeed  # noqa: F401 - what children would each import for a second
+import torch
+import transformers.models.llama.modeling_llama  # noqa: F401
+from safetensors.torch import load_file
+
+from engine import manifest
+from engine.launch import Process
+from engine.session import run_spec
+from engine.spec import Loaded, load_spec
+
+
+def main(spec: Path, runs: Path, kills: int, seed: int) -> None:
+    loaded = load_spec(spec)
+    chance = random.Random(seed)
+    whole = runs / "whole"
+    assert _child(loaded, whole) == 0
+    expected = _weights(whole / loaded.spec.name)
+    broken = runs / "broken"
+    _fresh(loaded, whole, broken)
+    started = time.monotonic()
+    assert _child(loaded, broken) == 0
+    lasts = time.monotonic() - started
+    found = {"kills": 0, "finished": 0, "inside_save": 0, "different": [], "damaged": []}
+    _fresh(loaded, whole, broken)
+    while found["kills"] < kills or found["finished"] == 0:
+        # Now and then it is left to finish, so that something is compared.
+        after = None if chance.random() < 0.15 else chance.uniform(0, lasts)
+        status = _child(loaded, broken, after)
+        checkpoints = broken / loaded.spec.name / "base" / "checkpoints"
+        found["inside_save"] += any(checkpoints.glob(".partial-*"))
+        if status == -signal.SIGKILL:
+            found["kills"] += 1
+            found["damaged"] += _damaged(checkpoints)
+            continue
+        assert status == 0, status
+        found["finished"] += 1
+        final = _weights(broken / loaded.spec.name)
+        same = final.keys() == expected.keys()
+        if not same or not all(torch.equal(final[k], expected[k]) for k in final):
+            found["different"].append(found["finished"])
+        _fresh(loaded, whole, broken)
+    print(json.dumps(found))
+
+
+def _child(loaded: Loaded, runs: Path, after: float | None = None) -> int:
+    """Runs the spec in a forked child, killed after so many seconds; its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            status = run_spec(loaded, runs, Process(), as_json=True)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    if after is not None:
+        time.sleep(after)
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _fresh(loaded: Loaded, whole: Path, broken: Path) -> None:
+    """A run of which only the corpus is prepared."""
+    shutil.rmtree(broken, ignore_errors=True)
+    for part in ("corpus", "spec.yaml", "resolved.yaml"):
+        source, target = whole / loaded.spec.name / part, broken / loaded.spec.name / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+
+
+def _damaged(checkpoints: Path) -> list[str]:
+    """Folders that pass for checkpoints and are not whole."""
+    damaged = []
+    for folder in checkpoints.glob("step-*"):
+        if (folder / "manifest.json").exists():
+            try:
+                manifest.verify(folder)
+            except Exception as error:
+                damaged.append(f"{folder.name}: {error}")
+    return damaged
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "base" / "final" / "model.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

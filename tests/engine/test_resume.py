@@ -1,0 +1,72 @@
+"""Promise 1: resume is exact, whenever and however often a run is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def thorough_spec(tiny_spec, texts):
+    """Everything that has state is in it: two sources, Muon, a ramp, an average, a callback."""
+    sources = tiny_spec["stages"]["corpus"]["prepare"]["sources"]
+    sources[0] |= {"paths": [f"{texts}/[0-3]*.txt"], "weight": 0.7}
+    sources.append({"type": "files", "paths": [f"{texts}/[45]*.txt"], "weight": 0.3})
+    train = tiny_spec["stages"]["base"]["train"]
+    train |= {
+        "optimizer": {"type": "muon", "lr": 3e-3, "schedule": {"type": "warmup-stable-decay"}},
+        "batch": {"tokens": 128, "ramp": {"every": "1k tokens", "most": 512}},
+        "budget": "24 steps",
+        "ema": 0.9,
+        "evaluate": [{"type": "perplexity", "every": "7 steps", "limit": 2}],
+        "checkpoint": {"every": "2 steps", "keep": 2},
+        "callbacks": [],
+    }
+    return tiny_spec
+
+
+def _rounds(spec: Path, runs: Path, kills: int, seed: int) -> dict:
+    done = subprocess.run(
+        [
+            sys.executable,
+            Path(__file__).with_name("kill_rounds.py"),
+            spec,
+            runs,
+            *map(str, (kills, seed)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_killed_at_random_moments_the_weights_are_bit_identical(
+    thorough_spec, write_spec, tmp_path
+):
+    """Twenty SIGKILLs: the same final weights, and no checkpoint that is not whole."""
+    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=20, seed=1)
+    print(found)
+    assert found["kills"] >= 20
+    assert found["different"] == []
+    assert found["damaged"] == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills(thorough_spec, write_spec, tmp_path):
+    """The same, ten times as often."""
+    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=200, seed=2)
+    print(found)
+    assert found["kills"] >= 200
+    assert found["inside_save"] > 0
+    assert found["different"] == []
+    assert found["damaged"] == []
