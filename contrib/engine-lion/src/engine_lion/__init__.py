@@ -1,0 +1,1 @@
+"""engine-lion: the Lion optimizer as a plugin for training-engine."""

@@ -1,0 +1,40 @@
+"""Parameters in groups, by what a spec says about optimization: the same for every optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from engine.config import OptimizerConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _alike(name: str, parameter: Tensor) -> dict[str, Any]:
+    return {}
+
+
+def parameter_groups(
+    config: OptimizerConfig,
+    parameters: Iterable[tuple[str, Tensor]],
+    settings: Callable[[str, Tensor], dict[str, Any]] = _alike,
+) -> list[dict[str, Any]]:
+    """The groups that a torch optimizer takes, each with ``lr_scale`` and ``weight_decay``.
+
+    Matrices decay as ``config.weight_decay`` says, vectors (norms, biases) do not;
+    ``config.groups`` changes both by name. ``settings(name, parameter)`` adds what the optimizer
+    itself treats differently; an ``lr_scale`` of its own multiplies the group's.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in parameters:
+        decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+        group = {"lr_scale": 1.0, "weight_decay": decay, **settings(name, parameter)}
+        own = next((g for g in config.groups if fnmatchcase(name, g.match)), None)
+        if own is not None:
+            group["lr_scale"] *= own.lr_scale
+            if own.weight_decay is not None:
+                group["weight_decay"] = own.weight_decay
+        groups.setdefault(repr(group), {**group, "params": []})["params"].append(parameter)
+    return list(groups.values())

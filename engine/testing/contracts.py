@@ -1,0 +1,234 @@
+"""The contracts of components, carried out. Those of what trains are next door."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from engine.component import Kind, RollBack, Score, Stop
+from engine.config import Config
+from engine.data.records import Record, Text, record_to_row
+from engine.evaluation import evaluate
+from engine.language_model import LanguageModel
+from engine.launch import Process
+from engine.testing import optimization, training
+from engine.testing.standalone import StandAloneContext, require, tiny_model
+
+_KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_ITEMS = 16
+"""Of an evaluator's items, so many are asked."""
+
+
+def check_component(
+    kind: Kind, settings: Mapping[str, Any], context: StandAloneContext | None = None
+) -> None:
+    """Builds an installed component by what a spec says of it, and checks its contract.
+
+    ``check_component("optimizer", {"type": "lion", "lr": 1e-3})``. Raises AssertionError with what
+    is not as :mod:`engine.component` says, PluginError or ValidationError for wrong settings.
+    """
+    context = context or StandAloneContext()
+    config = context.config(kind, settings)
+    again = type(config).model_validate(config.model_dump(mode="json", exclude_none=True))
+    require(again == config, f"resolved.yaml would bring it back as {again!r}, not {config!r}")
+    _CONTRACTS[kind](lambda: context.component(kind, config), config, context)
+
+
+def _data_source(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    records = list(new().records(0, 1))
+    require(records, "a source gives at least one record")
+    for record in records:
+        require(isinstance(record, Record), f"{record!r} is no record")
+        gives = config.gives()  # type: ignore[attr-defined]
+        require(record.schema == gives, f"gives() says {gives}, but a {record.schema} record came")
+        json.dumps(record_to_row(record))  # held-out records are kept as JSON
+    ids = [record.id for record in records]
+    require(len(set(ids)) == len(ids), "ids are unique")
+    require(list(new().records(0, 1)) == records, "the order is always the same")
+    source = new()
+    for of in (2, 3):
+        for part in range(of):
+            require(
+                list(source.records(part, of)) == records[part::of],
+                f"records({part}, {of}) are every {of}th from the {part}th on",
+            )
+
+
+def _processor(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    texts = [*context.documents, *context.documents[:2], "x", "Grüße, 世界\n\n", "line\n" * 30]
+    records = [Text(id=f"r{n}", source="kit", text=text) for n, text in enumerate(texts)]
+    first, second = new(), new()
+    outcomes = [first.process(record) for record in records]
+    require(
+        outcomes == [second.process(record) for record in records],
+        "the same records have the same outcome: card.json and shards must repeat",
+    )
+    for record, outcome in zip(records, outcomes, strict=True):
+        if isinstance(outcome, str):
+            require(_KEBAB.fullmatch(outcome), f"'{outcome}' is no rule's name in kebab-case")
+        else:
+            require(
+                isinstance(outcome, Record), f"{outcome!r} is neither a record nor a rule's name"
+            )
+            require(outcome.id == record.id, "a record keeps its id: the held-out split goes by it")
+
+
+def _tokenizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = new()(context.documents)
+    require(getattr(tokenizer, "is_fast", False), "it is one of transformers' fast tokenizers")
+    require(tokenizer.eos_token_id is not None, "it has an EOS token, which ends documents")
+    encoded = [tokenizer.encode(text, add_special_tokens=False) for text in context.documents]
+    require(max(map(max, encoded)) < len(tokenizer), "ids are less than len(tokenizer)")
+    for text, ids in zip(context.documents, encoded, strict=True):
+        require(tokenizer.decode(ids).strip() == text.strip(), f"{text!r} comes back changed")
+    again = new()(context.documents)
+    require(again.get_vocab() == tokenizer.get_vocab(), "the same texts give the same tokenizer")
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        opened = AutoTokenizer.from_pretrained(folder)
+    same = [opened.encode(text, add_special_tokens=False) for text in context.documents]
+    require(same == encoded, "saved and opened again it gives the same ids")
+
+
+def _evaluator(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    evaluator = new()
+    items = list(islice(evaluator.items(), _ITEMS))
+    require(items, "there is at least one item")
+    ids = [item.id for item in items]
+    require(len(set(ids)) == len(ids), "ids are unique")
+    require([i.id for i in islice(new().items(), _ITEMS)] == ids, "items are always the same")
+    lm = LanguageModel(tiny_model(context), context.tokenizer())
+    rows = []
+    for item in items:
+        row = evaluator.score(item, lm.answer(item.requests))
+        require(json.loads(json.dumps(row)) == row, f"a row survives JSON, which {row} does not")
+        rows.append(row)
+    scores = evaluator.summarise(rows)
+    require(scores, "the rows give at least one score")
+    for some, n in ((rows, len(rows)), (rows[:1], 1)):
+        for score in evaluator.summarise(some):
+            _check_score(score, n)
+    reverse = {score.metric: score.value for score in evaluator.summarise(rows[::-1])}
+    for score in scores:
+        require(
+            math.isclose(reverse[score.metric], score.value, rel_tol=1e-6, abs_tol=1e-9),
+            f"{score.metric} does not depend on the rows' order, as ranks share them",
+        )
+    through_core = evaluate(new(), lm, Process(), limit=_ITEMS)
+    require([s.metric for s in through_core] == [s.metric for s in scores], "metrics are stable")
+
+
+def _check_score(score: Score, n: int) -> None:
+    require(isinstance(score, Score), f"{score!r} is no Score")
+    require(math.isfinite(score.value), f"{score.metric} is {score.value}")
+    require(score.stderr is None or score.stderr >= 0, f"{score.metric} ± {score.stderr}")
+    require(score.n <= n, f"{score.metric} counts {score.n} items of {n}")
+
+
+def _reward(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    import torch
+
+    prompts = list(context.documents[:5])
+    completions = [text[::-1] for text in prompts]
+    reward = new()
+    values = reward.score(prompts, completions)
+    require(values, "there is at least one named value")
+    for name, value_N in values.items():
+        require(tuple(value_N.shape) == (5,), f"{name} has shape {tuple(value_N.shape)}, not _N")
+        require(bool(torch.isfinite(value_N).all()), f"{name} is finite")
+        alone = [reward.score([p], [c])[name] for p, c in zip(prompts, completions, strict=True)]
+        require(
+            torch.allclose(torch.cat(alone).float(), value_N.float(), rtol=1e-4, atol=1e-5),
+            f"{name} does not depend on what else is in the batch",
+        )
+
+
+def _callback(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = new(), new()
+        _start(first, folder)
+        require(isinstance(first.spike_limit, float), "spike_limit is a number")
+        for event in _EVENTS[:6]:
+            _answer(first, event)
+        kept = json.loads(json.dumps(first.state()))
+        require(kept == first.state(), "state() survives JSON, as checkpoints keep it")
+        _start(second, folder)
+        second.load(kept)
+        require(second.state() == kept, "what was loaded is the state")
+        for event in _EVENTS[6:]:
+            require(
+                _answer(first, event) == _answer(second, event),
+                f"resumed, it answers to step {event['step']} as without the break",
+            )
+        require(first.state() == second.state(), "resumed, it ends as without the break")
+        first.stage_finished()
+        second.stage_finished()
+        unused = new()
+        _start(unused, folder)
+        unused.stage_finished()
+
+
+def _start(callback: Any, folder: str) -> None:
+    callback.stage_started("base", Path(folder), {"budget": "12 steps", "optimizer": {"lr": 1e-3}})
+
+
+def _answer(callback: Any, event: Mapping[str, Any]) -> Stop | RollBack | None:
+    tell = callback.scored if event["event"] == "score" else callback.step_finished
+    answer = tell(event)
+    require(
+        answer is None or isinstance(answer, Stop | RollBack),
+        f"{answer!r} is neither Stop, RollBack nor None",
+    )
+    return answer  # type: ignore[no-any-return]
+
+
+def _events() -> Sequence[Mapping[str, Any]]:
+    """Twelve steps, one of them skipped, with a score after each fourth."""
+    events: list[Mapping[str, Any]] = []
+    for step in range(1, 13):
+        common = {"stage": "base", "time": 1.7e9 + step, "step": step}
+        skipped = step == 5
+        events.append(
+            {
+                "event": "step",
+                **common,
+                "tokens": 480 * step,
+                "loss": math.nan if skipped else 5.0 / step,
+                "lr": 1e-3,
+                "grad_norm": math.inf if skipped else 1.0,
+                "skipped": skipped,
+                "tokens_per_second": 1000.0,
+            }
+        )
+        if step % 4 == 0:
+            score = {"metric": "perplexity", "value": 50.0 / step, "stderr": 0.1, "n": 4}
+            better = {"higher_is_better": False}
+            events.append(
+                {"event": "score", **common, "model": "base", "evaluator": "kit", **score, **better}
+            )
+    return events
+
+
+_EVENTS = _events()
+_CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], None]] = {
+    "data-source": _data_source,
+    "processor": _processor,
+    "tokenizer": _tokenizer,
+    "model": training.model,
+    "adapter": training.adapter,
+    "strategy": optimization.strategy,
+    "optimizer": optimization.optimizer,
+    "schedule": optimization.schedule,
+    "objective": training.objective,
+    "reward": _reward,
+    "evaluator": _evaluator,
+    "callback": _callback,
+}
