@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +10,10 @@ from engine.component import Example
 from engine.data.mixture import Mixture
 from engine.data.packing import Windows
 from engine.data.shards import Shards
+from engine.errors import RunError
+
+Ranges = Sequence[tuple[int, int]]
+"""Half-open ranges of global indices."""
 
 
 class WindowExamples(Sequence[Example]):
@@ -28,29 +32,47 @@ class WindowExamples(Sequence[Example]):
 
 
 class TrainingData:
-    """Examples in the order of a mixture; ``excluded`` index ranges are left out."""
+    """Examples in the order of a mixture; ``excluded`` ranges of global indices are left out."""
 
     def __init__(self, mixture: Mixture, sources: Sequence[Sequence[Example]]) -> None:
         self.mixture = mixture
         self._sources = sources
-        self.epoch_size = sum(len(s) for s in sources)
+
+    @property
+    def epoch_size(self) -> int:
+        """Examples of all sources that have a weight."""
+        return self.mixture.epoch_size
+
+    def left(self, cursor: int, excluded: Ranges) -> int:
+        """How many examples there are from the cursor on."""
+        return sum(end - start for start, end in self._stretches(cursor, excluded))
 
     def take(
-        self, cursor: int, count: int, excluded: Sequence[tuple[int, int]], part: int, of: int
+        self, cursor: int, count: int, excluded: Ranges, part: int, of: int
     ) -> tuple[list[Example], int]:
-        """``part`` of the next ``count`` examples, and the cursor after all of them."""
+        """``part`` of the next ``count`` examples, and the cursor after all of them.
+
+        Raises RunError where fewer are :meth:`left`.
+        """
         wanted: list[Example] = []
         taken = 0
-        while taken < count:
-            skip = next((end for start, end in excluded if start <= cursor < end), None)
-            if skip is not None:
-                cursor = skip
-                continue
-            stop = min((start for start, _ in excluded if start > cursor), default=cursor + count)
-            n = min(count - taken, stop - cursor)
-            for offset, sample in enumerate(self.mixture.batch(cursor, n)):
-                if (taken + offset) % of == part:
+        for start, end in self._stretches(cursor, excluded):
+            n = min(count - taken, end - start)
+            for place, sample in enumerate(self.mixture.batch(start, n), taken):
+                if place % of == part:
                     wanted.append(self._sources[sample.source][sample.index])
             taken += n
-            cursor += n
-        return wanted, cursor
+            if taken == count:
+                return wanted, start + n
+        raise RunError(
+            f"the data ends after {len(self.mixture):,} rows: all sources have reached max_epochs",
+            mend="raise max_epochs, or lower the budget",
+        )
+
+    def _stretches(self, cursor: int, excluded: Ranges) -> Iterator[tuple[int, int]]:
+        """What the excluded ranges leave from the cursor on."""
+        length = len(self.mixture)
+        for start, end in [*sorted(excluded), (length, length)]:
+            if cursor < min(start, length):
+                yield cursor, min(start, length)
+            cursor = max(cursor, end)

@@ -1,36 +1,31 @@
-"""The order of samples: a pure function of (seed, sources, weights, global index).
+"""The order of samples: a pure function of (seed, sources, global index).
 
-A mixture is cut into blocks. After every block each source has been drawn as often as its weight
-says, to within one sample; inside a block the order is a keyed permutation, and so is the order in
-which a source's own samples come, anew each epoch. Permutations are Feistel networks with
-cycle-walking (Black & Rogaway 2002, section 4), so nothing is stored and any index is found at
-once, however far.
+A mixture is cut into segments, and these into blocks. At the end of every block each source has
+been drawn as often as its share of the segment says, to within one sample. Inside a block the order
+is a keyed permutation, and so is the order in which a source's own samples come, anew each epoch.
+Nothing is stored, and any index is found at once, however far.
 
-Weights that change, and sources that reach their ``max_epochs``, begin a new segment at a block's
-edge: each source goes on where it was, without loss or repeats.
+A new segment begins where a source has given all that its ``max_epochs`` allows, and where other
+weights are asked for: each source goes on where it was, without loss or repeats.
 """
 
 from __future__ import annotations
 
 import bisect
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engine.data.permutation import Ints, key_of, permute
 from engine.errors import RunError
 
 _SMALLEST_BLOCK = 64
 _LARGEST_BLOCK = 1 << 20
-_ROUNDS = 6  # Luby & Rackoff need 4; two more as the round function is a hash of 64 bits, no PRF
 _FOREVER = 1 << 62
-
-Ints = NDArray[np.int64]
-_Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,9 @@ class MixtureSource:
     @property
     def limit(self) -> int:
         """Samples it may give in all."""
-        return _FOREVER if self.max_epochs is None else int(self.size * Fraction(self.max_epochs))
+        if self.max_epochs is None:
+            return _FOREVER
+        return min(int(self.size * _exactly(self.max_epochs)), _FOREVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +56,30 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """From global index ``start`` on: cumulative shares by source, and what each gave before."""
+    """Blocks of ``block`` samples from global index ``start`` on.
+
+    ``members`` are the numbers of the sources that take part, ``edges`` their cumulative shares,
+    ``base`` what each gave in earlier segments.
+    """
 
     start: int
     block: int
+    members: tuple[int, ...]
     edges: tuple[Fraction, ...]
     base: tuple[int, ...]
 
-    def drawn(self, blocks: int) -> list[int]:
-        """Samples of each source in the first ``blocks`` blocks of the segment.
+    def shares(self) -> Iterator[tuple[int, Fraction]]:
+        """Members, each with its share."""
+        shares = (b - a for a, b in pairwise((Fraction(0), *self.edges)))
+        return zip(self.members, shares, strict=True)
 
-        Rounding the cumulative shares keeps the sum exact and each source within one sample.
+    def drawn(self, blocks: int) -> list[int]:
+        """Samples of each member in the first ``blocks`` blocks.
+
+        Rounding the cumulative shares keeps the sum exact and each within one sample.
         """
         counts = [int(edge * blocks * self.block + Fraction(1, 2)) for edge in self.edges]
-        return [b - a for a, b in zip([0, *counts], counts, strict=False)]
+        return [b - a for a, b in pairwise([0, *counts])]
 
 
 class Mixture:
@@ -82,21 +89,20 @@ class Mixture:
         self,
         sources: Sequence[MixtureSource],
         seed: int,
-        changes: Sequence[tuple[int, Mapping[str, float]]] = (),
+        earlier: Sequence[tuple[int, Sequence[MixtureSource]]] = (),
     ) -> None:
-        """``changes``: (global index, weights by name) from which other weights hold.
+        """``earlier``: (global index, the sources with the weights that held up to there).
 
-        Raises RunError for a source without samples and for a weight too small to be drawn.
+        Raises RunError for a source that can give nothing or would hardly ever be drawn.
         """
+        names = [source.name for source in sources]
+        assert len(set(names)) == len(names), f"names tell sources apart: {names}"
         for source in sources:
-            if source.size < 1:
-                raise RunError(
-                    f"source '{source.name}' has not one whole row of tokens",
-                    mend="give it more text, shorten `batch.sequence`, or leave it out",
-                )
+            if source.weight:
+                _check(source)
         self._sources = tuple(sources)
         self._seed = seed
-        self._changes = tuple((at, dict(weights)) for at, weights in changes)
+        self._earlier = tuple((until, tuple(held)) for until, held in earlier)
         self._segments: list[_Segment] = []
         self._length = self._lay_out()
         self._starts = [segment.start for segment in self._segments]
@@ -108,173 +114,155 @@ class Mixture:
         return self.batch(index, 1)[0]
 
     @property
-    def weights(self) -> dict[str, float]:
-        """The weights asked for last."""
-        asked = {s.name: s.weight for s in self._sources}
-        return asked | self._changes[-1][1] if self._changes else asked
+    def epoch_size(self) -> int:
+        """Samples of all sources that have a weight."""
+        return sum(source.size for source in self._sources if source.weight)
 
     @property
     def segments(self) -> list[tuple[int, dict[str, float]]]:
-        """Where each segment begins, and the shares that hold in it."""
+        """Where each segment begins, and the shares of the sources that take part in it."""
         return [
-            (
-                segment.start,
-                {
-                    source.name: float(b - a)
-                    for source, a, b in zip(
-                        self._sources, (Fraction(0), *segment.edges), segment.edges, strict=False
-                    )
-                },
-            )
+            (segment.start, {self._sources[m].name: float(share) for m, share in segment.shares()})
             for segment in self._segments
         ]
 
-    def with_weights(self, at: int, weights: Mapping[str, float]) -> Mixture:
-        """The mixture that goes on with other weights from the first block edge at or after ``at``."""
-        return Mixture(self._sources, self._seed, [*self._changes, (at, weights)])
-
     def state(self) -> dict[str, Any]:
-        """All that the order depends on beside the sources: small, JSON-able."""
-        return {"seed": self._seed, "changes": [list(change) for change in self._changes]}
+        """All that the order depends on: small, JSON-able."""
+        return {
+            "seed": self._seed,
+            "sources": [astuple(source) for source in self._sources],
+            "earlier": [(until, [astuple(s) for s in held]) for until, held in self._earlier],
+        }
+
+    def resumed(self, state: Mapping[str, Any], at: int) -> Mixture:
+        """The order that ``state`` recorded, up to the first block edge from sample ``at`` on; from
+        there this mixture's weights and ``max_epochs``.
+
+        Raises RunError where the sources themselves are not the same.
+        """
+        was = [MixtureSource(*source) for source in state["sources"]]
+        sizes, now = ([(s.name, s.size) for s in held] for held in (was, self._sources))
+        if sizes != now:
+            raise RunError(
+                f"the data is not what it was: {dict(sizes)} samples, now {dict(now)}",
+                mend="bring the old data back, or start the stage anew with --rerun",
+            )
+        earlier = [
+            (until, [MixtureSource(*source) for source in held]) for until, held in state["earlier"]
+        ]
+        changed = [(at, was)] if was != list(self._sources) else []
+        return Mixture(self._sources, state["seed"], [*earlier, *changed])
 
     def batch(self, start: int, count: int) -> list[Sample]:
-        """Samples [start, start + count). Raises RunError past the mixture's end."""
-        if start + count > len(self):
-            raise RunError(
-                f"the data ends after {len(self):,} samples: every source has reached its max_epochs",
-                mend="raise max_epochs, or lower the budget",
-            )
+        """Samples [start, start + count). Raises IndexError outside the mixture."""
+        if not 0 <= start <= start + count <= len(self):
+            raise IndexError(f"samples {start} to {start + count} of {len(self)}")
         samples: list[Sample] = []
         while count:
             number = bisect.bisect_right(self._starts, start) - 1
             segment = self._segments[number]
             block, first = divmod(start - segment.start, segment.block)
             n = min(count, segment.block - first)
-            samples += self._in_block(number, segment, block, np.arange(first, first + n))
+            samples += self._in_block(number, block, np.arange(first, first + n))
             start += n
             count -= n
         return samples
 
-    def _in_block(
-        self, number: int, segment: _Segment, block: int, places: Ints
-    ) -> Iterator[Sample]:
-        before, after = segment.drawn(block), segment.drawn(block + 1)
-        counts = [b - a for a, b in zip(before, after, strict=True)]
-        slots = permute(places, segment.block, _key(self._seed, "block", number, block))
-        edges = np.cumsum(counts)
-        source_of = np.searchsorted(edges, slots, "right")
+    def _in_block(self, number: int, block: int, places: Ints) -> Iterator[Sample]:
+        """Samples at some places of a block, whose members lie there side by side, permuted."""
+        segment = self._segments[number]
+        before, after = np.array(segment.drawn(block)), np.array(segment.drawn(block + 1))
+        ends = np.cumsum(after - before)
+        slots = permute(places, segment.block, key_of(self._seed, "block", number, block))
+        member_of = np.searchsorted(ends, slots, "right")
+        # A member's samples count on from those that it gave in earlier segments and blocks.
+        ordinals = slots - ends[member_of] + after[member_of] + np.array(segment.base)[member_of]
         indices, epochs = np.empty_like(slots), np.empty_like(slots)
-        for s in np.unique(source_of):
-            here = source_of == s
-            size = self._sources[s].size
-            first = segment.base[s] + before[s] - (int(edges[s]) - counts[s])
-            ordinals = slots[here] + first
-            epochs[here] = ordinals // size
-            within = ordinals % size
-            for epoch in np.unique(epochs[here]):
-                chosen = epochs[here] == epoch
-                key = _key(self._seed, "epoch", self._sources[s].name, int(epoch))
-                within[chosen] = permute(within[chosen], size, key)
-            indices[here] = within
-        return map(Sample, source_of.tolist(), indices.tolist(), epochs.tolist())
+        for m in np.unique(member_of):
+            source = self._sources[segment.members[m]]
+            mine = member_of == m
+            epochs[mine], indices[mine] = np.divmod(ordinals[mine], source.size)
+            for epoch in np.unique(epochs[mine]):
+                read = mine & (epochs == epoch)
+                key = key_of(self._seed, "epoch", source.name, int(epoch))
+                indices[read] = permute(indices[read], source.size, key)
+        numbers = np.array(segment.members)[member_of]
+        return map(Sample, numbers.tolist(), indices.tolist(), epochs.tolist())
 
     def _lay_out(self) -> int:
         """Lays segment after segment, each until weights change or a source is used up."""
-        base = [0] * len(self._sources)
+        given = [0] * len(self._sources)
+        pending = list(self._earlier)
         start = 0
-        weights = {s.name: s.weight for s in self._sources}
-        pending = list(self._changes)
-        while True:
+        while start < _FOREVER:
             while pending and pending[0][0] <= start:
-                weights |= pending.pop(0)[1]
-            segment = self._segment(start, weights, base)
+                pending.pop(0)
+            until, sources = pending[0] if pending else (_FOREVER, self._sources)
+            segment, blocks = _segment(start, sources, given)
             if segment is None:
-                return start
-            blocks = min(self._blocks_left(segment), _FOREVER // segment.block)
-            if pending:
-                blocks = min(blocks, -(-(pending[0][0] - start) // segment.block))
-            if blocks:
-                self._segments.append(segment)
-                base = [b + d for b, d in zip(base, segment.drawn(blocks), strict=True)]
-                start += blocks * segment.block
-            if start >= _FOREVER // 2:
-                return start
-            if not blocks or not pending or pending[0][0] > start:
-                weights = self._without_used_up(segment, weights, base)
-
-    def _segment(self, start: int, weights: Mapping[str, float], base: Sequence[int]) -> _Segment | None:
-        asked = [Fraction(weights[s.name]) for s in self._sources]
-        total = sum(asked)
-        if not total:
-            return None
-        shares = [w / total for w in asked]
-        smallest = min(share for share in shares if share)
-        block = _SMALLEST_BLOCK
-        while block * smallest < 1:  # every source at least once a block
-            block *= 2
-        if block > _LARGEST_BLOCK:
-            name = self._sources[shares.index(smallest)].name
-            raise RunError(
-                f"source '{name}': with a share of {float(smallest):.2g} it would hardly ever be drawn",
-                mend=f"raise its weight to at least 1/{_LARGEST_BLOCK} of all, or leave it out",
-            )
-        edges = tuple(sum(shares[: i + 1], Fraction(0)) for i in range(len(shares)))
-        return _Segment(start, block, edges, tuple(base))
-
-    def _blocks_left(self, segment: _Segment) -> int:
-        """Whole blocks until some source would pass its limit."""
-        fewest = _FOREVER
-        shares = np.diff([Fraction(0), *segment.edges])
-        for i, source in enumerate(self._sources):
-            if not shares[i]:
-                continue
-            left = source.limit - segment.base[i]
-            blocks = max(int(left / (shares[i] * segment.block)) + 2, 0)
-            while blocks and segment.drawn(blocks)[i] > left:
-                blocks -= 1
-            fewest = min(fewest, blocks)
-        return fewest
-
-    def _without_used_up(
-        self, segment: _Segment, weights: Mapping[str, float], base: Sequence[int]
-    ) -> dict[str, float]:
-        """Weights without the sources that have no block's worth left."""
-        drawn = segment.drawn(1)
-        kept = {
-            s.name: weights[s.name] if s.limit - b > d else 0.0
-            for s, b, d in zip(self._sources, base, drawn, strict=True)
-        }
-        return dict(weights) | kept
+                break
+            blocks = min(blocks, -(-(until - start) // segment.block))
+            self._segments.append(segment)
+            for member, count in zip(segment.members, segment.drawn(blocks), strict=True):
+                given[member] += count
+            start += blocks * segment.block
+        return start
 
 
-def permute(values: Ints, size: int, key: int) -> Ints:
-    """A permutation of range(size), applied to some of its members."""
-    if size == 1:
-        return values
-    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half)) - 1)
-    keys = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64)
-    out = values.astype(np.uint64)
-    walking = np.ones(len(out), bool)
-    while walking.any():  # the network permutes a power of four; walk until back inside
-        out[walking] = _feistel(out[walking], half, mask, keys)
-        walking = out >= np.uint64(size)
-    return out.astype(np.int64)
+def _segment(
+    start: int, sources: Sequence[MixtureSource], given: Sequence[int]
+) -> tuple[_Segment | None, int]:
+    """The segment that begins at ``start``, and how many blocks every source can fill of it.
+
+    The source that will be used up first has the first of the cumulative shares. So what it has
+    left comes out exactly, in a last segment of one short block (or two, for a share above 1/2).
+    """
+    left = [source.limit - g for source, g in zip(sources, given, strict=True)]
+    weights = {i: _exactly(s.weight) for i, s in enumerate(sources) if s.weight and left[i] > 0}
+    if not weights:
+        return None, 0
+    total = sum(weights.values())
+    shares = {i: weight / total for i, weight in weights.items()}
+    first = min(shares, key=lambda i: left[i] / shares[i])
+    members = sorted(shares, key=lambda i: i != first)
+    edges = tuple(accumulate(shares[i] for i in members))
+    block = _block(sources, shares)
+    samples = int(left[first] / shares[first])
+    block = min(block, samples)
+    segment = _Segment(start, block, tuple(members), edges, tuple(given[i] for i in members))
+    return segment, samples // block
 
 
-def _feistel(values: _Words, half: np.uint64, mask: np.uint64, keys: _Words) -> _Words:
-    left, right = values >> half, values & mask
-    for key in keys:
-        left, right = right, left ^ (_scramble(right + key) & mask)
-    return (left << half) | right
+def _block(sources: Sequence[MixtureSource], shares: Mapping[int, Fraction]) -> int:
+    """The block in which even the smallest share is one sample. Raises RunError above 2^20."""
+    smallest = min(shares, key=lambda i: shares[i])
+    block = _SMALLEST_BLOCK
+    while block * shares[smallest] < 1:
+        block *= 2
+    if block > _LARGEST_BLOCK:
+        raise RunError(
+            f"source '{sources[smallest].name}': with a share of {float(shares[smallest]):.2g} it "
+            "would hardly ever be drawn",
+            mend=f"raise its weight to at least 1/{_LARGEST_BLOCK} of all, or leave it out",
+        )
+    return block
 
 
-def _scramble(x: _Words) -> _Words:
-    """splitmix64's finaliser (Steele et al. 2014); unsigned 64-bit arithmetic wraps around."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _check(source: MixtureSource) -> None:
+    """Raises RunError for a source that has a weight but not one sample to give."""
+    if source.size < 1:
+        raise RunError(
+            f"source '{source.name}' has not one whole row of tokens",
+            mend="give it more text, shorten `batch.sequence`, or leave it out",
+        )
+    if source.limit < 1:
+        raise RunError(
+            f"source '{source.name}': max_epochs {source.max_epochs} of {source.size} samples "
+            "is not one sample",
+            mend="raise max_epochs, or leave the source out",
+        )
 
 
-def _key(*parts: object) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=16).digest(), "big")
+def _exactly(number: float) -> Fraction:
+    """The number as it is written: 0.1 is a tenth."""
+    return Fraction(str(number))
