@@ -19,8 +19,21 @@ from numpy.typing import NDArray
 from engine.errors import RunError
 
 FORMAT = 1
+_DTYPES = ("<u2", "<u4")
 _SHARD_TOKENS = 1 << 28
+_BUFFERED_TOKENS = 1 << 20
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A pair of files, and their checksums."""
+
+    name: str
+    tokens: int
+    documents: int
+    bin_sha256: str
+    idx_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +48,7 @@ class Manifest:
     tokens: int
     documents: int
     bytes: int
-    shards: tuple[dict[str, Any], ...]
+    shards: tuple[Shard, ...]
 
 
 class ShardWriter:
@@ -50,39 +63,47 @@ class ShardWriter:
         boundary_target: bool,
         shard_tokens: int = _SHARD_TOKENS,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        """``folder`` must not be there yet; a shard ends with the document that fills it."""
+        folder.mkdir(parents=True)
         self._folder = folder
-        self._dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+        self._vocab_size = vocab_size
+        self._dtype = np.dtype(_DTYPES[vocab_size > 1 << 16])
         self._eos_id = eos_id
         self._boundary_target = boundary_target
         self._shard_tokens = shard_tokens
-        self._shards: list[dict[str, Any]] = []
-        self._pieces: list[NDArray[Any]] = []
-        self._index: list[tuple[int, int]] = []
-        self._pending = 0
-        self._documents = 0
+        self._shards: list[Shard] = []
         self._bytes = 0
+        self._begin_shard()
 
-    def add(self, tokens: Sequence[int] | NDArray[Any], n_bytes: int) -> None:
-        """Appends a document of so many bytes of text."""
-        self._index.append((self._pending, n_bytes))
-        self._pieces.append(np.asarray(tokens, self._dtype))
-        self._pending += len(tokens)
+    def add(self, tokens: Sequence[int], n_bytes: int) -> None:
+        """Appends a document of so many bytes of text. Raises RunError for an unknown token."""
+        ids = np.asarray(tokens, np.int64)
+        if ids.min() < 0 or ids.max() >= self._vocab_size:
+            raise RunError(
+                f"token {ids.max()} is none of the tokenizer's {self._vocab_size}",
+                mend="its added tokens leave holes: save it anew with consecutive ids",
+            )
+        self._index.append((self._tokens, n_bytes))
+        self._pieces.append(ids.astype(self._dtype))
+        self._tokens += len(ids)
+        self._waiting += len(ids)
         self._documents += 1
         self._bytes += n_bytes
-        if self._pending >= self._shard_tokens:
+        if self._waiting >= _BUFFERED_TOKENS:
             self._flush()
+        if self._tokens >= self._shard_tokens:
+            self._end_shard()
 
     def close(self) -> Manifest:
         """Writes what is left, and then the manifest."""
-        self._flush()
+        self._end_shard()
         manifest = Manifest(
             format=FORMAT,
             dtype=self._dtype.str,
             eos_id=self._eos_id,
             boundary_target=self._boundary_target,
-            tokens=sum(s["tokens"] for s in self._shards),
-            documents=self._documents,
+            tokens=sum(s.tokens for s in self._shards),
+            documents=sum(s.documents for s in self._shards),
             bytes=self._bytes,
             shards=tuple(self._shards),
         )
@@ -94,25 +115,30 @@ class ShardWriter:
         os.replace(partial, self._folder / "manifest.json")
         return manifest
 
-    def _flush(self) -> None:
-        if not self._index:
+    def _begin_shard(self) -> None:
+        self._name = f"{len(self._shards):05d}"
+        self._hashes = {"bin": hashlib.sha256(), "idx": hashlib.sha256()}
+        self._pieces: list[NDArray[Any]] = []
+        self._index: list[tuple[int, int]] = []
+        self._tokens = self._waiting = self._documents = 0
+
+    def _end_shard(self) -> None:
+        if not self._documents:
             return
-        name = f"{len(self._shards):05d}"
-        files = {
-            f"{name}.bin": np.concatenate(self._pieces).tobytes(),
-            f"{name}.idx": np.array(self._index, "<i8").tobytes(),
-        }
-        for file, content in files.items():
-            (self._folder / file).write_bytes(content)
-        self._shards.append(
-            {
-                "name": name,
-                "tokens": self._pending,
-                "documents": len(self._index),
-                "sha256": {f: hashlib.sha256(c).hexdigest() for f, c in files.items()},
-            }
-        )
-        self._pieces, self._index, self._pending = [], [], 0
+        self._flush()
+        sums = (sha.hexdigest() for sha in self._hashes.values())
+        self._shards.append(Shard(self._name, self._tokens, self._documents, *sums))
+        self._begin_shard()
+
+    def _flush(self) -> None:
+        """Moves what waits in memory to the files."""
+        tokens = np.concatenate([np.zeros(0, self._dtype), *self._pieces])
+        contents = tokens.tobytes(), np.array(self._index, "<i8").tobytes()
+        for (kind, sha), content in zip(self._hashes.items(), contents, strict=True):
+            sha.update(content)
+            with (self._folder / f"{self._name}.{kind}").open("ab") as file:
+                file.write(content)
+        self._pieces, self._index, self._waiting = [], [], 0
 
 
 class Shards:
@@ -120,18 +146,16 @@ class Shards:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.n_tokens = manifest.tokens
-        self.n_documents = manifest.documents
-        self.n_bytes = manifest.bytes
         self.boundary_target = manifest.boundary_target
-        sizes = [s["tokens"] for s in manifest.shards]
+        sizes = [shard.tokens for shard in manifest.shards]
         self._offsets: Ints = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         self._tokens = [
-            np.memmap(folder / f"{s['name']}.bin", np.dtype(manifest.dtype), "r")
-            for s in manifest.shards
+            np.memmap(folder / f"{shard.name}.bin", np.dtype(manifest.dtype), "r")
+            for shard in manifest.shards
         ]
         starts = [
-            np.fromfile(folder / f"{s['name']}.idx", "<i8").reshape(-1, 2)[:, 0] + offset
-            for s, offset in zip(manifest.shards, self._offsets, strict=False)
+            np.fromfile(folder / f"{shard.name}.idx", "<i8").reshape(-1, 2)[:, 0] + offset
+            for shard, offset in zip(manifest.shards, self._offsets, strict=False)
         ]
         self._starts: Ints = np.concatenate([np.zeros(0, np.int64), *starts])
 
@@ -139,16 +163,16 @@ class Shards:
     def open(cls, folder: Path, *, verify: bool = False) -> Shards:
         """Opens a folder; ``verify`` also compares checksums.
 
-        Raises RunError naming the file that is missing, too short, or damaged.
+        Raises RunError naming the file that is missing, of the wrong size, or damaged.
         """
         manifest = read_manifest(folder)
+        width = np.dtype(manifest.dtype).itemsize
         for shard in manifest.shards:
-            expected = {
-                f"{shard['name']}.bin": shard["tokens"] * np.dtype(manifest.dtype).itemsize,
-                f"{shard['name']}.idx": shard["documents"] * 16,
-            }
-            for name, size in expected.items():
-                _check(folder / name, size, shard["sha256"][name] if verify else None)
+            for kind, size, sha256 in (
+                ("bin", shard.tokens * width, shard.bin_sha256),
+                ("idx", shard.documents * 16, shard.idx_sha256),
+            ):
+                _check(folder / f"{shard.name}.{kind}", size, sha256 if verify else None)
         return cls(folder, manifest)
 
     def tokens(self, start: int, stop: int) -> Ints:
@@ -172,11 +196,14 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / "manifest.json"
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        manifest = Manifest(**{**data, "shards": tuple(data["shards"])})
+        manifest = Manifest(**{**data, "shards": tuple(Shard(**s) for s in data["shards"])})
+        sums = sum(s.tokens for s in manifest.shards), sum(s.documents for s in manifest.shards)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{file}: not a manifest of shards ({error})", mend=_MEND) from error
     if manifest.format != FORMAT:
         raise RunError(f"{file}: format {manifest.format}, this engine reads {FORMAT}", mend=_MEND)
+    if manifest.dtype not in _DTYPES or sums != (manifest.tokens, manifest.documents):
+        raise RunError(f"{file}: damaged (it contradicts itself)", mend=_MEND)
     return manifest
 
 
