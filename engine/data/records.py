@@ -95,31 +95,51 @@ SCHEMAS: Mapping[Schema, type[Record]] = MappingProxyType(
     {cls.schema: cls for cls in (Text, Chat, Completion, Preference, Labelled, Stepwise, Prompt)}
 )
 _COMMON = frozenset(f.name for f in fields(Record))
+_SHAPES: Mapping[str, tuple[type, str]] = MappingProxyType(
+    {"str": (str, "text"), "bool": (bool, "true or false"), "Sequence": (list, "a list")}
+)
+"""By the first word of a field's annotation."""
 
 
-def record_from_row(schema: Schema, row: Mapping[str, Any], *, id: str, source: str) -> Record:
+def record_from_row(
+    schema: Schema,
+    row: Mapping[str, Any],
+    *,
+    id: str,  # noqa: A002 - the field's name
+    source: str,
+    license: str | None = None,  # noqa: A002 - the field's name
+) -> Record:
     """A record from a row of a file or data set; columns that the schema lacks go into ``meta``.
 
-    Raises RunError, naming ``id``, when a field is missing or has the wrong type.
+    ``license`` stands where the row says none. ``id`` must tell all rows apart: a row's own ``id``,
+    which need not, goes into ``meta``. Raises RunError, naming ``id``, when a field is missing or
+    has the wrong type.
     """
     cls = SCHEMAS[schema]
     own = {f.name: f for f in fields(cls) if f.name not in _COMMON}
     given = {name: row[name] for name in own if name in row}
-    required = [name for name, f in own.items() if f.default is not None]
-    for name in required:
-        if name not in given:
+    for name, wanted in own.items():
+        optional = wanted.default is None
+        if name not in given and not optional:
+            needed = ", ".join(n for n, f in own.items() if f.default is not None)
             raise RunError(
-                f"{source}: {id}: no field '{name}' (a {schema} record needs {', '.join(required)})",
-                mend=f"rename the column, or drop the row; it has {', '.join(map(str, row)) or 'none'}",
+                f"{id}: no field '{name}' (a {schema} record needs {needed})",
+                mend=f"rename the column; it has {', '.join(map(str, row)) or 'none'}",
             )
-        wanted = "str" if own[name].type == "str" else None
-        if wanted and not isinstance(given[name], str):
+        value = given.get(name)
+        shape, word = _SHAPES[str(wanted.type).partition("[")[0].partition(" ")[0]]
+        if not isinstance(value, shape) and not (optional and value is None):
             raise RunError(
-                f"{source}: {id}: field '{name}' is {type(given[name]).__name__}, not text"
+                f"{id}: field '{name}' is {type(value).__name__}, not {word}",
+                mend="mend the row, or leave it out",
             )
-    meta = {k: v for k, v in row.items() if k not in own and k not in _COMMON}
+    said = row.get("license")
     return cls(
-        id=str(row.get("id") or id), source=source, license=row.get("license"), meta=meta, **given
+        id=id,
+        source=source,
+        license=license if said is None else str(said),
+        meta={k: v for k, v in row.items() if k not in own and k != "license"},
+        **given,
     )
 
 
@@ -127,3 +147,8 @@ def record_to_row(record: Record) -> dict[str, Any]:
     """The record as plain data, with its ``schema``; what is empty is left out."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
     return {"schema": record.schema, **{k: v for k, v in values.items() if v not in (None, {})}}
+
+
+def row_to_record(row: Mapping[str, Any]) -> Record:
+    """The record that :func:`record_to_row` made the row of."""
+    return SCHEMAS[row["schema"]](**{k: v for k, v in row.items() if k != "schema"})

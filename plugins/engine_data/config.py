@@ -43,7 +43,7 @@ class HuggingFace(DataSourceConfig):
     name: str | None = Field(None, description="Configuration of the data set.")
     split: str = Field("train", description="Split.")
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
-    streaming: bool = Field(True, description="Read while training instead of downloading first.")
+    streaming: bool = Field(True, description="Read row by row instead of downloading all first.")
     records: Schema = Field("text", description="Schema of the records.")
     columns: dict[str, str] = Field({}, description="The data set's column for each field.")
     license: str | None = Field(None, description="Licence of the data set.")

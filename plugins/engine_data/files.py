@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -26,50 +27,63 @@ class FilesSource:
 
     def _all(self) -> Iterator[Record]:
         for path in self._files():
-            read = _READERS.get("".join(path.suffixes[-2:])) or _READERS.get(path.suffix)
+            name = path.name.lower()
+            read = next((r for suffix, r in _READERS.items() if name.endswith(suffix)), None)
             try:
                 if read is None:
-                    yield from self._document(path)
+                    yield self._document(path)
                 else:
-                    for place, row in read(path):
-                        yield self._record(place, row)
+                    for number, row in read(path):
+                        yield self._record(path, number, row)
             except OSError as error:
                 raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     def _files(self) -> list[Path]:
         found: dict[Path, None] = {}
         for pattern in self._config.paths:
-            matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
+            matches = [Path(p) for p in glob.glob(pattern, recursive=True)]
             files = [p for p in matches if p.is_file()]
             if not files:
                 raise RunError(f"files: no file matches '{pattern}'", mend=_suggestion(pattern))
             found.update(dict.fromkeys(files))
         return sorted(found)
 
-    def _document(self, path: Path) -> Iterator[Record]:
+    def _document(self, path: Path) -> Text:
+        if self._config.records != "text":
+            raise RunError(
+                f"{path}: a text file, where {self._config.records} records should be",
+                mend="put them into JSON lines or Parquet, or narrow the glob",
+            )
         raw = path.read_bytes()
+        if b"\0" in raw:
+            raise RunError(
+                f"{path}: a binary file where text should be (byte {raw.index(0)} is NUL)",
+                mend="narrow the glob so that it matches text only",
+            )
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise RunError(
                 f"{path}: not UTF-8 text (byte {error.start})", mend="convert it, or leave it out"
             ) from None
-        if "\0" in text:
-            raise RunError(
-                f"{path}: a binary file where text should be (byte {raw.index(0)} is NUL)",
-                mend="narrow the glob so that it matches text only",
-            )
-        if text.strip():
-            yield Text(
-                id=path.as_posix(), source=path.as_posix(), license=self._config.license, text=text
-            )
+        return Text(
+            id=path.as_posix(), source=path.as_posix(), license=self._config.license, text=text
+        )
 
-    def _record(self, place: str, row: Mapping[str, Any]) -> Record:
-        if self._config.records == "text" and self._config.text_field in row:
-            row = {**row, "text": row[self._config.text_field]}
-        row = {"license": self._config.license, **row}
-        source = place.rpartition(":")[0]
-        return record_from_row(self._config.records, row, id=place, source=source)
+    def _record(self, path: Path, number: int, row: Mapping[str, Any]) -> Record:
+        config, place = self._config, f"{path.as_posix()}:{number}"
+        if config.records == "text" and config.text_field != "text":
+            if config.text_field not in row:
+                raise RunError(
+                    f"{place}: no field '{config.text_field}', which text_field names",
+                    mend=f"it has {', '.join(row) or 'none'}",
+                )
+            row = {
+                "text" if k == config.text_field else k: v for k, v in row.items() if k != "text"
+            }
+        return record_from_row(
+            config.records, row, id=place, source=path.as_posix(), license=config.license
+        )
 
 
 def build(config: Files, context: Context) -> FilesSource:
@@ -77,7 +91,7 @@ def build(config: Files, context: Context) -> FilesSource:
     return FilesSource(config)
 
 
-Rows = Iterator[tuple[str, Mapping[str, Any]]]
+Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def _json_lines(path: Path) -> Rows:
@@ -86,17 +100,12 @@ def _json_lines(path: Path) -> Rows:
 
 
 def _zstd_json_lines(path: Path) -> Rows:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise RunError(f"{path}: needs zstandard", mend="pip install 'training-engine[data]'") from error
-    import io
+    # pyarrow reads frames that follow each other, and sees where a file was cut off; the
+    # zstandard package does neither by itself.
+    import pyarrow
 
-    try:
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as raw:
-            yield from _parse_lines(path, io.BufferedReader(raw))
-    except zstandard.ZstdError as error:
-        raise RunError(f"{path}: not zstd, or cut off ({error})") from error
+    with pyarrow.OSFile(str(path)) as file, pyarrow.CompressedInputStream(file, "zstd") as raw:
+        yield from _parse_lines(path, io.BufferedReader(raw))
 
 
 def _parse_lines(path: Path, lines: Any) -> Rows:
@@ -105,26 +114,22 @@ def _parse_lines(path: Path, lines: Any) -> Rows:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}:{number}: not JSON: {error}") from None
         if not isinstance(row, dict):
             raise RunError(f"{path}:{number}: a {type(row).__name__}, not an object with fields")
-        yield f"{path.as_posix()}:{number}", row
+        yield number, row
 
 
 def _parquet(path: Path) -> Rows:
-    import pyarrow
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        number = 0
-        for batch in file.iter_batches(1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path.as_posix()}:{number}", row
-    except pyarrow.ArrowInvalid as error:
-        raise RunError(f"{path}: not Parquet: {error}") from error
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
+            yield from enumerate(rows, 1)
+    except pyarrow.ArrowException as error:
+        raise RunError(f"{path}: not Parquet, or damaged: {error}") from error
 
 
 _READERS: Mapping[str, Callable[[Path], Rows]] = {
@@ -136,8 +141,10 @@ _READERS: Mapping[str, Callable[[Path], Rows]] = {
 
 
 def _suggestion(pattern: str) -> str:
+    if Path(pattern).is_dir():
+        return f"it is a folder: write '{pattern.rstrip('/')}/**/*', or a narrower glob"
     folder = Path(pattern).parent
-    while "*" in str(folder) or not folder.is_dir():
+    while not folder.is_dir():
         folder = folder.parent
     names = sorted(p.name for p in islice(folder.iterdir(), 1000))
     near = difflib.get_close_matches(Path(pattern).name, names, n=1) or names[:3]

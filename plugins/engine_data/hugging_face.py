@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -18,15 +18,31 @@ class HuggingFaceSource:
         self._config = config
 
     def records(self, part: int, of: int) -> Iterator[Record]:
-        """See :class:`engine.DataSource`. Raises RunError when the data set cannot be opened."""
+        """See :class:`engine.DataSource`. Raises RunError when the data set cannot be read."""
         config = self._config
-        for number, row in islice(enumerate(self._open()), part, None, of):
-            row = {"license": config.license, **row}
-            row |= {name: row[column] for name, column in config.columns.items() if column in row}
+        for number, row in islice(enumerate(self._rows()), part, None, of):
             identity = f"{config.path}/{config.split}/{number}"
-            yield record_from_row(config.records, row, id=identity, source=config.path)
+            yield record_from_row(
+                config.records,
+                self._renamed(row, identity),
+                id=identity,
+                source=config.path,
+                license=config.license,
+            )
 
-    def _open(self) -> Any:
+    def _renamed(self, row: Mapping[str, Any], identity: str) -> dict[str, Any]:
+        """The row with the columns that `columns` names under their fields' names."""
+        columns = self._config.columns
+        missing = sorted(set(columns.values()) - set(row))
+        if missing:
+            raise RunError(
+                f"{identity}: no column '{missing[0]}', which `columns` names",
+                mend=f"it has {', '.join(row)}",
+            )
+        rest = {k: v for k, v in row.items() if k not in {*columns, *columns.values()}}
+        return rest | {field: row[column] for field, column in columns.items()}
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
         import datasets
 
         config = self._config
@@ -36,7 +52,7 @@ class HuggingFaceSource:
             if token is None:
                 raise RunError(f"the environment variable {config.token_env} is not set")
         try:
-            return datasets.load_dataset(
+            yield from datasets.load_dataset(
                 config.path,
                 config.name,
                 split=config.split,
@@ -44,10 +60,10 @@ class HuggingFaceSource:
                 streaming=config.streaming,
                 token=token,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever the formats, servers and caches below it raise
             raise RunError(
-                f"data set '{config.path}' ({config.split}) cannot be opened: {error}",
-                mend="check its name, split and revision",
+                f"data set '{config.path}' ({config.split}) cannot be read: {error}",
+                mend="check its name, configuration, split and revision",
             ) from error
 
 

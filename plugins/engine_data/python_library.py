@@ -9,6 +9,7 @@ import ast
 import inspect
 import sysconfig
 import tokenize
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -75,7 +76,8 @@ def _record(name: str, text: str, group: str) -> Text:
 def _docstrings(name: str, text: str) -> str | None:
     """A module's docstrings, each under the name of what it documents."""
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings(action="ignore"):  # some warn of their own escape sequences
+            tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return None
     module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

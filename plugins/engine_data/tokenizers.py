@@ -10,6 +10,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from engine import Context, RunError, TokenizerTrainer
 from engine_data.config import BPE, Bytes, PretrainedTokenizer
 
+_SAMPLE_PIECE = 10_000
+"""Characters that are taken or left as one when a tokenizer is trained on a part of the corpus."""
+
 END = "<|endoftext|>"
 PAD = "<|pad|>"
 
@@ -95,12 +98,16 @@ def _fast(tokenizer: Tokenizer) -> Any:
 
 
 def _spread(texts: Iterable[str], budget: int) -> Iterator[str]:
-    """About ``budget`` bytes of the texts, evenly over all of them."""
+    """About ``budget`` characters of the texts, evenly over all of them, long ones in pieces."""
     total = sum(len(text) for text in texts)
-    share = min(1.0, budget / max(total, 1))
+    if total <= budget:
+        yield from texts
+        return
     owed = 0.0
     for text in texts:
-        owed += share
-        if owed >= 1:
-            owed -= 1
-            yield text
+        for start in range(0, len(text), _SAMPLE_PIECE):
+            piece = text[start : start + _SAMPLE_PIECE]
+            owed += len(piece) * budget / total
+            if owed >= len(piece):
+                owed -= len(piece)
+                yield piece
