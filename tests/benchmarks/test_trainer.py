@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 BATCH, LENGTH, PAIRS, STEPS = 8, 512, 12, 4
 MODELS = {
     "5.7M": ({"hidden_size": 256, "layers": 6, "heads": 4, "intermediate_size": 672}, 4096),
