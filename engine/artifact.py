@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from engine import checkpoint
+from engine import manifest
 from engine.errors import RunError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Artifact:
         import transformers
 
         if (self.folder / "manifest.json").is_file():
-            checkpoint.verify(self.folder)
+            manifest.verify(self.folder)
         config = transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         names = config.architectures or ["AutoModelForCausalLM"]
         cls: Any = getattr(transformers, names[0], None)
@@ -55,7 +55,7 @@ class Artifact:
         partial.mkdir(parents=True)
         _save_model(partial, model, dict(weights))
         tokenizer.save_pretrained(partial)
-        checkpoint.write_manifest(partial)
+        manifest.complete(partial)
         old = folder.with_name(f".old-{folder.name}")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
@@ -79,7 +79,9 @@ def _save_model(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:
             logging.enable_progress_bar()
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
-    widths = {str(w.dtype).removeprefix("torch.") for w in weights.values() if w.is_floating_point()}
+    widths = {
+        str(w.dtype).removeprefix("torch.") for w in weights.values() if w.is_floating_point()
+    }
     if len(widths) == 1:
         config["dtype"] = widths.pop()
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

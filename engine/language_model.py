@@ -138,7 +138,9 @@ class LanguageModel:
         ]
 
     @torch.inference_mode()
-    def generate(self, request: Generation, on_text: Callable[[str], None] | None = None) -> Response:
+    def generate(
+        self, request: Generation, on_text: Callable[[str], None] | None = None
+    ) -> Response:
         """Continues a prompt with a KV cache; ``on_text`` gets each piece of text as it comes."""
         prompt: list[int] = self.tokenizer.encode(request.prompt, add_special_tokens=False)
         room = self.context - request.max_tokens
@@ -168,9 +170,7 @@ class LanguageModel:
                 break
         final = self.tokenizer.decode(new, skip_special_tokens=True)
         end = min((e for s in request.stop if (e := final.find(s)) >= 0), default=len(final))
-        return Response(
-            text=final[:end], tokens=len(new), truncated=len(tokens) < len(prompt)
-        )
+        return Response(text=final[:end], tokens=len(new), truncated=len(tokens) < len(prompt))
 
     def _encode(
         self, requests: Sequence[LogLikelihood | Rolling]

@@ -25,6 +25,7 @@ class ModelScore:
     value: float
     stderr: float | None
     n: int
+    higher_is_better: bool
 
 
 def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
@@ -60,5 +61,7 @@ def _tokenizer(run: Run, model_config: Any) -> Any:
     stage = getattr(model_config, "stage", None)
     folder = run.folder.path / stage / "final" if stage else Path(getattr(model_config, "path", ""))
     if not (stage or getattr(model_config, "path", None)):
-        raise RunError(f"model '{model_config.type}' is untrained: it has no tokenizer to score with")
+        raise RunError(
+            f"model '{model_config.type}' is untrained: it has no tokenizer to score with"
+        )
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -1,0 +1,116 @@
+"""Evaluators are asked once for every item, and only for what is missing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.component import Item, LogLikelihood, Score
+from engine.errors import RunError
+from engine.evaluation import evaluate
+from engine.language_model import LanguageModel
+from engine.launch import Process
+
+
+class Letters:
+    """How likely one letter is after another: two requests an item."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.scored: list[str] = []
+
+    def items(self):
+        for i in range(self._count):
+            requests = (LogLikelihood("the", " cat"), LogLikelihood("the", f" {i}"))
+            yield Item(f"item-{i}", requests, data=i)
+
+    def score(self, item, responses):
+        self.scored.append(item.id)
+        assert len(responses) == 2
+        return {"difference": responses[1].logprob - responses[0].logprob, "number": item.data}
+
+    def summarise(self, rows):
+        return [Score("number", sum(r["number"] for r in rows), None, len(rows))]
+
+
+@pytest.fixture
+def lm(finished_run):
+    from engine.artifact import Artifact
+
+    artifact = Artifact(finished_run / "base" / "final")
+    return LanguageModel(artifact.model(), artifact.tokenizer(), context=32)
+
+
+def test_every_item_is_scored_once_with_all_its_answers(lm):
+    """In rows that come back in the items' order."""
+    letters = Letters(9)
+    assert evaluate(letters, lm, Process()) == [Score("number", 36, None, 9)]
+    assert letters.scored == [f"item-{i}" for i in range(9)]
+
+
+def test_a_limit_takes_the_first_items(lm):
+    """And leaves the others unasked."""
+    letters = Letters(9)
+    assert evaluate(letters, lm, Process(), limit=4) == [Score("number", 6, None, 4)]
+    assert len(letters.scored) == 4
+
+
+def test_a_killed_evaluation_goes_on(lm, tmp_path):
+    """Rows on the disk are not asked again; a line that was cut off is."""
+    file = tmp_path / "rows" / "letters.jsonl"
+    evaluate(Letters(9), lm, Process(), rows_file=file)
+    (kept,) = file.parent.iterdir()
+    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert [json.loads(line)["id"] for line in lines] == [f"item-{i}" for i in range(9)]
+    kept.write_text("".join(lines[:5]) + lines[5][:20], encoding="utf-8")
+    again = Letters(9)
+    assert evaluate(again, lm, Process(), rows_file=file) == [Score("number", 36, None, 9)]
+    assert again.scored == ["item-5", "item-6", "item-7", "item-8"]
+    once_more = Letters(9)
+    evaluate(once_more, lm, Process(), rows_file=file)
+    assert once_more.scored == []
+
+
+@pytest.mark.covers("Evaluate.models", "Evaluate.data", "Evaluate.evaluators", "Stage.evaluate")
+def test_an_evaluate_stage_scores_every_model_by_every_evaluator(
+    tiny_spec, run_here, finished_run
+):
+    """Stages and folders alike; the same model has the same score as at its training's end."""
+    folder = str(finished_run / "base" / "final")
+    tiny_spec["stages"]["scores"] = {
+        "evaluate": {
+            "models": ["base", {"type": "pretrained", "path": folder}],
+            "data": "corpus",
+            "evaluators": [{"type": "perplexity"}, {"type": "perplexity", "limit": 2}],
+        }
+    }
+    run = run_here(tiny_spec)
+    scores = [e for e in run.events("score") if e["metric"] == "perplexity"]
+    trained, *scored = [(e["model"], round(e["value"], 3), e["n"]) for e in scores]
+    items = trained[2]
+    assert items > 2
+    assert [(model, n) for model, _, n in scored] == [
+        ("base", items), ("base", 2), (folder, items), (folder, 2)
+    ]  # fmt: skip
+    assert scored[0] == trained
+    assert scored[0][1] != scored[1][1]
+    assert (run.folder / "scores" / "rows").is_dir()
+
+
+def test_an_evaluator_that_needs_documents_says_where_they_come_from(tiny_spec, run_here):
+    """Where no prepare stage is named, and where nothing was held out."""
+    stage = {"models": ["base"], "evaluators": [{"type": "perplexity"}]}
+    tiny_spec["stages"]["scores"] = {"evaluate": stage}
+    with pytest.raises(RunError, match=r"needs held-out documents.*`data`"):
+        run_here(tiny_spec)
+
+
+def test_an_untrained_model_cannot_be_scored(tiny_spec, run_here):
+    """It has no tokenizer."""
+    llama = tiny_spec["stages"]["base"]["train"]["model"]
+    tiny_spec["stages"]["scores"] = {
+        "evaluate": {"models": [llama], "data": "corpus", "evaluators": [{"type": "perplexity"}]}
+    }
+    with pytest.raises(RunError, match="'llama' is untrained"):
+        run_here(tiny_spec)
