@@ -50,10 +50,8 @@ class Composer:
                 continue
             replaced = copy(info)
             replaced.metadata = [m for m in info.metadata if not isinstance(m, Of)]
-            if of and replaced.is_required():
-                default = self._default(of)
-                if default is not None:
-                    replaced = _with_default(replaced, default)
+            if of:  # a fresh one, as a copy would hide the union's discriminator
+                replaced = _field(info, self._default(of))
             fields[name] = (annotation, replaced)
         if not fields:
             return cls
@@ -139,10 +137,11 @@ def _nothing_installed(kind: Kind) -> Any:
     return refuse
 
 
-def _with_default(info: FieldInfo, default: Any) -> FieldInfo:
+def _field(info: FieldInfo, default: dict[str, str] | None) -> FieldInfo:
+    filled = default is not None and info.is_required()
     return FieldInfo(
-        default=default,
-        validate_default=True,
+        default=default if filled else info.default,
+        validate_default=filled,
         description=info.description,
         json_schema_extra=info.json_schema_extra,
     )

@@ -8,10 +8,18 @@ becomes, when a spec is loaded, the union of the configs of all installed schedu
 from __future__ import annotations
 
 import re
+import reprlib
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+)
 from pydantic_core import core_schema
 
 from engine.component import Kind, Schema
@@ -29,7 +37,9 @@ _UNITS: dict[str, tuple[Unit, float]] = {
     "%": ("share", 0.01),
 }
 _MULTIPLES = {"": 1, "k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
-_AMOUNT = re.compile(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*([a-z%]+)\s*")
+_LARGEST = 1e18
+_NUMBER = r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*"
+_AMOUNT = re.compile(rf"{_NUMBER}([a-z%]+)\s*")
 _AMOUNT_EXAMPLES = "write e.g. '4M tokens', '200 steps', '2 epochs', '2h' or '1%'"
 
 
@@ -50,9 +60,12 @@ class Amount:
             text = f"{value} {unit}"
         found = _AMOUNT.fullmatch(str(text))
         if not found or found[3] not in _UNITS:
-            raise ValueError(f"{text!r} is not an amount: {_AMOUNT_EXAMPLES}")
+            raise ValueError(f"{reprlib.repr(text)} is not an amount: {_AMOUNT_EXAMPLES}")
         unit, factor = _UNITS[found[3]]
-        return cls(float(found[1].replace("_", "")) * _MULTIPLES[found[2]] * factor, unit)
+        value = float(found[1].replace("_", "")) * _MULTIPLES[found[2]] * factor
+        if value > _LARGEST:
+            raise ValueError(f"{text!r} is beyond all measure")
+        return cls(value, unit)
 
     def __str__(self) -> str:
         if self.unit == "share":
@@ -88,30 +101,47 @@ def units(*allowed: Unit) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _positive(amount: Amount) -> Amount:
+    if amount.value <= 0:
+        raise ValueError(f"'{amount}' never passes; use more than 0")
+    return amount
+
+
 def _number(value: object) -> object:
     """``'4M'`` → 4_000_000; numbers and everything else pass to pydantic unchanged."""
-    if isinstance(value, str):
-        found = re.fullmatch(
-            r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kMBGT]?)\s*", value
-        )
-        if found:
-            return float(found[1].replace("_", "")) * _MULTIPLES[found[2]]
+    if isinstance(value, bool):
+        raise ValueError(f"{value} is no number")
+    if isinstance(value, str) and (found := re.fullmatch(_NUMBER, value)):
+        return float(found[1].replace("_", "")) * _MULTIPLES[found[2]]
     return value
 
 
 def _share(value: object) -> object:
     """``'1%'`` → 0.01."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(value.strip()[:-1]) / 100
-    return value
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value)):
+        return float(found[1]) / 100
+    return _number(value)
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):  # said without the value: it may be the secret
+        raise ValueError(
+            "takes the name of an environment variable (A-Z, 0-9, _); "
+            "what the variable holds never stands in a spec"
+        )
+    return name
+
+
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=_LARGEST)]
 """A positive whole number that may be written ``16k`` or ``4M``."""
-Number = Annotated[float, BeforeValidator(_number)]
-"""A number that may also be written ``1e-3`` (which YAML reads as a string)."""
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+"""A number that may also be written ``4M``."""
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 """A share between 0 and 1, which may be written ``1%``."""
+Interval = Annotated[Amount, AfterValidator(_positive)]
+"""How often: an :class:`Amount` above 0."""
+VariableName = Annotated[str, AfterValidator(_variable)]
+"""Name of the environment variable that holds a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +243,7 @@ class StrategyConfig(Config):
 class EvaluatorConfig(Config):
     """Base of evaluators."""
 
-    every: Amount | None = Field(
+    every: Interval | None = Field(
         None, description="During training: how often; without it, only at the end."
     )
     limit: Count | None = Field(None, description="Use only the first so many items.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -50,6 +50,7 @@ class Plugin:
     error: str | None = None
     module: Any = field(default=None, repr=False, compare=False)
     components: Mapping[Kind, tuple[Component, ...]] = field(default_factory=dict, compare=False)
+    commands: Mapping[str, click.Command] = field(default_factory=dict, compare=False)
 
     @property
     def builtin(self) -> bool:
@@ -86,12 +87,13 @@ class Found:
         module, _, name = path.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a stranger's module may raise anything
             mend = "see `engine plugins --check`"
             if self.missing_requirements():
                 mend = self.install_command()
             raise PluginError(
-                f"plugin {self.plugin}: '{self.component.type}' cannot be loaded from {path}: {error}",
+                f"plugin {self.plugin}: '{self.component.type}' cannot be loaded from {path}: "
+                f"{type(error).__name__}: {error}",
                 mend=mend,
             ) from error
 
@@ -106,6 +108,8 @@ class Plugins:
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.plugins = tuple(sorted(plugins, key=lambda p: (not p.builtin, p.name)))
         self._found: dict[Kind, dict[str, Found]] = {kind: {} for kind in HOOK_OF_KIND}
+        self.clashes: list[str] = []
+        """Components that two of these plugins declare; no run may use both."""
         for plugin in self.plugins:
             for kind, components in plugin.components.items():
                 for component in components:
@@ -115,37 +119,37 @@ class Plugins:
     def discover(cls, blocked: Collection[str] = ()) -> Plugins:
         """Everything installed in the entry-point group; ``blocked`` names are not imported."""
         entries = list(metadata.entry_points(group=hookspecs.ENTRY_POINTS))
-        seen: dict[str, str] = {}
+        owners: dict[str, list[str]] = {}
         for entry in entries:
-            distribution = entry.dist.name if entry.dist else "?"
-            if entry.name in seen:
-                raise PluginError(
-                    f"two distributions declare the plugin '{entry.name}': "
-                    f"{seen[entry.name]} and {distribution}",
-                    mend="uninstall one of them",
-                )
-            seen[entry.name] = distribution
-        unknown = sorted(set(blocked) - set(seen))
+            owners.setdefault(entry.name, []).append(_distribution(entry)[0])
+        unknown = sorted(set(blocked) - set(owners))
         if unknown:
             raise PluginError(
-                f"--no-plugin {unknown[0]}: no such plugin", mend=f"installed: {', '.join(seen)}"
+                f"--no-plugin {unknown[0]}: no such plugin", mend=f"installed: {', '.join(owners)}"
             )
-        return cls(_load(entry, blocked) for entry in entries)
+        return cls(_load(entry, owners[entry.name], blocked) for entry in entries)
 
     def selected(self, names: Collection[str]) -> Plugins:
         """The built-in plugins and the named ones; raises PluginError for one that cannot serve."""
-        by_name = {plugin.name: plugin for plugin in self.plugins}
         for name in names:
-            plugin = by_name.get(name)
-            if plugin is None:
-                raise PluginError(
-                    f"plugins: '{name}' is not installed",
-                    mend=f"pip install it, or name one of: {', '.join(sorted(by_name))}",
-                )
-            if plugin.status != "ok":
-                cause = f": {plugin.error}" if plugin.error else ""
-                raise PluginError(f"plugins: {plugin} is {plugin.status}{cause}")
-        return Plugins(p for p in self.plugins if p.builtin or p.name in names)
+            wrong = self.problem(name)
+            if wrong:
+                raise PluginError(f"plugins: {wrong}")
+        chosen = Plugins(p for p in self.plugins if p.builtin or p.name in names)
+        if chosen.clashes:
+            raise PluginError(chosen.clashes[0], mend="leave one of them out of `plugins:`")
+        return chosen
+
+    def problem(self, name: str) -> str | None:
+        """Why the plugin of this name cannot serve, or None if it can."""
+        found = [plugin for plugin in self.plugins if plugin.name == name]
+        if not found:
+            there = ", ".join(sorted(p.name for p in self.plugins))
+            return f"'{name}' is not installed; pip install it, or name one of: {there}"
+        plugin = next((p for p in found if p.status != "ok"), None)
+        if plugin is None:
+            return None
+        return f"{plugin} is {plugin.status}{f': {plugin.error}' if plugin.error else ''}"
 
     def of_kind(self, kind: Kind) -> Mapping[str, Found]:
         """The components of a kind by type."""
@@ -172,19 +176,11 @@ class Plugins:
 
     def commands(self) -> dict[str, click.Group]:
         """One group for each plugin that brings commands."""
-        groups = {}
-        for plugin in self.plugins:
-            if plugin.status != "ok":
-                continue
-            manager = _manager()
-            manager.register(plugin.module, plugin.name)
-            commands = [c for result in manager.hook.engine_commands() for c in result]
-            if commands:
-                named = {str(c.name): c for c in commands}
-                groups[plugin.name] = click.Group(
-                    plugin.name, named, help=f"Commands of the plugin {plugin.name}."
-                )
-        return groups
+        return {
+            p.name: click.Group(p.name, dict(p.commands), help=f"Commands of the plugin {p.name}.")
+            for p in self.plugins
+            if p.commands
+        }
 
     def hooks(self) -> pluggy.PluginManager:
         """A manager with these plugins registered, for observer hooks and commands."""
@@ -197,10 +193,9 @@ class Plugins:
     def _add(self, kind: Kind, found: Found) -> None:
         other = self._found[kind].setdefault(found.component.type, found)
         if other is not found:
-            raise PluginError(
+            self.clashes.append(
                 f"two plugins declare the {kind} '{found.component.type}': "
-                f"{other.plugin} and {found.plugin}",
-                mend=f"block one with --no-plugin {found.plugin.name}, or uninstall it",
+                f"{other.plugin} and {found.plugin}"
             )
 
 
@@ -210,26 +205,44 @@ def _manager() -> pluggy.PluginManager:
     return manager
 
 
-def _load(entry: metadata.EntryPoint, blocked: Collection[str]) -> Plugin:
-    name, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
+def _distribution(entry: metadata.EntryPoint) -> tuple[str, str]:
+    return (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
+
+
+def _load(entry: metadata.EntryPoint, owners: Collection[str], blocked: Collection[str]) -> Plugin:
+    plugin = Plugin(entry.name, *_distribution(entry), "ok")
     if entry.name in blocked:
-        return Plugin(entry.name, name, version, "blocked")
+        return replace(plugin, status="blocked")
+    if len(owners) > 1 and not plugin.builtin:
+        error = f"the name stands for plugins of {' and '.join(owners)}; uninstall one of them"
+        return replace(plugin, status="broken", error=error)
     try:
         module = entry.load()
         manager = _manager()
         manager.register(module, entry.name)
         manager.check_pending()
-        components: dict[Kind, tuple[Component, ...]] = {}
-        for kind, hook in HOOK_OF_KIND.items():
-            declared = tuple(c for result in getattr(manager.hook, hook)() for c in result)
-            for component in declared:
-                if not isinstance(component, Component):
-                    raise TypeError(f"{hook} gave {component!r}, which is no Component")
-            if declared:
-                components[kind] = declared
+        components = {kind: c for kind in HOOK_OF_KIND if (c := _declared(manager, kind))}
+        commands = _commands(manager)
     except Exception as error:  # whatever a stranger's module does at import is only its own fault
-        return Plugin(entry.name, name, version, "broken", f"{type(error).__name__}: {error}")
-    return Plugin(entry.name, name, version, "ok", None, module, components)
+        return replace(plugin, status="broken", error=f"{type(error).__name__}: {error}")
+    return replace(plugin, module=module, components=components, commands=commands)
+
+
+def _declared(manager: pluggy.PluginManager, kind: Kind) -> tuple[Component, ...]:
+    hook = HOOK_OF_KIND[kind]
+    declared = tuple(c for result in getattr(manager.hook, hook)() for c in result)
+    for component in declared:
+        if not isinstance(component, Component):
+            raise TypeError(f"{hook} gave {component!r}, which is no Component")
+    return declared
+
+
+def _commands(manager: pluggy.PluginManager) -> dict[str, click.Command]:
+    commands = [c for result in manager.hook.engine_commands() for c in result]
+    for command in commands:
+        if not isinstance(command, click.Command):
+            raise TypeError(f"engine_commands gave {command!r}, which is no click.Command")
+    return {str(command.name): command for command in commands}
 
 
 @cache

@@ -1,50 +1,43 @@
-"""Translates pydantic's errors into lines that name file, line, field and mend."""
+"""Translates pydantic's errors into what a person needs: the field's path and the mend."""
 
 from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from engine.component import Kind
+from engine.document import Path_
 from engine.plugins import Plugins
-from engine.source import Source
 
-_At = Sequence[str | int]
+_LONGEST = 60
+"""Characters of a wrong value that an error repeats."""
+_SHAPES = {"model_type": "fields", "model_attributes_type": "fields", "dict_type": "names"}
 
 
-class Problems:
-    """Collects what is wrong with a spec."""
+class Translator:
+    """Knows the spec's model, and which components there are and might be."""
 
-    def __init__(
-        self, source: Source, model: type[BaseModel], plugins: Plugins, installed: Plugins
-    ) -> None:
-        self.found: list[str] = []
-        self._source = source
+    def __init__(self, model: type[BaseModel], plugins: Plugins, installed: Plugins) -> None:
         self._model = model
         self._plugins = plugins
         self._installed = installed
 
-    def add(self, at: _At, message: str) -> None:
-        """One problem at a path of the spec."""
-        self.found.append(f"{self._source.mark(at)}: {_dotted(at)}: {message}")
-
-    def translate(self, error: ValidationError) -> list[str]:
-        """Adds a line for each of pydantic's errors, and gives them all."""
+    def translate(self, error: ValidationError) -> Iterator[tuple[Path_, str]]:
+        """Path in the spec and message of each of pydantic's errors."""
         for detail in error.errors(include_url=False):
             at, types_here = self._resolve(detail["loc"])
-            self.add(at, self._message(detail, at, types_here))
-        return self.found
+            yield at, self._message(detail, at, types_here)
 
-    def _resolve(self, loc: _At) -> tuple[list[str | int], list[Any]]:
-        """The path in the spec without pydantic's union tags, and the types at its end."""
-        at: list[str | int] = []
+    def _resolve(self, loc: Sequence[str | int]) -> tuple[Path_, list[Any]]:
+        """The path in the spec without pydantic's own parts, and the types at its end."""
+        at: Path_ = ()
         here: list[Any] = [self._model]
         for key in loc:
-            candidates = _models(here)
+            candidates = models_in(here)
             tagged = [m for m in candidates if _tag(m) == key]
             if tagged and len(candidates) > 1:
                 here = tagged
@@ -53,29 +46,35 @@ class Problems:
             if not steps and tagged:
                 here = tagged
                 continue
-            at.append(key)
+            if key == "[key]":  # of a dict whose key is wrong
+                continue
+            at = (*at, key)
             here = steps
         return at, here
 
-    def _message(self, detail: Any, at: _At, here: list[Any]) -> str:
+    def _message(self, detail: Any, at: Path_, here: list[Any]) -> str:
         kind = detail["type"]
         if kind == "extra_forbidden":
             _, parents = self._resolve(detail["loc"][:-1])
-            names = [n for m in _models(parents) for n in m.model_fields]
-            return f"unknown field{_nearest(str(at[-1]), names)}"
+            names = [n for m in models_in(parents) for n in m.model_fields]
+            return f"unknown field{nearest(str(at[-1]), names)}"
         if kind == "missing":
             return "missing"
-        if kind == "union_tag_not_found":
-            tags = [t for m in _models(here) if (t := _tag(m))]
-            return f"needs a 'type': {', '.join(tags)}" if tags else "needs a 'type'"
+        if kind in ("union_tag_not_found", "model_attributes_type"):
+            tags = [t for m in models_in(here) if (t := _tag(m))]
+            if tags:
+                return f"needs a 'type': {', '.join(tags)}"
         if kind == "union_tag_invalid":
-            tags = [t for m in _models(here) if (t := _tag(m))]
+            tags = [t for m in models_in(here) if (t := _tag(m))]
             return self._unknown_type(str(detail["ctx"]["tag"]), tags)
-        message = detail["msg"].removeprefix("Value error, ")
-        value = detail["input"]
-        if kind != "value_error" and isinstance(value, str | int | float | bool):
-            message = f"{value!r}: {message[0].lower()}{message[1:]}"
-        return str(message)
+        if kind in _SHAPES:
+            return f"{_shown(detail['input'])}: write a mapping of {_SHAPES[kind]} here"
+        if kind == "tuple_type":
+            return f"{_shown(detail['input'])}: write a list here"
+        message = str(detail["msg"]).removeprefix("Value error, ")
+        if kind == "value_error":
+            return message
+        return f"{_shown(detail['input'])}: {message[0].lower()}{message[1:]}"
 
     def _unknown_type(self, tag: str, known: list[str]) -> str:
         for kind in _kinds_of(self._plugins, known):
@@ -85,21 +84,29 @@ class Problems:
                     f"type '{tag}' comes from the installed plugin '{found.plugin.name}'; "
                     f"add it to the spec: `plugins: [{found.plugin.name}]`"
                 )
-        return f"unknown type '{tag}'{_nearest(tag, known)}; known: {', '.join(known)}"
+        return f"unknown type {_shown(tag)}{nearest(tag, known)}; known: {', '.join(known)}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'this'?`` where one of the names is close."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def models_in(annotations: Iterable[Any]) -> list[type[BaseModel]]:
+    """The pydantic models among types and in their unions."""
+    flat = (t for annotation in annotations for t in _flatten(annotation))
+    return [t for t in flat if isinstance(t, type) and issubclass(t, BaseModel)]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _kinds_of(plugins: Plugins, types_: Iterable[str]) -> list[Kind]:
     wanted = set(types_)
     return [kind for kind in plugins.kinds() if wanted & set(plugins.of_kind(kind))]
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _dotted(at: _At) -> str:
-    return ".".join(map(str, at)) or "spec"
 
 
 def _flatten(annotation: Any) -> Iterable[Any]:
@@ -111,11 +118,6 @@ def _flatten(annotation: Any) -> Iterable[Any]:
             yield from _flatten(argument)
     else:
         yield annotation
-
-
-def _models(annotations: Iterable[Any]) -> list[type[BaseModel]]:
-    flat = (t for annotation in annotations for t in _flatten(annotation))
-    return [t for t in flat if isinstance(t, type) and issubclass(t, BaseModel)]
 
 
 def _tag(model: type[BaseModel]) -> str | None:

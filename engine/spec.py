@@ -13,16 +13,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from engine import source as sources
+from engine.checks import inconsistencies, ordered, references
 from engine.compose import Composer
-from engine.config import Amount, Config, Count, Number, Of, Share, StageRef, runtime, units
+from engine.config import (
+    Amount,
+    Config,
+    Count,
+    Interval,
+    Number,
+    Of,
+    Share,
+    StageRef,
+    runtime,
+    units,
+)
+from engine.document import Path_, Source
 from engine.errors import SpecError
 from engine.plugins import Plugins
-from engine.problems import Problems
+from engine.problems import Translator
 
 VERSION = 1
+_LONGEST_NAME = 100
 
 
 class Prepare(Config):
@@ -43,7 +57,7 @@ class Prepare(Config):
 class Ramp(Config):
     """A batch that grows: tokens · factor^⌊t / every⌋ (t counts like ``every``), capped at ``most``."""
 
-    every: Annotated[Amount, units("tokens", "steps")] = Field(description="Interval.")
+    every: Annotated[Interval, units("tokens", "steps")] = Field(description="Interval.")
     factor: Number = Field(2.0, gt=1, description="Growth at each interval.")
     most: Count | None = Field(
         None, description="Largest batch, in tokens; without it, 16 × the first."
@@ -66,7 +80,7 @@ class BatchSize(Config):
 class Checkpoints(Config):
     """When checkpoints are written and which are kept."""
 
-    every: Amount = Field(Amount(600, "seconds"), description="Interval; one more at the end.")
+    every: Interval = Field(Amount(600, "seconds"), description="Interval; one more at the end.")
     keep: Count = Field(2, description="How many of the last are kept; the best-scored as well.")
     background: bool = Field(True, description="Write while training goes on.")
 
@@ -147,13 +161,23 @@ class Stage(Config):
         return getattr(self, self.verb)
 
 
-def _slug(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
-        raise ValueError("a name is letters, digits, '-', '_' and '.', as it becomes a folder")
-    return text
+def _slug(allowed: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if len(name) > _LONGEST_NAME or not re.fullmatch(
+            rf"[A-Za-z0-9][A-Za-z0-9_{allowed}-]*", name
+        ):
+            also = f" and '{allowed}'" if allowed else ""
+            raise ValueError(
+                f"a name is letters, digits, '-', '_'{also}, at most {_LONGEST_NAME}, "
+                "as it becomes a folder"
+            )
+        return name
+
+    return AfterValidator(check)
 
 
-Name = Annotated[str, AfterValidator(_slug)]
+Name = Annotated[str, _slug(".")]
+StageName = Annotated[str, _slug("")]  # no '.', which parts the names in a path
 
 
 class Spec(Config):
@@ -161,31 +185,20 @@ class Spec(Config):
 
     engine: Literal[1] = Field(description="Version of the spec's language.")
     name: Name = Field(description="Name of the run and of its folder.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
+    seed: int = Field(0, ge=0, lt=2**63, strict=True, description="Seed of everything random.")
     plugins: tuple[str, ...] = Field((), description="Third-party plugins that this spec may use.")
-    stages: dict[Name, Stage] = Field(min_length=1, description="Stages by name.")
+    stages: dict[StageName, Stage] = Field(
+        min_length=1, max_length=1000, description="Stages by name."
+    )
 
     def dependencies(self, stage: str) -> list[str]:
         """The stages that this one reads, in the order in which it names them."""
-        return list(dict.fromkeys(name for _, _, name in references(self.stages[stage].body)))
+        return list(dict.fromkeys(r.stage for r in references(self.stages[stage].body)))
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Stages, each after those it depends on. Raises SpecError for a circle."""
-        done: dict[str, None] = {}
-
-        def visit(name: str, above: tuple[str, ...]) -> None:
-            if name in above:
-                raise SpecError(f"stages depend on each other: {' → '.join((*above, name))}")
-            for dependency in self.dependencies(name):
-                if dependency in self.stages and dependency not in done:
-                    visit(dependency, (*above, name))
-            done[name] = None
-
-        for name in self.stages:
-            if name not in done:
-                visit(name, ())
-        return tuple(done)
+        """Stages as the spec has them, but each after those it depends on."""
+        return ordered({name: self.dependencies(name) for name in self.stages})
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,145 +231,45 @@ def load_spec(
     source = sources.read(path)
     for assignment in overrides:
         sources.override(source, assignment)
-    _check_version(source)
+    problems = list(_version_problems(source))
     installed = Plugins.discover(blocked)
-    wanted = source.data.get("plugins")
-    names = [n for n in wanted if isinstance(n, str)] if isinstance(wanted, list) else []
-    plugins = installed.selected(names)
+    names = _named_plugins(source.data)
+    unusable = {name: wrong for name in names if (wrong := installed.problem(name))}
+    problems += [(("plugins", names.index(name)), wrong) for name, wrong in unusable.items()]
+    plugins = installed.selected([name for name in names if name not in unusable])
     model = spec_class(plugins)
-    problems = Problems(source, model, plugins, installed)
+    spec = None
     try:
-        spec = model.model_validate(source.data)
+        spec = model.model_validate({**source.data, "engine": VERSION})
     except ValidationError as error:
-        raise SpecError(*problems.translate(error)) from None
-    for at, message in _inconsistencies(spec, plugins, processes):
-        problems.add(at, message)
-    if problems.found:
-        raise SpecError(*problems.found)
+        problems += Translator(model, plugins, installed).translate(error)
+    problems += inconsistencies(model, spec, source.data, plugins, processes)
+    if problems or spec is None:
+        raise SpecError(*source.told(problems))
     return Loaded(spec, plugins, path.read_text(encoding="utf-8"))
 
 
-def references(config: BaseModel) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """Every (path, verb, stage name) in a configuration."""
-    for name, info in type(config).model_fields.items():
-        value = getattr(config, name)
-        ref = next((m for m in info.metadata if isinstance(m, StageRef)), None)
-        if ref is None and isinstance(value, str):
-            ref = _optional_ref(info.annotation)
-        if ref is not None and isinstance(value, str):
-            yield (name,), ref.verb, value
-        items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
-        for index, item in items:
-            if isinstance(item, BaseModel):
-                for path, verb, stage in references(item):
-                    yield (name, *(() if index is None else (index,)), *path), verb, stage
+def _named_plugins(data: Mapping[str, Any]) -> list[str]:
+    named = data.get("plugins")
+    return [n for n in named if isinstance(n, str)] if isinstance(named, list) else []
 
 
-def _optional_ref(annotation: Any) -> StageRef | None:
-    """The StageRef in ``Annotated[str, StageRef(...)] | None``."""
-    for argument in getattr(annotation, "__args__", ()):
-        for item in getattr(argument, "__metadata__", ()):
-            if isinstance(item, StageRef):
-                return item
-    return None
-
-
-def _check_version(source: sources.Source) -> None:
+def _version_problems(source: Source) -> Iterator[tuple[Path_, str]]:
+    """Raises SpecError where the rest is written in another version's language."""
     version = source.data.get("engine")
+    if version is None:
+        yield ("engine",), f"missing; add `engine: {VERSION}`, the version of the spec's language"
+        return
     if version == VERSION and not isinstance(version, bool):
         return
-    mark = source.mark(("engine",))
-    if version is None:
-        raise SpecError(f"{mark}: engine: missing; add `engine: {VERSION}`, the spec's version")
-    if isinstance(version, int) and version > VERSION:
+    if not isinstance(version, int) or isinstance(version, bool):
+        yield ("engine",), f"{version!r} is no version; write `engine: {VERSION}`"
+        return
+    mend = f"write `engine: {VERSION}`; CHANGELOG.md says under 'Spec' what changed since"
+    if version > VERSION:
         mend = "it was written for a newer engine: pip install -U training-engine"
-    else:
-        mend = f"write `engine: {VERSION}`; CHANGELOG.md says under 'Spec' what changed since"
-    raise SpecError(
-        f"{mark}: engine: this engine reads specs of version {VERSION}, not {version!r}; {mend}"
-    )
-
-
-_At = tuple[str | int, ...]
-
-
-def _inconsistencies(spec: Spec, plugins: Plugins, processes: int) -> Iterator[tuple[_At, str]]:
-    """What pydantic cannot see: references, and parts that do not fit together."""
-    for name, stage in spec.stages.items():
-        at: _At = ("stages", name, stage.verb)
-        for path, verb, target in references(stage.body):
-            if target not in spec.stages:
-                have = ", ".join(n for n, s in spec.stages.items() if s.verb == verb) or "none"
-                yield (*at, *path), f"no stage '{target}'; {verb} stages here: {have}"
-            elif spec.stages[target].verb != verb:
-                yield (*at, *path), f"'{target}' is a {spec.stages[target].verb} stage, not {verb}"
-        if stage.train:
-            yield from ((at + p, m) for p, m in _train_problems(spec, stage.train, processes))
-        if stage.evaluate:
-            for index, evaluator in enumerate(stage.evaluate.evaluators):
-                if getattr(evaluator, "every", None) is not None:
-                    yield (*at, "evaluators", index, "every"), "only counts inside a train stage"
-        for path, found in _components(stage.body, plugins):
-            missing = found.missing_requirements()
-            if missing:
-                yield (
-                    (*at, *path),
-                    f"'{found.component.type}' needs {', '.join(missing)}: {found.install_command()}",
-                )
-    try:
-        _ = spec.order
-    except SpecError as error:
-        yield ("stages",), error.what
-
-
-def _train_problems(spec: Spec, train: Any, processes: int) -> Iterator[tuple[_At, str]]:
-    gives = train.data.gives()
-    takes: frozenset[str] = train.objective.takes
-    if gives not in takes:
-        yield (
-            ("objective", "type"),
-            f"'{train.objective.type}' takes {' or '.join(sorted(takes))} records, "
-            f"but the data gives {gives}",
-        )
-    if not train.optimizer.elementwise and not train.strategy.whole_matrices:
-        yield (
-            ("optimizer", "type"),
-            f"'{train.optimizer.type}' works on whole matrices, which strategy "
-            f"'{train.strategy.type}' splits; use an elementwise optimizer such as adamw",
-        )
-    wrong = train.strategy.check_processes(processes)
-    if wrong:
-        yield ("strategy",), wrong
-    context = train.model.context_length()
-    sequence = train.batch.sequence
-    if context and sequence and sequence > context:
-        yield ("batch", "sequence"), f"{sequence} is longer than the model's context of {context}"
-    length = sequence or context
-    if length and train.batch.tokens < length:
-        yield ("batch", "tokens"), f"{train.batch.tokens} is less than one row of {length} tokens"
-    if length and train.batch.micro_tokens and train.batch.micro_tokens < length:
-        yield (
-            ("batch", "micro_tokens"),
-            f"{train.batch.micro_tokens} is less than one row of {length} tokens",
-        )
-    if train.budget.unit == "share" or train.budget.value <= 0:
-        yield ("budget",), f"'{train.budget}' is no budget; use tokens, steps, epochs or time"
-
-
-def _components(config: BaseModel, plugins: Plugins) -> Iterator[tuple[_At, Any]]:
-    """Every component in a configuration with the plugin's record of it."""
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
-        for index, item in items:
-            if not isinstance(item, BaseModel):
-                continue
-            path = (name,) if index is None else (name, index)
-            found = plugins.declaring(item)
-            if found:
-                yield path, found
-            for inner, found in _components(item, plugins):
-                yield (*path, *inner), found
+    what = f"this engine reads specs of version {VERSION}, not {version}; {mend}"
+    raise SpecError(*source.told([(("engine",), what)]))
 
 
 def resolved_yaml(loaded: Loaded) -> str:

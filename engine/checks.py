@@ -1,0 +1,220 @@
+"""What no field can see by itself: references between stages, and parts that do not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from engine.config import StageRef
+from engine.document import Path_
+from engine.errors import SpecError
+from engine.plugins import Found, Plugins
+from engine.problems import models_in, nearest
+
+if TYPE_CHECKING:
+    from engine.spec import Spec, Stage, Train
+
+VERBS = ("prepare", "train", "evaluate")
+_Problems = Iterator[tuple[Path_, str]]
+_Field = tuple[Path_, FieldInfo, Any]
+
+
+class Reference(NamedTuple):
+    """A field that names a stage with a certain verb."""
+
+    at: Path_
+    verb: str
+    stage: str
+
+
+def references(config: BaseModel) -> Iterator[Reference]:
+    """Every stage that a configuration names."""
+    for name, info in type(config).model_fields.items():
+        yield from _field_references((name,), info, getattr(config, name))
+
+
+def ordered(dependencies: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Names as they stand, but each after those it depends on. Raises SpecError for a circle."""
+    done: dict[str, None] = {}
+    waiting = dict.fromkeys(dependencies)
+    while waiting:
+        for name in waiting:
+            if not any(other in waiting for other in dependencies[name]):
+                break
+        else:
+            raise SpecError(f"stages depend on each other: {_circle(dependencies, waiting)}")
+        done[name] = waiting.pop(name)
+    return tuple(done)
+
+
+def inconsistencies(
+    model: type[Spec], spec: Spec | None, data: Mapping[str, Any], plugins: Plugins, processes: int
+) -> _Problems:
+    """Problems of a spec; of a wrong one (``spec`` is None), those of the parts that are right."""
+    stages = _stages(data)
+    verbs = {name: next((v for v in VERBS if v in raw), "") for name, raw in stages.items()}
+    dependencies: dict[str, list[str]] = {}
+    for name, raw in stages.items():
+        stage = spec.stages[name] if spec else _valid(_stage_class(model), raw)
+        fields = list(_fields(name, stage) if stage else _sound_fields(model, name, raw))
+        found = [r for at, info, value in fields for r in _field_references(at, info, value)]
+        yield from _wrong_references(found, verbs)
+        dependencies[name] = [r.stage for r in found]
+        for at, _, value in fields:
+            yield from _missing_requirements(at, value, plugins)
+        for at, message in _stage_problems(stage, processes) if stage else ():
+            yield ("stages", name, stage.verb, *at), message
+    try:
+        ordered(dependencies)
+    except SpecError as error:
+        yield ("stages",), error.what
+
+
+def _stages(data: Mapping[str, Any]) -> dict[str, Any]:
+    stages = data.get("stages")
+    if not isinstance(stages, dict):
+        return {}
+    return {name: raw for name, raw in stages.items() if isinstance(raw, dict)}
+
+
+def _stage_class(model: type[Spec]) -> Any:
+    return get_args(model.model_fields["stages"].annotation)[1]
+
+
+def _fields(name: str, stage: Stage) -> Iterator[_Field]:
+    for field, info in type(stage.body).model_fields.items():
+        yield ("stages", name, stage.verb, field), info, getattr(stage.body, field)
+
+
+def _sound_fields(model: type[Spec], name: str, raw: Mapping[str, Any]) -> Iterator[_Field]:
+    """The fields of a wrong stage that are right by themselves."""
+    for verb in VERBS:
+        body = raw.get(verb)
+        (config,) = models_in([_stage_class(model).model_fields[verb].annotation])
+        for field, info in config.model_fields.items():
+            if isinstance(body, dict) and field in body:
+                value = _valid(Annotated[info.annotation, *info.metadata, None], body[field])
+                if value is not None:
+                    yield ("stages", name, verb, field), info, value
+
+
+def _valid(annotation: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _wrong_references(found: Sequence[Reference], verbs: Mapping[str, str]) -> _Problems:
+    for at, verb, target in found:
+        if target not in verbs:
+            have = ", ".join(name for name, v in verbs.items() if v == verb) or "none"
+            message = f"no stage '{target}'{nearest(target, verbs)}; {verb} stages here: {have}"
+            yield at, message
+        elif verbs[target] != verb:
+            yield at, f"'{target}' is no {verb} stage but {verbs[target] or 'nothing yet'}"
+
+
+def _missing_requirements(at: Path_, value: Any, plugins: Plugins) -> _Problems:
+    for inner, found in _components(at, value, plugins):
+        missing = found.missing_requirements()
+        if missing:
+            needs = f"'{found.component.type}' needs {', '.join(missing)}"
+            yield inner, f"{needs}: {found.install_command()}"
+
+
+def _stage_problems(stage: Stage, processes: int) -> _Problems:
+    if stage.train:
+        yield from _train_problems(stage.train, processes)
+    for index, evaluator in enumerate(stage.evaluate.evaluators if stage.evaluate else ()):
+        if getattr(evaluator, "every", None) is not None:
+            yield ("evaluators", index, "every"), "only counts inside a train stage"
+
+
+def _train_problems(train: Train, processes: int) -> _Problems:
+    parts: Any = train
+    gives, takes = parts.data.gives(), parts.objective.takes
+    if gives not in takes:
+        yield (
+            ("objective", "type"),
+            f"'{parts.objective.type}' takes {' or '.join(sorted(takes))} records, "
+            f"but the data gives {gives}",
+        )
+    if not parts.optimizer.elementwise and not parts.strategy.whole_matrices:
+        yield (
+            ("optimizer", "type"),
+            f"'{parts.optimizer.type}' works on whole matrices, which strategy "
+            f"'{parts.strategy.type}' splits; use an elementwise optimizer",
+        )
+    wrong = parts.strategy.check_processes(processes)
+    if wrong:
+        yield ("strategy",), wrong
+    if train.budget.unit == "share" or train.budget.value <= 0:
+        yield ("budget",), f"'{train.budget}' is no budget; use tokens, steps, epochs or time"
+    try:
+        context = parts.model.context_length()
+    except (OSError, ValueError) as error:  # a model's own file is damaged
+        yield ("model",), str(error)
+        return
+    yield from _length_problems(train, context)
+
+
+def _length_problems(train: Train, context: int | None) -> _Problems:
+    batch = train.batch
+    if context and batch.sequence and batch.sequence > context:
+        message = f"{batch.sequence} is longer than the model's context of {context}"
+        yield ("batch", "sequence"), message
+    length = batch.sequence or context
+    for name, tokens in (("tokens", batch.tokens), ("micro_tokens", batch.micro_tokens)):
+        if length and tokens and tokens < length:
+            yield ("batch", name), f"{tokens} is less than one row of {length} tokens"
+
+
+def _field_references(at: Path_, info: FieldInfo, value: Any) -> Iterator[Reference]:
+    if isinstance(value, str):
+        ref = _stage_ref(info)
+        if ref is not None:
+            yield Reference(at, ref.verb, value)
+    for inner, config in _configs(at, value):
+        for reference in references(config):
+            yield reference._replace(at=(*inner, *reference.at))
+
+
+def _stage_ref(info: FieldInfo) -> StageRef | None:
+    """The field's own, or that in ``Annotated[str, StageRef(...)] | None``."""
+    arguments = getattr(info.annotation, "__args__", ())
+    metadata = [*info.metadata, *(m for a in arguments for m in getattr(a, "__metadata__", ()))]
+    return next((m for m in metadata if isinstance(m, StageRef)), None)
+
+
+def _components(at: Path_, value: Any, plugins: Plugins) -> Iterator[tuple[Path_, Found]]:
+    """Every component in a value with the plugin's record of it."""
+    for inner, config in _configs(at, value):
+        found = plugins.declaring(config)
+        if found:
+            yield inner, found
+        for name in type(config).model_fields:
+            yield from _components((*inner, name), getattr(config, name), plugins)
+
+
+def _configs(at: Path_, value: Any) -> Iterator[tuple[Path_, BaseModel]]:
+    if isinstance(value, BaseModel):
+        yield at, value
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            if isinstance(item, BaseModel):
+                yield (*at, index), item
+
+
+def _circle(dependencies: Mapping[str, Sequence[str]], waiting: Mapping[str, None]) -> str:
+    """A way from a stage back to itself, among stages that all wait for others of them."""
+    path: dict[str, None] = {}
+    name = next(iter(waiting))
+    while name not in path:
+        path[name] = None
+        name = next(other for other in dependencies[name] if other in waiting)
+    names = list(path)
+    return " → ".join([*names[names.index(name) :], name])

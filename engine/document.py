@@ -1,0 +1,206 @@
+"""YAML text as plain data together with where each value stands, so that errors can say the line.
+
+Stricter than YAML where YAML surprises: keys are text and stand once, a date stays text, ``1e-3`` is
+a number, aliases are copies, and nothing but JSON's types comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import yaml
+
+from engine.errors import SpecError
+
+Path_ = tuple[str | int, ...]
+Mark = Callable[[int], str]
+"""What errors call a line: ``spec.yaml:3``."""
+
+_DEEPEST = 60
+"""Levels of nesting: far more than any spec has, far fewer than Python's recursion bears."""
+_MOST = 100_000
+"""Values in a spec, each alias counted with all that it repeats."""
+
+_TAG = "tag:yaml.org,2002:"
+_TEXT, _MERGE = f"{_TAG}str", f"{_TAG}merge"
+_TAGS = {
+    yaml.ScalarNode: {f"{_TAG}{name}" for name in ("str", "int", "float", "bool", "null")},
+    yaml.SequenceNode: {f"{_TAG}seq"},
+    yaml.MappingNode: {f"{_TAG}map"},
+}
+
+
+@dataclass
+class Source:
+    """Plain data and, for every path in it, ``file:line``."""
+
+    data: Any
+    marks: dict[Path_, str] = field(default_factory=dict)
+
+    def mark(self, path: Sequence[str | int]) -> str:
+        """Where the value at ``path`` stands, or else what is nearest around it."""
+        for end in range(len(path), -1, -1):
+            found = self.marks.get(tuple(path[:end]))
+            if found:
+                return found
+        return "spec"
+
+    def told(self, problems: Iterable[tuple[Path_, str]]) -> list[str]:
+        """``file:line: path: message`` for each problem, in the order of the lines."""
+        lines = [(self.mark(at), ".".join(map(str, at)) or "spec", what) for at, what in problems]
+        return [": ".join(line) for line in sorted(lines, key=lambda line: _place(line[0]))]
+
+    def replaced(self, path: Path_, mark: str) -> None:
+        """Notes that the value at ``path`` now comes from elsewhere, with all that was in it."""
+        depth = len(path)
+        self.marks = {k: v for k, v in self.marks.items() if k[:depth] != path}
+        self.marks[path] = mark
+
+
+def parse(text: str, mark: Mark) -> Source:
+    """The text's data. Raises SpecError with all problems."""
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SpecError(f"{mark(line)}: not text: character {error.character:#04x}") from None
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        raise SpecError(f"{mark(at.line + 1 if at else 1)}: not YAML: {_why(error)}") from None
+    except (ValueError, OverflowError) as error:  # escapes of characters that there are not
+        raise SpecError(f"{mark(loader.line + 1)}: not YAML: {error}") from None
+    finally:
+        loader.dispose()
+    if node is None:
+        return Source(None, {(): mark(1)})
+    reader = _Reader(loader, mark)
+    data = reader.value(node, ())
+    if reader.problems:
+        raise SpecError(*reader.problems)
+    return Source(data, reader.source.marks)
+
+
+def _place(mark: str) -> tuple[str, int]:
+    file, _, line = mark.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else (mark, 0)
+
+
+def _why(error: yaml.MarkedYAMLError) -> str:
+    why = str(error.problem or error.context)
+    if error.context and error.context_mark:
+        why += f", {error.context} that begins in line {error.context_mark.line + 1}"
+    return f"{why}; indent with spaces" if "'\\t'" in why else why
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes, and notes what YAML would let pass."""
+
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]
+        first: [(tag, r) for tag, r in found if not tag.endswith((":timestamp", ":value"))]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.problems: list[tuple[int, str]] = []
+        self._open: list[str | None] = []
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self._open:
+            raise _problem(f"the alias '*{event.anchor}' contains itself", event)
+        if len(self._open) > _DEEPEST:
+            raise _problem(f"nested deeper than {_DEEPEST} levels", event)
+        self._open.append(getattr(event, "anchor", None))
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.append((line, "a key must be a plain word"))
+            elif key.tag not in (_TEXT, _MERGE):
+                self.problems.append((line, f"a key must be text; write '{key.value}' in quotes"))
+            elif key.value in seen:
+                self.problems.append((line, f"'{key.value}' stands twice"))
+            else:
+                seen.add(key.value)
+        return node
+
+
+def _problem(what: str, event: Any) -> yaml.composer.ComposerError:
+    return yaml.composer.ComposerError(None, None, what, event.start_mark)
+
+
+_Loader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+class _Reader:
+    """Turns nodes into data, each alias into a copy, and notes every value's line."""
+
+    def __init__(self, loader: _Loader, mark: Mark) -> None:
+        self.source = Source(None)
+        self.problems = [f"{mark(line)}: {problem}" for line, problem in sorted(loader.problems)]
+        self._loader = loader
+        self._mark = mark
+        self._count = 0
+
+    def value(self, node: yaml.Node, at: Path_) -> Any:
+        """The node's data; ``at`` is its path."""
+        line = self._mark(node.start_mark.line + 1)
+        self.source.marks.setdefault(at, line)
+        self._count += 1
+        if self._count > _MOST:
+            raise SpecError(f"{line}: more than {_MOST:,} values; do aliases repeat one another?")
+        if node.tag not in _TAGS[type(node)]:
+            self.problems.append(f"{line}: the tag '{node.tag}' means nothing here")
+            return None
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*at, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, at)
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, KeyError) as error:
+            what = node.tag.removeprefix(_TAG)
+            self.problems.append(f"{line}: {node.value[:40]!r} is no {what}: {error}")
+            return None
+
+    def _mapping(self, node: yaml.MappingNode, at: Path_) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for part in _merged(node):
+            if isinstance(part, yaml.MappingNode):
+                data = self.value(part, at) | data  # of several, the first counts
+            else:
+                line = self._mark(part.start_mark.line + 1)
+                self.problems.append(f"{line}: '<<' takes mappings")
+        for key, value in node.value:
+            if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
+                continue
+            here = (*at, key.value)
+            line = self._mark(key.start_mark.line + 1)
+            if key.value in data:
+                self.source.replaced(here, line)
+            self.source.marks[here] = line
+            data[key.value] = self.value(value, here)
+        return data
+
+
+def _merged(node: yaml.MappingNode) -> Iterator[yaml.Node]:
+    """What stands behind a mapping's ``<<``."""
+    for key, value in node.value:
+        if key.tag == _MERGE:
+            yield from value.value if isinstance(value, yaml.SequenceNode) else (value,)
