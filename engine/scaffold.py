@@ -6,11 +6,11 @@ In the templates' names ``NAME`` stands for the plugin; in their text, ``$name``
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from engine.errors import PluginError, SpecError
@@ -39,17 +39,17 @@ def write_plugin(name: str, to: Path) -> Path:
     folder = to / words["distribution"]
     if folder.exists():
         raise SpecError(f"{folder}: exists already", mend="choose another name, or move it away")
-    partial = to / f".partial-{folder.name}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        for template, path in _templates(resources.files("engine") / "templates" / "plugin"):
-            file = partial / path.replace("engine_NAME", package).removesuffix(_SUFFIX)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            text = Template(template.read_text(encoding="utf-8")).substitute(words)
-            file.write_text(text, encoding="utf-8")
-        partial.rename(folder)
+        to.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".partial-", dir=to) as partial:
+            whole = Path(partial, folder.name)
+            for template, path in _templates(resources.files("engine") / "templates" / "plugin"):
+                file = whole / path.replace("engine_NAME", package).removesuffix(_SUFFIX)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                text = Template(template.read_text(encoding="utf-8")).substitute(words)
+                file.write_text(text, encoding="utf-8")
+            whole.rename(folder)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise SpecError(
             f"{folder}: cannot be written: {error.strerror or error}",
             mend="name a folder that can be with --to",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +114,11 @@ def write_spec(tmp_path: Path) -> Callable[[Spec | str], Path]:
     return write
 
 
-def _run_engine(
-    *arguments: object, status: int | None = 0, env: dict[str, str] | None = None, **options: Any
+def _run(
+    *command: object, status: int | None = 0, env: dict[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "engine.cli", *map(str, arguments)],
+        list(map(str, command)),
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
@@ -133,7 +137,7 @@ def engine() -> Engine:
 
     No command ever ends in a traceback, so all calls check that.
     """
-    return _run_engine
+    return partial(_run, sys.executable, "-m", "engine.cli")
 
 
 @pytest.fixture(scope="session")
@@ -196,3 +200,65 @@ def run_here(write_spec, tmp_path, finished_run, capsys) -> Callable[..., Here]:
 def _corpus(spec: dict[str, Any]) -> Any:
     """All that the prepared data depends on."""
     return spec["seed"], spec["stages"].get("corpus")
+
+
+@pytest.fixture(scope="session")
+def guide() -> dict[str, str]:
+    """Every file in the plugin author's guide, by path: what it says of one, in reading order."""
+    text = (Path(__file__).parents[1] / "contrib" / "README.md").read_text(encoding="utf-8")
+    files: dict[str, str] = defaultdict(str)
+    for block in re.findall(r"^```(?:python|yaml)\n(.*?)^```$", text, re.S | re.M):
+        _, *parts = re.split(r"^# (\S+\.(?:py|yaml))\n", block, flags=re.M)
+        for path, code in zip(parts[::2], parts[1::2], strict=True):
+            files[path] += code
+    return dict(files)
+
+
+@pytest.fixture
+def install_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Mapping[str, str]], None]]:
+    """Makes a package ``engine_NAME``, given as files by path, a plugin of this process."""
+    packages = []
+
+    def install(files: Mapping[str, str]) -> None:
+        package = next(iter(files)).split("/")[0]
+        name = package.removeprefix("engine_")
+        entry_points = f"[engine.v1]\n{name} = {package}.plugin\n"
+        described = f"{package}-1.0.dist-info"
+        about = {
+            f"{described}/METADATA": f"Metadata-Version: 2.1\nName: engine-{name}\nVersion: 1.0\n",
+            f"{described}/entry_points.txt": entry_points,
+        }
+        for path, text in {**files, **about}.items():
+            file = tmp_path / "site" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        packages.append(package)
+
+    yield install
+    for module in list(sys.modules):
+        if module.split(".")[0] in packages:
+            del sys.modules[module]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Callable[[Path], Engine]:
+    """Installs a project as its author does, in an environment that sees this one's packages too.
+
+    Gives a function that runs that environment's Python.
+    """
+
+    def install(project: Path) -> Engine:
+        environment = tmp_path / "environment"
+        _run(sys.executable, "-m", "venv", "--without-pip", environment)
+        python = environment / "bin" / "python"
+        here = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+        (next(environment.glob("lib/*/site-packages")) / "here.pth").write_text(here)
+        offline = ("--no-index", "--no-deps", "--no-build-isolation", "--quiet")
+        pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+        _run(*pip, "install", *offline, "--editable", project)
+        return partial(_run, python)
+
+    return install

@@ -66,8 +66,8 @@ def check_readme(file: Path) -> None:
 
 
 def _problems(name: str) -> Iterator[str]:
-    installed = Plugins.discover()
     try:
+        installed = Plugins.discover()
         installed.selected([name])
     except EngineError as error:
         yield str(error)
@@ -109,6 +109,8 @@ def _component_problems(kind: Kind, found: Found, composer: Composer) -> Iterato
         yield "the summary must be one line"
     if len(component.summary) > _LONGEST_SUMMARY:
         yield f"the summary is longer than {_LONGEST_SUMMARY} characters"
+    if component.default and not found.plugin.builtin:
+        yield "only a built-in component can be a default"
     if component.extra is not None and component.extra not in _extras(found.plugin.distribution):
         yield f"{found.plugin.distribution} has no extra '{component.extra}'"
     try:
@@ -145,22 +147,21 @@ def _config_problems(config: type[Any]) -> Iterator[str]:
 
 
 def _default_problems(composed: type[Config]) -> Iterator[str]:
-    """Defaults that a spec could not say, or that resolved.yaml would not bring back."""
+    """Defaults that a spec could not say: pydantic takes them as they stand."""
     for field, info in composed.model_fields.items():
-        if info.is_required() or field == "type":
+        if info.is_required() or info.validate_default:
             continue
         checked = copy(info)
         checked.validate_default = True
-        fields: Any = {field: (info.annotation, checked)}
-        alone: Any = create_model("Default", **fields)
+        alone: Any = create_model("Default", **{field: (info.annotation, checked)})
+        default = info.get_default(call_default_factory=True)
         try:
-            value = alone()
-            again = alone.model_validate(value.model_dump(mode="json"))
+            said = getattr(alone(), field)
         except ValidationError as error:
             yield f"{field}: its default is not valid: {error.errors()[0]['msg']}"
             continue
-        if again != value:
-            yield f"{field}: its default comes back from resolved.yaml as {again!r}"
+        if said != default:
+            yield f"{field}: its default is {default!r}, where a spec that says so has {said!r}"
 
 
 def _extras(distribution: str) -> list[str]:

@@ -133,6 +133,16 @@ def require(condition: object, contract: str) -> None:
         raise AssertionError(f"broken contract: {contract}")
 
 
+def require_json(value: Any, what: str) -> Any:
+    """The value as JSON brings it back; raises AssertionError where that is another one."""
+    try:
+        again = json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        again = error
+    require(again == value, f"JSON brings back {what}: {value!r} became {again!r}")
+    return again
+
+
 @dataclass(frozen=True, slots=True)
 class TinyRun:
     """A finished run: its folder and the events in its log."""
