@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import os
 import shutil
 from collections.abc import Iterable
@@ -66,22 +66,25 @@ class Artifact:
 
 
 def _save_model(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:
-    """As transformers saves it; but config.json tells the type of these weights, not the model's,
-    which may be narrower in training."""
-    from transformers.utils import logging
+    """As transformers lays it out.
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model.save_pretrained(folder, state_dict=weights)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-    file = folder / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8"))
-    widths = {
-        str(w.dtype).removeprefix("torch.") for w in weights.values() if w.is_floating_point()
-    }
-    if len(widths) == 1:
-        config["dtype"] = widths.pop()
-    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    Not by its ``save_pretrained``: that imports DeepSpeed wherever it is installed, for two
+    seconds, and writes the type of the model, which in training may be narrower than the weights.
+    """
+    from huggingface_hub import save_torch_state_dict
+    from transformers.core_model_loading import revert_weight_conversion
+
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    (config.dtype,) = {w.dtype for w in weights.values() if w.is_floating_point()}
+    config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    named = revert_weight_conversion(model, weights)  # experts apart, as the files have them
+    tied = model.all_tied_weights_keys
+    save_torch_state_dict({k: _own(w) for k, w in named.items() if k not in tied}, folder)
+
+
+def _own(weight: Tensor) -> Tensor:
+    """The weight in memory of its own, not as a view of a larger one."""
+    return weight.clone() if weight.untyped_storage().nbytes() > weight.nbytes else weight
