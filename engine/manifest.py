@@ -36,13 +36,18 @@ def read(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """Checks every file against the manifest. Raises RunError naming the file that differs."""
+def verify(folder: Path, part: str = "") -> dict[str, Any]:
+    """Checks the files against the manifest, or those only whose names begin with ``part``.
+
+    Raises RunError naming the file that differs.
+    """
     manifest = read(folder)
     if manifest is None:
         raise RunError(f"{folder}: no readable manifest, so it is not whole")
     mend = f"remove {folder} and run again: it goes on from what was saved before"
     for name, expected in manifest["files"].items():
+        if not name.startswith(part):
+            continue
         file = folder / name
         if not file.is_file():
             raise RunError(f"{file}: missing", mend=mend)

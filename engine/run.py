@@ -12,7 +12,8 @@ from engine import folder as folders
 from engine.artifact import Artifact
 from engine.component import Kind
 from engine.config import Config
-from engine.data.prepare import NamedSource, held_out, prepare
+from engine.data.prepare import held_out, prepare
+from engine.data.reading import NamedSource
 from engine.data.records import Record
 from engine.errors import RunError, SpecError
 from engine.folder import RunFolder, Standing

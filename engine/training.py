@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from engine import folder as folders
+from engine import manifest
 from engine.artifact import Artifact
 from engine.checkpoint import Checkpoints, Saved
 from engine.component import Example, Objective, Score, Setup
@@ -166,6 +167,7 @@ def open_tokenizer(run: Run, name: str, config: Train) -> Any:
     folders_of = []
     data = run.data_stage(name)
     if data is not None:
+        manifest.verify(run.folder.path / data, "tokenizer/")
         folders_of.append(run.folder.path / data / "tokenizer")
     base = getattr(config.model, "stage", None)
     if base is not None:

@@ -1,0 +1,157 @@
+"""Sources through processors: what training gets, what is held out, and what each rule drops."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.component import DataSource, Processor
+from engine.data.records import Record, Text, record_to_row
+from engine.errors import EngineError, RunError
+
+HELD_OUT = "holdout.jsonl"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSource:
+    """A source with the name that the card and the records carry."""
+
+    name: str
+    source: DataSource
+
+
+def read(
+    sources: Sequence[NamedSource],
+    processors: Sequence[Processor],
+    folder: Path,
+    *,
+    holdout: float,
+    seed: int,
+    progress: Progress,
+) -> tuple[list[Path], list[dict[str, Any]]]:
+    """Writes ``holdout.jsonl`` and, for each source, a file of the texts that training gets, each
+    a line of JSON; gives these files and the sources' cards.
+
+    Raises RunError, also for a source that leaves nothing to train on.
+    """
+    drafts = [folder / f"draft-{index}.jsonl" for index in range(len(sources))]
+    cards = []
+    held: set[bytes] = set()
+    with (folder / HELD_OUT).open("w", encoding="utf-8") as aside:
+        for index, (named, draft) in enumerate(zip(sources, drafts, strict=True)):
+            dropped: Counter[str] = Counter()
+            count = set_aside = 0
+            with draft.open("w", encoding="utf-8") as out:
+                for count, record in enumerate(_records(named), 1):
+                    if count % 64 == 0:
+                        progress(f"read {named.name}", index, len(sources))
+                    result = _process(record, processors)
+                    if isinstance(result, str):
+                        dropped[result] += 1
+                    elif _is_held_out(result, holdout, seed):
+                        aside.write(json.dumps(record_to_row(result), default=str) + "\n")
+                        held.add(_digest(result.text))
+                        set_aside += 1
+                    else:
+                        out.write(json.dumps([result.text, result.license]) + "\n")
+            cards.append(
+                {"source": named.name, "read": count, "dropped": dropped, "held_out": set_aside}
+            )
+    progress("read", len(sources), len(sources))
+    spools = [_without(held, draft, card) for draft, card in zip(drafts, cards, strict=True)]
+    return spools, cards
+
+
+def _without(held: AbstractSet[bytes], draft: Path, card: dict[str, Any]) -> Path:
+    """The texts of a draft but for copies of held-out ones; completes the card.
+
+    A text that is held out with its group may have a copy in another group, read before it: hence
+    this second pass.
+    """
+    spool = draft.with_name(draft.name.replace("draft", "spool"))
+    dropped = card["dropped"]
+    licenses: Counter[str] = Counter()
+    n_bytes = 0
+    with draft.open(encoding="utf-8") as lines, spool.open("w", encoding="utf-8") as out:
+        for text, license_ in map(json.loads, lines):
+            if _digest(text) in held:
+                dropped["held-out-elsewhere"] += 1
+                continue
+            out.write(json.dumps(text) + "\n")
+            licenses[license_ or "unknown"] += 1
+            n_bytes += len(text.encode())
+    draft.unlink()
+    if not licenses:
+        raise RunError(
+            f"source '{card['source']}' gave no document to train on: {card['read']} read, "
+            f"{dropped.total()} dropped {dict(dropped)}, {card['held_out']} held out",
+            mend="check its paths, the processors and `holdout`",
+        )
+    counts = {"documents": licenses.total(), "bytes": n_bytes, "licenses": dict(licenses)}
+    card.update(counts, dropped=dict(dropped))
+    return spool
+
+
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Names the component in which an error is; it may be anybody's, and raise anything."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        raise RunError(f"{what} failed: {type(error).__name__}: {error}") from error
+
+
+def _records(named: NamedSource) -> Iterator[Record]:
+    with blaming(f"source '{named.name}'"):
+        for record in named.source.records(0, 1):
+            if not isinstance(record, Record):
+                raise TypeError(f"it gave {record!r}, which is no record")
+            yield record
+
+
+def _process(record: Record, processors: Sequence[Processor]) -> Text | str:
+    """The document to keep, or the name of the rule by which it is dropped."""
+    for processor in processors:
+        name = f"{type(processor).__module__}.{type(processor).__qualname__}"
+        with blaming(f"processor {name}, at record '{record.id}' of '{record.source}',"):
+            result = processor.process(record)
+            if not isinstance(result, Record | str):
+                raise TypeError(f"it gave {result!r}, neither a record nor the name of a rule")
+        if isinstance(result, str):
+            return result
+        record = result
+    if not isinstance(record, Text):
+        raise RunError(
+            f"record '{record.id}' of '{record.source}' is {record.schema}, but prepare takes text",
+            mend="give such records to a train stage as its `data`",
+        )
+    if not record.text.strip():
+        return "empty"
+    # Half of a surrogate pair, as JSON may hold it, is no character: no tokenizer takes it.
+    return "lone-surrogate" if _SURROGATE.search(record.text) else record
+
+
+def _is_held_out(record: Text, share: float, seed: int) -> bool:
+    """By a hash, so a document is always on the same side, and with it all of its ``meta.group``:
+    texts that tell of each other (a module and its docstrings) must not be parted."""
+    group = record.meta.get("group")
+    name = str(record.text if group is None else group).encode(errors="surrogatepass")
+    digest = hashlib.blake2b(name, digest_size=8, key=seed.to_bytes(8, "big"))
+    return int.from_bytes(digest.digest(), "big") < share * 2**64
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,199 @@
+"""From sources to shards, a tokenizer and a card: the whole folder or nothing."""
+
+from __future__ import annotations
+
+import json
+import resource
+from functools import partial
+from unittest.mock import patch
+
+import pytest
+from engine_data.config import BPE, Bytes
+from engine_data.tokenizers import END, PAD, build_bpe, build_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from engine.data import prepare as module
+from engine.data.shards import ShardWriter, read_manifest
+from engine.errors import RunError
+
+_HARD = ["", " \n", "x", "\ufeffwith a mark", "two\r\nlines\r", "naïve 東京 🙂\u2028", "\0", END]
+
+
+def _small_shards(tokens: int):
+    return patch.object(module, "ShardWriter", partial(ShardWriter, shard_tokens=tokens))
+
+
+@given(st.lists(st.sampled_from(_HARD) | st.text(max_size=60), min_size=1), st.integers(1, 80))
+@settings(max_examples=15, deadline=None)
+def test_documents_come_back_from_the_shards(new_corpus, texts, shard_tokens):
+    """All of them, whole and in order, whatever their length and characters; but empty ones."""
+    corpus = new_corpus()
+    with _small_shards(shard_tokens):
+        card = corpus.prepare(["first", *texts])["sources"][0]
+    kept = ["first", *(text for text in texts if text.strip())]
+    assert corpus.trained_on() == kept
+    assert (card["read"], card["documents"]) == (1 + len(texts), len(kept))
+    assert card["dropped"].get("empty", 0) == 1 + len(texts) - len(kept)
+    assert card["bytes"] == sum(len(text.encode()) for text in kept)
+    assert card["tokens"] == card["bytes"] + len(kept)
+
+
+def test_a_document_longer_than_a_shard_stays_in_one(new_corpus):
+    """A shard ends between documents, so that no document is cut."""
+    corpus = new_corpus()
+    with _small_shards(10):
+        corpus.prepare(["a" * 95, "b", "c" * 30])
+    shards = read_manifest(corpus.folder / "shards" / "0").shards
+    assert [(shard.tokens, shard.documents) for shard in shards] == [(96, 1), (33, 2)]
+
+
+@pytest.mark.parametrize("trainer", [build_bytes(Bytes(), None), build_bpe(BPE(), None)])
+def test_a_document_that_spells_a_special_token_does_not_end(new_corpus, trainer):
+    """Only the engine ends documents."""
+    corpus = new_corpus()
+    corpus.prepare([f"a{END}b", PAD, "c", "more text to merge, more text"], trainer=trainer)
+    documents = corpus.tokens()
+    assert [document[0] for document in documents] == [0] * 4
+    assert all(token > 1 for document in documents for token in document[1:])
+
+
+@pytest.mark.parametrize(
+    ("bos", "expected", "boundary_target"),
+    [(PAD, [1, 67, 0], False), (END, [0, 67], True), (None, [0, 67], True)],
+)
+def test_documents_are_marked_as_their_tokenizer_does(new_corpus, bos, expected, boundary_target):
+    """One mark that both ends and begins, or two; then a beginning is no target of the end."""
+
+    def trainer(texts):
+        tokenizer = build_bytes(Bytes(), None)(texts)
+        tokenizer.bos_token = bos
+        return tokenizer
+
+    corpus = new_corpus()
+    corpus.prepare(["b", "b"], trainer=trainer)
+    assert corpus.tokens() == [expected, expected]
+    manifest = read_manifest(corpus.folder / "shards" / "0")
+    assert (manifest.boundary_target, manifest.eos_id) == (boundary_target, 0)
+
+
+def test_sources_keep_their_shards_and_cards_apart(new_corpus, document):
+    """The mixture takes from each by its weight; the tokenizer is trained on all of them."""
+    seen = []
+
+    def trainer(texts):
+        seen.extend([list(texts), list(texts)])
+        return build_bytes(Bytes(), None)(texts)
+
+    corpus = new_corpus()
+    card = corpus.prepare(["a", "b"], [document("c", license="MIT"), "d"], trainer=trainer)
+    assert (corpus.trained_on(0), corpus.trained_on(1)) == (["a", "b"], ["c", "d"])
+    assert seen == [["a", "b", "c", "d"]] * 2
+    assert [source["source"] for source in card["sources"]] == ["source-0", "source-1"]
+    assert card["sources"][0]["licenses"] == {"unknown": 2}
+    assert card["sources"][1]["licenses"] == {"MIT": 1, "unknown": 1}
+    assert card["vocabulary"] == 258
+    assert json.loads((corpus.folder / "card.json").read_text()) == card
+
+
+def test_progress_ends_where_it_said(new_corpus):
+    """For the reading and for each source's tokens; never back, never beyond."""
+    told: dict[str, list[float]] = {}
+
+    def progress(what, done, total):
+        told.setdefault(what, []).append(done / total)
+
+    new_corpus().prepare([str(i) for i in range(600)], ["b"], progress=progress)
+    assert {"read", "tokenize source-0", "tokenize source-1"} < told.keys()
+    assert all(shares == sorted(shares) for shares in told.values())
+    assert told["read"][-1] == told["tokenize source-0"][-1] == told["tokenize source-1"][-1] == 1
+
+
+class _Failing:
+    """A source, or a processor, that fails."""
+
+    def records(self, part, of):
+        raise KeyError("x")
+
+    def process(self, record):
+        raise ZeroDivisionError("nought")
+
+
+class _Wrong:
+    """A source, or a processor, that gives something else."""
+
+    def records(self, part, of):
+        yield {"text": "a row"}
+
+    def process(self, record):
+        return None
+
+
+def _no_end(texts):
+    tokenizer = build_bytes(Bytes(), None)(texts)
+    tokenizer.eos_token = None
+    return tokenizer
+
+
+def _holes(texts):
+    words = Tokenizer(models.WordLevel({END: 0, "a": 300}, unk_token=END))
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token=END, bos_token=END)
+
+
+def _untrained(texts):
+    raise OverflowError("too much")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "told"),
+    [
+        (_Failing(), {}, "source 'source-0' failed: KeyError: 'x'"),
+        (_Wrong(), {}, r"source 'source-0' failed: TypeError: it gave \{'text'"),
+        ([], {}, r"source 'source-0' gave no document to train on: 0 read.*check its paths"),
+        ([" "], {}, r"1 read, 1 dropped \{'empty': 1\}, 0 held out"),
+        (["a"], {"holdout": 0.999999}, "1 read, 0 dropped .*, 1 held out"),
+        (
+            ["a"],
+            {"processors": [_Failing()]},
+            "_Failing, at record 'id of 'a'' of 'test', failed: ZeroDivisionError: nought",
+        ),
+        (["a"], {"processors": [_Wrong()]}, "it gave None, neither a record nor the name"),
+        (["a"], {"trainer": _untrained}, "the tokenizer failed: OverflowError: too much"),
+        (["a"], {"trainer": _no_end}, "the tokenizer has no end-of-sequence token"),
+        (["a"], {"trainer": _holes}, "token 300 is none of the tokenizer's 2; .* leave holes"),
+    ],
+)
+def test_what_goes_wrong_in_a_component_is_told_by_its_name(new_corpus, source, options, told):
+    """As an error that a person can mend; and nothing is left of what was begun."""
+    corpus = new_corpus()
+    with pytest.raises(RunError, match=told):
+        corpus.prepare(source, **options)
+    assert corpus.is_gone()
+
+
+@pytest.fixture
+def small_files():
+    """The kernel lets no file grow beyond 100 KB, and refuses as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_nothing_half_written(new_corpus, small_files):
+    """The error names the folder and what to do."""
+    corpus = new_corpus()
+    with pytest.raises(RunError, match="corpus: File too large; free some space"):
+        corpus.prepare(["long " * 30_000])
+    assert corpus.is_gone()
+
+
+def test_a_place_that_cannot_be_written_is_an_error(new_corpus):
+    """Here, a file where the run's folder should be."""
+    corpus = new_corpus()
+    corpus.folder.parent.rmdir()
+    corpus.folder.parent.write_text("")
+    with pytest.raises(RunError, match="corpus: Not a directory"):
+        corpus.prepare(["a"])
