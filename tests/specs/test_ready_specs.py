@@ -1,0 +1,39 @@
+"""Every ready spec runs, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
+
+TINY = {
+    # The help topics alone: the same reader, a tenth of the text.
+    "stages.corpus.prepare.sources": "[{type: python-library, parts: [topics]}]",
+    "stages.corpus.prepare.tokenizer.vocab_size": 512,
+    "stages.base.train.model.hidden_size": 32,
+    "stages.base.train.model.layers": 2,
+    "stages.base.train.model.heads": 2,
+    "stages.base.train.model.context": 64,
+    "stages.base.train.batch.tokens": 1024,
+    "stages.base.train.budget": "4 steps",
+}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda p: p.stem)
+def test_a_ready_spec_runs(spec, engine, tmp_path):
+    """From its sources to a model that the summary tells how to talk to."""
+    smaller = [part for field, value in TINY.items() for part in ("--set", f"{field}={value}")]
+    told = engine("run", spec, "--runs", tmp_path, *smaller, env={"COLUMNS": "80"}).stdout
+    assert "gzip -9, the same text" in told
+    _, talk = told.rsplit("talk     engine ", 1)
+    assert engine(*shlex.split(talk)).stdout.startswith("def ")
+
+
+def test_the_readme_lists_every_spec():
+    """And only those."""
+    readme = (SPECS[0].parent / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("`")[1] for line in readme.splitlines() if line.startswith("| [`")]
+    assert sorted(rows) == [p.name for p in SPECS]
