@@ -64,7 +64,7 @@ class Amount:
         unit, factor = _UNITS[found[3]]
         value = float(found[1].replace("_", "")) * _MULTIPLES[found[2]] * factor
         if value > _LARGEST:
-            raise ValueError(f"{text!r} is beyond all measure")
+            raise ValueError(f"{reprlib.repr(text)} is beyond all measure")
         return cls(value, unit)
 
     def __str__(self) -> str:
@@ -112,7 +112,9 @@ def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"{value} is no number")
     if isinstance(value, str) and (found := re.fullmatch(_NUMBER, value)):
-        return float(found[1].replace("_", "")) * _MULTIPLES[found[2]]
+        value = float(found[1].replace("_", "")) * _MULTIPLES[found[2]]
+    if isinstance(value, int | float) and value > _LARGEST:
+        raise ValueError(f"{reprlib.repr(value)} is beyond all measure")
     return value
 
 
@@ -132,7 +134,7 @@ def _variable(name: str) -> str:
     return name
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=_LARGEST)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 """A positive whole number that may be written ``16k`` or ``4M``."""
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 """A number that may also be written ``4M``."""

@@ -51,7 +51,8 @@ class Source:
     def told(self, problems: Iterable[tuple[Path_, str]]) -> list[str]:
         """``file:line: path: message`` for each problem, in the order of the lines."""
         lines = [(self.mark(at), ".".join(map(str, at)) or "spec", what) for at, what in problems]
-        return [": ".join(line) for line in sorted(lines, key=lambda line: _place(line[0]))]
+        lines.sort(key=lambda line: _place(line[0]))
+        return [": ".join(line) for line in lines]
 
     def replaced(self, path: Path_, mark: str) -> None:
         """Notes that the value at ``path`` now comes from elsewhere, with all that was in it."""

@@ -23,8 +23,8 @@ class SpecError(EngineError):
     exit_status = 2
 
     def __init__(self, *problems: str, mend: str | None = None) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems), mend=mend)
+        self.problems = tuple(map(_line, problems))
+        super().__init__("\n".join(self.problems), mend=mend)
 
 
 class PluginError(EngineError):
@@ -35,3 +35,8 @@ class PluginError(EngineError):
 
 class RunError(EngineError):
     """The run cannot go on; what was saved stays whole."""
+
+
+def _line(text: str) -> str:
+    """The text in one line that a terminal shows as it is, whatever a spec's words have in them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -18,8 +18,7 @@ from pydantic import BaseModel
 
 from engine.errors import RunError
 from engine.manifest import write_durably
-from engine.plugins import Plugins
-from engine.spec import Loaded, Spec, resolved_yaml
+from engine.spec import RESOLVED, Loaded, Spec, resolved_yaml
 
 _STAGE = "stage.json"
 
@@ -68,7 +67,7 @@ class RunFolder:
     def describe(self, loaded: Loaded, world_size: int) -> None:
         """Writes spec.yaml, resolved.yaml and manifest.json."""
         write_durably(self.path / "spec.yaml", loaded.text)
-        write_durably(self.path / "resolved.yaml", resolved_yaml(loaded))
+        write_durably(self.path / RESOLVED, resolved_yaml(loaded))
         manifest = {
             "engine": metadata.version("training-engine"),
             "python": platform.python_version(),
@@ -105,22 +104,25 @@ def identity(spec: Spec, stage: str) -> dict[str, Any]:
     return body | _identity_fields(spec.stages[stage].body)
 
 
-def key_of(spec: Spec, stage: str, plugins: Plugins) -> str:
-    """Hash of a stage's identity and of its inputs' keys."""
-    inputs = [key_of(spec, name, plugins) for name in spec.dependencies(stage)]
-    text = json.dumps([identity(spec, stage), inputs], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def keys(spec: Spec) -> dict[str, str]:
+    """For each stage the hash of its identity and of its inputs' keys."""
+    found: dict[str, str] = {}
+    for stage in spec.order:
+        inputs = [found[name] for name in spec.dependencies(stage)]
+        text = json.dumps([identity(spec, stage), inputs], sort_keys=True)
+        found[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -> list[str]:
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
     """``field: old → new`` for every leaf that differs."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return [] if old == new else [f"{at}: {old} → {new}"]
     found = []
     for name in dict.fromkeys([*old, *new]):
-        a, b, path = old.get(name), new.get(name), f"{at}.{name}" if at else name
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, path)
-        elif a != b:
-            found.append(f"{path}: {a} → {b}")
+        found += differences(old.get(name), new.get(name), f"{at}.{name}" if at else str(name))
     return found
 
 

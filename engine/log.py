@@ -6,6 +6,8 @@ Only rank 0 writes; the other ranks keep their records until rank 0 collects the
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -14,6 +16,7 @@ from typing import IO, Any, Protocol
 
 import structlog
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -44,7 +47,7 @@ class EventLog:
 
     def __init__(self, path: Path | None, display: Display) -> None:
         self.display = display
-        self._file: IO[str] | None = path.open("a", encoding="utf-8") if path else None
+        self._file: IO[str] | None = _reopened(path) if path else None
         self._pending: list[dict[str, Any]] = []
         self._log = structlog.wrap_logger(
             self,
@@ -175,8 +178,18 @@ class RichDisplay:
             self._tasks.clear()
 
 
+def _reopened(path: Path) -> IO[str]:
+    """The log, ready for another line: one that a killed run left half written is dropped."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as file:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                end = text.rfind(b"\n") + 1
+            file.truncate(end)
+    return path.open("a", encoding="utf-8")
+
+
 def _sentence(record: Mapping[str, Any]) -> str | None:
-    """The line a person sees for an event; None for those that only the file keeps."""
+    """The line a person sees for an event, as rich's markup; None for what only the file keeps."""
     event, stage = record["event"], record.get("stage", "")
     match event:
         case "stage_started":
@@ -186,17 +199,34 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "score":
             stderr = f" ± {record['stderr']:.2g}" if record.get("stderr") else ""
             at = f" at step {record['step']}" if record.get("step") is not None else ""
-            return f"  {record['metric']} {record['value']:.4f}{stderr} ({record['model']}{at})"
+            figure = f"{record['metric']} {record['value']:.4f}{stderr} ({record['model']}{at})"
+            return f"  {escape(figure)}"
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""
-            return f"  [yellow]warning{rank}[/]: {record['message']}"
+            return f"  [yellow]warning{rank}[/]: {escape(record['message'])}"
         case "resumed":
             return f"  goes on from step {record['step']}"
         case "stopped":
             return f"[bold]{stage}[/]: stopped at step {record['step']}: {record['reason']}"
+        case "ended_early":
+            return f"  ended early at step {record['step']}: {escape(record['reason'])}"
+        case "rolled_back":
+            return f"  [yellow]back to step {record['step']}[/]: {escape(record['reason'])}"
         case _:
             return None
 
 
 def _dumps(value: Any, default: Any = str, **_: Any) -> str:
-    return json.dumps(value, default=default, ensure_ascii=False)
+    """One line of JSON. A number that is not finite is null, as JSON has none of them."""
+    try:
+        return json.dumps(value, default=default, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), default=default)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

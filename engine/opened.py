@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from engine.artifact import Artifact
 from engine.errors import SpecError
 from engine.folder import RunFolder
 from engine.launch import Process
 from engine.log import EventLog, SilentDisplay
-from engine.plugins import Plugins
+from engine.problems import nearest
 from engine.run import Run
-from engine.spec import Loaded, Stage, load_resolved
+from engine.spec import RESOLVED, Stage, load_resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +25,15 @@ class OpenedStage:
 
     @classmethod
     def open(cls, path: Path) -> OpenedStage:
-        """Raises SpecError where there is no such stage, PluginError for a plugin that is gone."""
-        resolved = path.parent / "resolved.yaml"
-        if not resolved.is_file():
-            raise SpecError(f"{path}: no stage of a run; name it as in runs/quickstart/base")
-        data = yaml.safe_load(resolved.read_text(encoding="utf-8"))
-        plugins = Plugins.discover().selected(data.get("plugins", ()))
-        spec = load_resolved(data, plugins)
-        if path.name not in spec.stages:
-            raise SpecError(f"{path}: no such stage; there are: {', '.join(spec.stages)}")
-        loaded = Loaded(spec, plugins, "")
+        """Raises SpecError where there is no such stage, RunError where its run is damaged."""
+        if not (path.parent / RESOLVED).is_file():
+            stages = f"{path}/STAGE" if (path / RESOLVED).is_file() else "runs/quickstart/base"
+            raise SpecError(f"{path}: no stage of a run; name one as in {stages}")
+        loaded = load_resolved(path.parent / RESOLVED)
+        stages = loaded.spec.stages
+        if path.name not in stages:
+            there = ", ".join(stages)
+            raise SpecError(f"{path}: no such stage{nearest(path.name, stages)}; stages: {there}")
         log = EventLog(None, SilentDisplay())
         return cls(Run(loaded, RunFolder(path.parent), Process(), log), path.name)
 

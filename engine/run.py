@@ -15,7 +15,7 @@ from engine.config import Config
 from engine.data.prepare import held_out, prepare
 from engine.data.reading import NamedSource
 from engine.data.records import Record
-from engine.errors import RunError, SpecError
+from engine.errors import RunError
 from engine.folder import RunFolder, Standing
 from engine.launch import Process
 from engine.log import EventLog
@@ -101,13 +101,13 @@ class Run:
         self.process = process
         self.log = log
         self._loaded = loaded
+        self._keys = folders.keys(loaded.spec)
         self._observers = Observers(loaded.plugins, log, process)
 
     def execute(self, *, only: str | None = None, rerun: Collection[str] = ()) -> str:
         """Runs what is missing: ``done``, or ``stopped`` by a signal. Raises RunError."""
-        for name in (*rerun, *((only,) if only else ())):
-            if name not in self.spec.stages:
-                raise SpecError(f"no stage '{name}'; stages: {', '.join(self.spec.stages)}")
+        stages = (only,) if only else self.spec.order
+        self._check_identities([name for name in stages if name not in rerun])
         if self.process.rank == 0:
             self.folder.describe(self._loaded, self.process.world_size)
         self._observers.tell(
@@ -115,7 +115,7 @@ class Run:
         )
         status = "failed"
         try:
-            status = self._stages(only, rerun)
+            status = self._stages(stages, rerun)
         finally:
             self._observers.tell("engine_run_finished", folder=str(self.folder.path), status=status)
         return status
@@ -137,28 +137,43 @@ class Run:
             return name
         return body.data if isinstance(body, Evaluate) else None
 
-    def _stages(self, only: str | None, rerun: Collection[str]) -> str:
-        for name in self.spec.order:
-            if only is not None and name != only:
-                continue
+    def _check_identities(self, names: Collection[str]) -> None:
+        """Raises RunError if a stage was begun as another one: before anything is written."""
+        changed = {}
+        for name in names:
+            standing = self.folder.standing(name)
+            if standing is not None and standing.key != self._keys[name]:
+                new = folders.identity(self.spec, name)
+                other = "an input of it is another one"
+                changed[name] = folders.differences(standing.identity, new) or [other]
+        if changed:
+            raise RunError(
+                "\n".join(f"{n}: is not what it was: {'; '.join(c)}" for n, c in changed.items()),
+                mend=f"{' '.join(f'--rerun {name}' for name in changed)} starts anew; "
+                "or give the run another name",
+            )
+
+    def _stages(self, names: Collection[str], rerun: Collection[str]) -> str:
+        for name in names:
             if self._stage(name, fresh=name in rerun) == "stopped":
                 return "stopped"
         return "done"
 
     def _stage(self, name: str, *, fresh: bool) -> str:
         stage, path = self.spec.stages[name], self.folder.path / name
-        key = folders.key_of(self.spec, name, self._loaded.plugins)
         inputs = self._inputs(name)
         if fresh and self.process.rank == 0:
             shutil.rmtree(path, ignore_errors=True)
         self.process.barrier()
         standing = self.folder.standing(name)
         if standing is not None:
-            self._check_same(name, standing, key, inputs)
+            self._check_inputs(name, standing, inputs)
             if standing.status == "done" and not self._wants_more(name, standing):
                 self.log.emit("stage_skipped", stage=name)
                 return "done"
-        standing = Standing(key, folders.identity(self.spec, name), "begun", inputs, {})
+        standing = Standing(
+            self._keys[name], folders.identity(self.spec, name), "begun", inputs, {}
+        )
         if self.process.rank == 0:
             self.folder.record(name, standing)
         self.log.emit("stage_started", stage=name, verb=stage.verb)
@@ -194,17 +209,13 @@ class Run:
             inputs[other] = str(standing.summary.get("fingerprint", ""))
         return inputs
 
-    def _check_same(
-        self, name: str, standing: Standing, key: str, inputs: Mapping[str, str]
-    ) -> None:
-        mend = f"--rerun {name} starts it anew; or give the run another name"
-        if standing.key != key:
-            new = folders.identity(self.spec, name)
-            changes = folders.differences(standing.identity, new) or ["an input of it changed"]
-            raise RunError(f"{name}: is not what it was: {'; '.join(changes)}", mend=mend)
+    def _check_inputs(self, name: str, standing: Standing, inputs: Mapping[str, str]) -> None:
         for other, fingerprint in inputs.items():
             if standing.inputs.get(other) != fingerprint:
-                raise RunError(f"{name}: its input '{other}' has changed since", mend=mend)
+                raise RunError(
+                    f"{name}: its input '{other}' has changed since",
+                    mend=f"--rerun {name} starts it anew; or give the run another name",
+                )
 
     def _wants_more(self, name: str, standing: Standing) -> bool:
         """Whether a done train stage now has a larger budget."""

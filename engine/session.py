@@ -7,12 +7,12 @@ import signal
 from collections.abc import Collection
 from pathlib import Path
 
-from engine.errors import EngineError
+from engine.errors import EngineError, SpecError
 from engine.folder import RunFolder
 from engine.launch import Process
 from engine.log import Display, EventLog, JsonDisplay, RichDisplay, SilentDisplay
 from engine.run import Run
-from engine.spec import Loaded
+from engine.spec import Loaded, Spec
 from engine.summary import print_summary
 
 
@@ -30,16 +30,16 @@ def run_spec(
 
     ``inexact`` resumes with other versions than a checkpoint was written with.
     """
-    # Outside a training loop, which saves first, a signal ends the run between two writes.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _check_names(loaded.spec, only, rerun)
     folder = RunFolder(runs / loaded.spec.name)
     first = process.rank == 0
     process.join()
     with contextlib.ExitStack() as stack:
+        # Outside a training loop, which saves first, a signal ends the run between two writes.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stack.callback(signal.signal, signal.SIGTERM, before)
         stack.callback(process.leave)
-        if first:
-            stack.enter_context(folder.locked())
-        process.barrier()
+        process.first_alone(lambda: stack.enter_context(folder.locked()))
         display: Display = SilentDisplay()
         if first:
             display = JsonDisplay() if as_json else RichDisplay()
@@ -57,3 +57,12 @@ def run_spec(
     if first and not as_json:
         print_summary(folder, loaded.spec, status)
     return 0 if status == "done" else 1
+
+
+def _check_names(spec: Spec, only: str | None, rerun: Collection[str]) -> None:
+    """Raises SpecError for a stage on the command line that the run would not come to."""
+    for option, name in [("--stage", only), *(("--rerun", name) for name in rerun)]:
+        if name is not None and name not in spec.stages:
+            raise SpecError(f"{option} {name}: no such stage; stages: {', '.join(spec.stages)}")
+        if only is not None and name != only:
+            raise SpecError(f"{option} {name}: --stage {only} leaves it out")

@@ -31,11 +31,12 @@ from engine.config import (
     units,
 )
 from engine.document import Path_, Source
-from engine.errors import SpecError
+from engine.errors import RunError, SpecError
 from engine.plugins import Plugins
 from engine.problems import Translator
 
 VERSION = 1
+RESOLVED = "resolved.yaml"
 _LONGEST_NAME = 100
 
 
@@ -277,6 +278,14 @@ def resolved_yaml(loaded: Loaded) -> str:
     return yaml.safe_dump(loaded.resolved(), sort_keys=False, allow_unicode=True)
 
 
-def load_resolved(data: Mapping[str, Any], plugins: Plugins) -> Spec:
-    """A spec from resolved.yaml's data, which was checked when it was written."""
-    return spec_class(plugins).model_validate(data)
+def load_resolved(file: Path) -> Loaded:
+    """What a run's resolved.yaml says. Raises RunError where it cannot be read any more."""
+    mend = "run its spec again: what is done stays done"
+    try:
+        text = file.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+        plugins = Plugins.discover().selected(data["plugins"])
+        return Loaded(spec_class(plugins).model_validate(data), plugins, text)
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise RunError(f"{file}: cannot be read ({why})", mend=mend) from error
