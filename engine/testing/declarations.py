@@ -8,12 +8,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from copy import copy
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError, create_model
+from pydantic import TypeAdapter, ValidationError
 
 from engine import hookspecs
 from engine.component import Kind
@@ -151,12 +150,10 @@ def _default_problems(composed: type[Config]) -> Iterator[str]:
     for field, info in composed.model_fields.items():
         if info.is_required() or info.validate_default:
             continue
-        checked = copy(info)
-        checked.validate_default = True
-        alone: Any = create_model("Default", **{field: (info.annotation, checked)})
         default = info.get_default(call_default_factory=True)
+        annotation: Any = Annotated[info.annotation, info]
         try:
-            said = getattr(alone(), field)
+            said = TypeAdapter(annotation).validate_python(default)
         except ValidationError as error:
             yield f"{field}: its default is not valid: {error.errors()[0]['msg']}"
             continue

@@ -196,7 +196,10 @@ def strategy(new: Callable[[], Any], config: StrategyConfig, context: StandAlone
 
     first, second = prepared(), prepared()
     require((first.data_rank, first.data_size) == (0, 1), "one process holds all the data")
-    require(first.all_sum({"b": 2.0, "a": 1.0}) == {"b": 2.0, "a": 1.0}, "all_sum over one rank")
+    require(
+        first.all_sum({"b": 2.0, "a": 1.0}) == {"b": 2.0, "a": 1.0},
+        "all_sum over one rank is that rank's",
+    )
     start = _weights(first)
     require(
         set(start) == set(tiny_model(context).state_dict()),
@@ -228,6 +231,7 @@ def strategy(new: Callable[[], Any], config: StrategyConfig, context: StandAlone
     with first.inference() as scored, torch.no_grad():
         require(not scored.training, "inference gives the model in evaluation mode")
         scored(input_ids=torch.arange(8)[None])
+    require(scored.training, "after inference the model is in training mode again")
     _train(first, whole)
 
 

@@ -76,12 +76,13 @@ def adapter(new: Callable[[], Any], config: Config, context: StandAloneContext) 
     """Only the addition is trained; merged, the model is a plain one that computes the same."""
     base = tiny_model(context)
     names, before = set(base.state_dict()), copy.deepcopy(base.state_dict())
+    plain = {p.data_ptr() for p in base.parameters()}
     built = new()
     attached = built.attach(base)
     trained = [p for p in attached.parameters() if p.requires_grad]
     require(trained, "attach leaves something to train")
     require(
-        sum(p.numel() for p in trained) < sum(t.numel() for t in before.values()),
+        not any(p.data_ptr() in plain for p in trained),
         "everything but the addition is frozen",
     )
     ids_BT = torch.arange(12)[None]
@@ -107,15 +108,20 @@ def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAlo
         examples = _examples(built, schema, context)
         require(examples, f"the kit's {schema} records give no example")
         for example in examples:
-            require(0 < example.length <= _LENGTH, f"an example of {example.length} tokens")
+            require(
+                0 < example.length <= _LENGTH,
+                f"encode(…, length={_LENGTH}) gives no example of {example.length} tokens",
+            )
         tiny = tiny_model(context)
         output_head = head(tiny) if config.head == "lm" else nn.Linear(tiny.config.hidden_size, 1)
-        whole = [built.collate(examples)]
-        for batch in whole:
-            require(batch.inputs["input_ids"].shape == batch.inputs["position_ids"].shape, "shapes")
-            require(batch.tokens == sum(e.length for e in examples), "tokens are the input tokens")
+        whole = built.collate(examples)
+        require(
+            whole.inputs["input_ids"].shape == whole.inputs["position_ids"].shape,
+            "input_ids and position_ids have the same shape, _BT",
+        )
+        require(whole.tokens == sum(e.length for e in examples), "tokens are the input tokens")
         parts = [built.collate([example]) for example in examples]
-        sums, gradient = _loss(built, tiny, output_head, whole)
+        sums, gradient = _loss(built, tiny, output_head, [whole])
         part_sums, part_gradient = _loss(built, tiny, output_head, parts)
         for name, total in sums.items():
             require(math.isfinite(total), f"{name} is {total}")

@@ -19,3 +19,17 @@ def spoil(guide, install_here) -> Callable[..., None]:
         install_here(files)
 
     return install
+
+
+@pytest.fixture
+def refuses(spoil) -> Callable[..., None]:
+    """Asserts that the kit finds the guide's component, edited so, to break a contract."""
+    from engine.testing import check_component
+
+    def check(kind: str, settings: dict, contract: str, *edits: tuple[str, str]) -> None:
+        spoil(*edits)
+        with pytest.raises(AssertionError) as told:
+            check_component(kind, settings)
+        assert contract in str(told.value)
+
+    return check
