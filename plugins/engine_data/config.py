@@ -35,6 +35,12 @@ class Files(DataSourceConfig):
         """As configured."""
         return self.records
 
+    @model_validator(mode="after")
+    def _text_field_counts(self) -> Files:
+        if self.records != "text" and self.text_field != "text":
+            raise ValueError(f"text_field says nothing of {self.records} records: leave it out")
+        return self
+
 
 class HuggingFace(DataSourceConfig):
     """A data set that the `datasets` library opens; its code is never run."""

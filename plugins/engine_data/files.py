@@ -6,7 +6,9 @@ import difflib
 import glob
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,27 +28,28 @@ class FilesSource:
         return islice(self._all(), part, None, of)
 
     def _all(self) -> Iterator[Record]:
-        for path in self._files():
+        with _naming(", ".join(self._config.paths)):
+            paths = self._files()
+        for path in paths:
             name = path.name.lower()
             read = next((r for suffix, r in _READERS.items() if name.endswith(suffix)), None)
-            try:
+            with _naming(path):
                 if read is None:
                     yield self._document(path)
                 else:
                     for number, row in read(path):
                         yield self._record(path, number, row)
-            except OSError as error:
-                raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     def _files(self) -> list[Path]:
-        found: dict[Path, None] = {}
+        found: dict[str, Path] = {}
         for pattern in self._config.paths:
-            matches = [Path(p) for p in glob.glob(pattern, recursive=True)]
-            files = [p for p in matches if p.is_file()]
+            # A link to a file that is gone stays in, so that reading tells of it.
+            files = [path for path in _matches(pattern) if path.is_file() or not path.exists()]
             if not files:
                 raise RunError(f"files: no file matches '{pattern}'", mend=_suggestion(pattern))
-            found.update(dict.fromkeys(files))
-        return sorted(found)
+            for path in files:
+                found.setdefault(os.path.abspath(path), path)
+        return sorted(found.values())
 
     def _document(self, path: Path) -> Text:
         if self._config.records != "text":
@@ -104,6 +107,8 @@ def _zstd_json_lines(path: Path) -> Rows:
     # zstandard package does neither by itself.
     import pyarrow
 
+    if not path.stat().st_size:
+        raise RunError(f"{path}: not zstd: it has no bytes at all")
     with pyarrow.OSFile(str(path)) as file, pyarrow.CompressedInputStream(file, "zstd") as raw:
         yield from _parse_lines(path, io.BufferedReader(raw))
 
@@ -117,7 +122,7 @@ def _parse_lines(path: Path, lines: Any) -> Rows:
         except (ValueError, RecursionError) as error:
             raise RunError(f"{path}:{number}: not JSON: {error}") from None
         if not isinstance(row, dict):
-            raise RunError(f"{path}:{number}: a {type(row).__name__}, not an object with fields")
+            raise RunError(f"{path}:{number}: {type(row).__name__}, not an object with fields")
         yield number, row
 
 
@@ -125,10 +130,10 @@ def _parquet(path: Path) -> Rows:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
             yield from enumerate(rows, 1)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise RunError(f"{path}: not Parquet, or damaged: {error}") from error
 
 
@@ -140,12 +145,38 @@ _READERS: Mapping[str, Callable[[Path], Rows]] = {
 }
 
 
+@contextmanager
+def _naming(place: object) -> Iterator[None]:
+    """Names what the system does not let us read."""
+    try:
+        yield
+    except OSError as error:
+        where = place if error.filename is None else error.filename
+        raise RunError(f"{where}: cannot be read: {error.strerror or error}") from error
+
+
+def _matches(pattern: str) -> list[Path]:
+    """What a glob matches, or the one file of exactly this name. Raises OSError.
+
+    A glob passes over folders that may not be read in silence, so they are opened first.
+    """
+    if Path(pattern).is_file():
+        return [Path(pattern)]
+    for parent in map(str, Path(pattern).parents):
+        for folder in glob.glob(f"{parent}/", recursive=True):
+            os.scandir(folder).close()
+        if not glob.has_magic(parent):
+            break
+    return [Path(path) for path in glob.glob(pattern, recursive=True)]
+
+
 def _suggestion(pattern: str) -> str:
     if Path(pattern).is_dir():
         return f"it is a folder: write '{pattern.rstrip('/')}/**/*', or a narrower glob"
-    folder = Path(pattern).parent
-    while not folder.is_dir():
-        folder = folder.parent
+    missing = Path(pattern)
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    folder = missing.parent
     names = sorted(p.name for p in islice(folder.iterdir(), 1000))
-    near = difflib.get_close_matches(Path(pattern).name, names, n=1) or names[:3]
+    near = difflib.get_close_matches(missing.name, names, n=1) or names[:3]
     return f"in '{folder.resolve().name}' there is: {', '.join(near) or 'nothing'}"
