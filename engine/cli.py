@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ class _WithPluginCommands(click.Group):
     """Our commands, and one group of commands for each plugin that brings some."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *sorted(_plugin_groups())]
+        return list(dict.fromkeys([*super().list_commands(ctx), *sorted(_plugin_groups())]))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return super().get_command(ctx, name) or _plugin_groups().get(name)
@@ -25,10 +24,7 @@ class _WithPluginCommands(click.Group):
 def _plugin_groups() -> dict[str, click.Group]:
     from engine.plugins import Plugins
 
-    try:
-        return Plugins.discover().commands()
-    except EngineError:  # whatever is wrong with plugins is told by commands that need them
-        return {}
+    return Plugins.discover().commands()
 
 
 @click.group(cls=_WithPluginCommands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -163,13 +159,9 @@ def plugins(as_json: bool, check: bool, reference: str | None) -> int:
 @click.option("--plugin", "names", multiple=True, metavar="NAME", help="With this plugin only.")
 def schema(names: tuple[str, ...]) -> None:
     """Prints the JSON schema of specs, for editors."""
-    from engine.plugins import Plugins
-    from engine.spec import spec_class
+    from engine.listing import print_schema
 
-    installed = Plugins.discover()
-    working = [p.name for p in installed.plugins if p.status == "ok"]
-    model = spec_class(installed.selected(names or working))
-    click.echo(json.dumps(model.model_json_schema(), indent=2))
+    print_schema(names)
 
 
 @cli.command()

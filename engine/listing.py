@@ -5,79 +5,98 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from engine.compose import Composer
-from engine.errors import EngineError, RunError, SpecError
+from engine.errors import EngineError, PluginError, RunError
 from engine.folder import RunFolder
-from engine.plugins import Found, Plugins
+from engine.plugins import Found, Plugin, Plugins
+from engine.spec import RESOLVED, load_resolved, spec_class
 
 
 def print_runs(runs: Path, as_json: bool) -> None:
     """Every run in a folder, its stages, and how they stand."""
-    rows: list[tuple[str, dict[str, Any]]] = []
-    for resolved in sorted(runs.glob("*/resolved.yaml")):
-        folder = RunFolder(resolved.parent)
-        spec = yaml.safe_load(resolved.read_text(encoding="utf-8"))
-        stages = {name: _standing(folder, name) for name in spec["stages"]}
-        rows.append((folder.path.name, stages))
+    found = [file.parent for file in sorted(runs.glob(f"*/{RESOLVED}"))]
+    rows = [(folder.name, _standings(RunFolder(folder))) for folder in found]
     if as_json:
         _print_json([{"run": name, "stages": stages} for name, stages in rows])
         return
+    console = Console(highlight=False)
     if not rows:
-        Console(highlight=False).print(f"no runs in {runs}")
+        console.print(f"no runs in {runs}", markup=False)
         return
     table = Table("run", "stage", "status", "steps", "score", box=None)
     for run, stages in rows:
         for number, (name, standing) in enumerate(stages.items()):
             table.add_row(
-                run if number == 0 else "",
+                escape(run) if number == 0 else "",
                 name,
                 standing["status"],
                 str(standing.get("steps", "")),
-                standing.get("score", ""),
+                escape(standing.get("score", "")),
             )
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 def print_plugins(as_json: bool, check: bool) -> int:
     """Every plugin with its components; with ``check``, status 1 if anything cannot be loaded."""
     installed = Plugins.discover()
-    problems = _check(installed) if check else {}
-    rows: list[dict[str, Any]] = [
-        {
-            "name": p.name,
-            "distribution": p.distribution,
-            "version": p.version,
-            "status": "broken" if p.name in problems else p.status,
-            "error": problems.get(p.name) or p.error,
-            "components": {
-                kind: [c.type for c in components] for kind, components in p.components.items()
-            },
-        }
-        for p in installed.plugins
-    ]
+    problems = _problems(installed, factories=True) if check else {}
+    rows = [_row(plugin, installed.clashes, problems) for plugin in installed.plugins]
     if as_json:
         _print_json(rows)
     else:
         console = Console(highlight=False)
         for row in rows:
-            colour = "green" if row["status"] == "ok" else "red"
-            console.print(
-                f"[bold]{row['name']}[/]  {row['distribution']} {row['version']}  "
-                f"[{colour}]{row['status']}[/]"
-            )
-            if row["error"]:
-                console.print(f"  {row['error']}", style="red", markup=False)
-            for kind, types in row["components"].items():
-                console.print(f"  {kind:<12} {', '.join(types)}")
-    broken = [row for row in rows if row["status"] == "broken"]
-    return 1 if check and broken else 0
+            _print_plugin(console, row)
+    return 1 if check and any(row["status"] in ("broken", "clash") for row in rows) else 0
+
+
+def print_schema(names: Collection[str]) -> None:
+    """The JSON schema of specs with these plugins, or with all that work together."""
+    installed = Plugins.discover()
+    if not names:
+        problems = {**installed.clashes, **_problems(installed, factories=False)}
+        for name, problem in problems.items():
+            print(f"left out: {name}: {problem}", file=sys.stderr)  # noqa: T201
+        working = (p.name for p in installed.plugins if p.status == "ok")
+        names = [name for name in working if name not in problems]
+    _print_json(spec_class(installed.selected(names)).model_json_schema())
+
+
+def _row(plugin: Plugin, clashes: Mapping[str, str], problems: Mapping[str, str]) -> dict[str, Any]:
+    status, error = plugin.status, plugin.error
+    if plugin.name in clashes:
+        status, error = "clash", clashes[plugin.name]
+    if plugin.name in problems:
+        status, error = "broken", problems[plugin.name]
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "status": status,
+        "error": error,
+        "components": {kind: [c.type for c in cs] for kind, cs in plugin.components.items()},
+    }
+
+
+def _print_plugin(console: Console, row: Mapping[str, Any]) -> None:
+    colour = "green" if row["status"] == "ok" else "red"
+    name = f"[bold]{escape(row['name'])}[/]  {row['distribution']} {row['version']}"
+    console.print(f"{name}  [{colour}]{row['status']}[/]")
+    if row["error"]:
+        console.print(f"  {escape(row['error'])}", style="red")
+    components = Table.grid(padding=(0, 1))
+    for kind, types in row["components"].items():
+        components.add_row(f"  {kind:<11}", escape(", ".join(types)))
+    console.print(components)
 
 
 def export_model(stage: Path, folder: Path) -> None:
@@ -88,23 +107,25 @@ def export_model(stage: Path, folder: Path) -> None:
     opened = OpenedStage.open(stage)
     artifact = opened.artifact()
     manifest.verify(artifact.folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder}: is not empty", mend="choose a new folder")
+    card = _model_card(opened)
     partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(artifact.folder, partial, ignore=shutil.ignore_patterns("manifest.json"))
-    (partial / "README.md").write_text(_model_card(opened), encoding="utf-8")
-    if folder.exists():
-        folder.rmdir()
-    os.replace(partial, folder)
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(f"{folder}: is not empty", mend="choose a new folder")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(artifact.folder, partial, ignore=shutil.ignore_patterns(manifest.NAME))
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        os.replace(partial, folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _model_card(opened: Any) -> str:
     """Where the model comes from: data and licences, training, scores."""
     run, name = opened.run, opened.name
-    standing = run.folder.standing(name)
-    summary = standing.summary
+    summary = opened.summary(name)
     lines = [f"# {run.spec.name} / {name}", ""]
     lines += [
         f"{summary['parameters']:,} parameters, trained on {summary['tokens']:,} tokens "
@@ -119,16 +140,24 @@ def _model_card(opened: Any) -> str:
         stderr = "" if score["stderr"] is None else f"{score['stderr']:.3g}"
         lines.append(f"| {score['metric']} | {score['value']:.5g} | {stderr} | {score['n']} |")
     data = run.data_stage(name)
-    card = run.folder.standing(data).summary if data else {"sources": []}
+    card = opened.summary(data) if data else {"sources": []}
     lines += ["", "## Data", "", "| source | documents | bytes | licences |", "|---|---|---|---|"]
     for source in card["sources"]:
         licences = ", ".join(source["licenses"])
         lines.append(
             f"| {source['source']} | {source['documents']:,} | {source['bytes']:,} | {licences} |"
         )
-    resolved = (run.folder.path / "resolved.yaml").read_text(encoding="utf-8")
+    resolved = (run.folder.path / RESOLVED).read_text(encoding="utf-8")
     lines += ["", "## Spec", "", "```yaml", resolved.rstrip(), "```", ""]
     return "\n".join(lines)
+
+
+def _standings(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    try:
+        stages = load_resolved(folder.path / RESOLVED).spec.stages
+    except EngineError as error:
+        return {"?": {"status": "damaged", "error": str(error)}}
+    return {name: _standing(folder, name) for name in stages}
 
 
 def _standing(folder: RunFolder, stage: str) -> dict[str, Any]:
@@ -147,25 +176,24 @@ def _standing(folder: RunFolder, stage: str) -> dict[str, Any]:
     return shown
 
 
-def _check(installed: Plugins) -> dict[str, str]:
-    """What cannot be loaded, by plugin: every config, and every factory whose extra is there."""
-    problems: dict[str, str] = {
-        p.name: p.error or p.status for p in installed.plugins if p.status == "broken"
-    }
+def _problems(installed: Plugins, *, factories: bool) -> dict[str, str]:
+    """What cannot be loaded, by plugin: configs, and factories whose extra is there."""
+    problems = {p.name: p.error or p.status for p in installed.plugins if p.status == "broken"}
     composer = Composer(installed)
     for kind in installed.kinds():
         for type_name, found in installed.of_kind(kind).items():
             try:
                 composer.config_class(kind, type_name)
-                _load_factory(found)
-            except (EngineError, ImportError) as error:
+                if factories and not found.missing_requirements():
+                    _check_factory(found)
+            except Exception as error:  # whatever a stranger's classes do is only their own fault
                 problems.setdefault(found.plugin.name, str(error))
     return problems
 
 
-def _load_factory(found: Found) -> None:
-    if not found.missing_requirements() and not callable(found.load_factory()):
-        raise SpecError(f"{found.component.factory} is not callable")
+def _check_factory(found: Found) -> None:
+    if not callable(found.load_factory()):
+        raise PluginError(f"plugin {found.plugin}: {found.component.factory} is not callable")
 
 
 def _print_json(value: Any) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.artifact import Artifact
-from engine.errors import SpecError
+from engine.errors import RunError, SpecError
 from engine.folder import RunFolder
 from engine.launch import Process
 from engine.log import EventLog, SilentDisplay
@@ -27,8 +28,8 @@ class OpenedStage:
     def open(cls, path: Path) -> OpenedStage:
         """Raises SpecError where there is no such stage, RunError where its run is damaged."""
         if not (path.parent / RESOLVED).is_file():
-            stages = f"{path}/STAGE" if (path / RESOLVED).is_file() else "runs/quickstart/base"
-            raise SpecError(f"{path}: no stage of a run; name one as in {stages}")
+            such = f"{path}/STAGE" if (path / RESOLVED).is_file() else "runs/quickstart/base"
+            raise SpecError(f"{path}: no stage of a run; name one as in {such}")
         loaded = load_resolved(path.parent / RESOLVED)
         stages = loaded.spec.stages
         if path.name not in stages:
@@ -49,9 +50,18 @@ class OpenedStage:
         return self.stage.train
 
     def artifact(self) -> Artifact:
-        """Its finished model. Raises SpecError where there is none yet."""
+        """Its finished model. Raises RunError where there is none yet."""
         self.train()
         folder = self.run.folder.path / self.name / "final"
         if not folder.is_dir():
-            raise SpecError(f"{folder}: not there yet; `engine run` the spec to the end first")
+            raise RunError(f"{folder}: is not there yet", mend="`engine run` its spec first")
         return Artifact(folder)
+
+    def summary(self, stage: str) -> Mapping[str, Any]:
+        """What a stage of this run says of itself. Raises RunError where it is not done."""
+        standing = self.run.folder.standing(stage)
+        if standing is None or standing.status != "done":
+            raise RunError(
+                f"{self.run.folder.path / stage}: is not done", mend="`engine run` its spec first"
+            )
+        return standing.summary

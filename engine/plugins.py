@@ -108,8 +108,8 @@ class Plugins:
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.plugins = tuple(sorted(plugins, key=lambda p: (not p.builtin, p.name)))
         self._found: dict[Kind, dict[str, Found]] = {kind: {} for kind in HOOK_OF_KIND}
-        self.clashes: list[str] = []
-        """Components that two of these plugins declare; no run may use both."""
+        self.clashes: dict[str, str] = {}
+        """By plugin: a component that another of these declares as well. No run may use both."""
         for plugin in self.plugins:
             for kind, components in plugin.components.items():
                 for component in components:
@@ -137,7 +137,8 @@ class Plugins:
                 raise PluginError(f"plugins: {wrong}")
         chosen = Plugins(p for p in self.plugins if p.builtin or p.name in names)
         if chosen.clashes:
-            raise PluginError(chosen.clashes[0], mend="leave one of them out of `plugins:`")
+            clash = next(iter(chosen.clashes.values()))
+            raise PluginError(clash, mend="leave one of them out of `plugins:`")
         return chosen
 
     def problem(self, name: str) -> str | None:
@@ -192,11 +193,11 @@ class Plugins:
 
     def _add(self, kind: Kind, found: Found) -> None:
         other = self._found[kind].setdefault(found.component.type, found)
-        if other is not found:
-            self.clashes.append(
-                f"two plugins declare the {kind} '{found.component.type}': "
-                f"{other.plugin} and {found.plugin}"
-            )
+        if other is found:
+            return
+        both = f"{other.plugin} and {found.plugin}"
+        clash = f"two plugins declare the {kind} '{found.component.type}': {both}"
+        self.clashes |= {p.name: clash for p in (other.plugin, found.plugin) if not p.builtin}
 
 
 def _manager() -> pluggy.PluginManager:

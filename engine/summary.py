@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from engine.folder import RunFolder
 from engine.spec import Spec
@@ -36,7 +37,7 @@ def _lines(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any])
     elif verb == "evaluate":
         yield f"[bold]{name}[/]"
     for score in summary.get("scores", ()):
-        yield f"  {_label(score, verb):<24} {score['value']:.4g}{_stderr(score)}"
+        yield f"  {escape(_label(score, verb)):<24} {score['value']:.4g}{_stderr(score)}"
     if verb != "train":
         return
     card = _card(folder, spec, name)
@@ -44,8 +45,9 @@ def _lines(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any])
         figure = card.get(f"{compressor}_bits_per_byte")
         if figure and any(s["metric"] == "bits_per_byte" for s in summary["scores"]):
             yield f"  {compressor + ' -9, the same text':<24} {figure:.4g}"
-    yield f"  model    {folder.path / name / 'final'}"
-    yield f'  talk     engine generate {folder.path / name} --prompt "def "'
+    path = escape(str(folder.path / name))
+    yield f"  model    {path}/final"
+    yield f'  talk     engine generate {path} --prompt "def "'
 
 
 def _label(score: Mapping[str, Any], verb: str) -> str:

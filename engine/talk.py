@@ -68,6 +68,8 @@ def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
     from engine.training import open_tokenizer, stage_data
 
     opened = OpenedStage.open(path)
+    for stage in opened.run.spec.dependencies(opened.name):
+        opened.summary(stage)  # raises where it is not done
     tokenizer = open_tokenizer(opened.run, opened.name, opened.train())
     data, objective = stage_data(opened.run, opened.name, opened.train(), tokenizer)
     examples, _ = data.take(start, samples, (), 0, 1)
