@@ -1,0 +1,57 @@
+"""TensorBoard event files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from engine import Context
+from engine_callbacks.config import TensorBoard
+from engine_callbacks.tracker import Row, Tracker
+
+_FLUSH_SECONDS = 10
+
+
+class TensorBoardTracker(Tracker):
+    """One event file for each start and each roll-back; together they are one log.
+
+    Each says from which step on it takes the place of those before it (``purge_step``).
+    """
+
+    def open(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
+        """See :class:`Tracker`. Where the log goes on is known only once the state is loaded."""
+        self._folder = folder / "tensorboard"
+        self._writer: SummaryWriter | None = None
+
+    def write(self, row: Row) -> None:
+        """See :class:`Tracker`."""
+        if self._writer is None:
+            self._writer = SummaryWriter(
+                str(self._folder), purge_step=self.last + 1, flush_secs=_FLUSH_SECONDS
+            )
+        for name, value in row.figures.items():
+            self._writer.add_scalar(name, value, row.step, walltime=row.time)
+
+    def rewind(self, step: int) -> None:
+        """See :class:`Tracker`."""
+        self.close()
+        self.last = step - 1
+
+    def flush(self) -> None:
+        """See :class:`Tracker`."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """See :class:`Tracker`."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def build(config: TensorBoard, context: Context) -> TensorBoardTracker:
+    """The callback."""
+    return TensorBoardTracker(context)
