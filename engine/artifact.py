@@ -30,7 +30,8 @@ class Artifact:
         """
         import transformers
 
-        if (self.folder / "manifest.json").is_file():
+        transformers.utils.logging.disable_progress_bar()  # it draws over the run's own
+        if (self.folder / manifest.NAME).is_file():
             manifest.verify(self.folder)
         config = transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         names = config.architectures or ["AutoModelForCausalLM"]

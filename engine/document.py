@@ -182,9 +182,9 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, at: Path_) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        for part in _merged(node):
+        for part in reversed(list(_merged(node))):  # of several, the first counts
             if isinstance(part, yaml.MappingNode):
-                data = self.value(part, at) | data  # of several, the first counts
+                data |= self.value(part, at)
             else:
                 line = self._mark(part.start_mark.line + 1)
                 self.problems.append(f"{line}: '<<' takes mappings")

@@ -159,6 +159,7 @@ class RichDisplay:
                 _Note(),
                 console=self.console,
                 transient=True,
+                disable=not self.console.is_terminal,
             )
             self._bars.start()
         if what not in self._tasks:

@@ -46,7 +46,9 @@ class OpenedStage:
     def train(self) -> Any:
         """Its configuration as a train stage. Raises SpecError for another verb."""
         if self.stage.train is None:
-            raise SpecError(f"{self.name}: a {self.stage.verb} stage, not a train stage")
+            trained = ", ".join(n for n, s in self.run.spec.stages.items() if s.train) or "none"
+            path = self.run.folder.path / self.name
+            raise SpecError(f"{path}: a {self.stage.verb} stage; train stages here: {trained}")
         return self.stage.train
 
     def artifact(self) -> Artifact:

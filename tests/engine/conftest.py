@@ -1,0 +1,30 @@
+"""What tests of specs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import EngineError
+from engine.spec import load_spec
+
+
+@pytest.fixture
+def told(write_spec, tmp_path) -> Callable[..., list[str]]:
+    """What loading a spec says is wrong with it, without the folder's name; status 2 each time."""
+
+    def told(spec: dict[str, Any] | str | bytes | Path, **options: Any) -> list[str]:
+        if isinstance(spec, bytes):
+            file = tmp_path / "spec.yaml"
+            file.write_bytes(spec)
+        else:
+            file = spec if isinstance(spec, Path) else write_spec(spec)
+        with pytest.raises(EngineError) as caught:
+            load_spec(file, **options)
+        assert caught.value.exit_status == 2
+        return str(caught.value).replace(f"{tmp_path}/", "").split("\n")
+
+    return told
