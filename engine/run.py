@@ -116,6 +116,9 @@ class Run:
         status = "failed"
         try:
             status = self._stages(stages, rerun)
+        except KeyboardInterrupt:
+            status = "stopped"
+            raise
         finally:
             self._observers.tell("engine_run_finished", folder=str(self.folder.path), status=status)
         return status
