@@ -53,10 +53,7 @@ def attention(
         value_BKTE = value_BKTE.repeat_interleave(groups, 1)
     length = query_BHTE.shape[2]
     place_T = torch.arange(length, device=query_BHTE.device)
-    if position_ids is None:
-        first_BT = torch.zeros_like(place_T)[None]
-    else:
-        first_BT = place_T - position_ids
+    first_BT = place_T - (place_T[None] if position_ids is None else position_ids)
     query_BHTE = query_BHTE * scaling
     blocks = []
     for start in range(0, length, _BLOCK):

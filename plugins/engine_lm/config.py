@@ -43,10 +43,13 @@ class Llama(ModelConfig):
     def _divides(self) -> Llama:
         kv_heads = self.kv_heads or self.heads
         if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+            )
         if (self.hidden_size // self.heads) % 2:
             raise ValueError(
-                f"hidden_size / heads = {self.hidden_size // self.heads} must be even for rotary positions"
+                f"hidden_size / heads = {self.hidden_size // self.heads} must be even "
+                "for rotary positions"
             )
         if self.heads % kv_heads:
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {kv_heads}")
@@ -84,7 +87,9 @@ class Pretrained(ModelConfig):
         folder = Path(self.path)
         if folder.is_dir():
             if not (folder / "config.json").is_file():
-                raise ValueError(f"path: '{self.path}' has no config.json, so it is no model's folder")
+                raise ValueError(
+                    f"path: '{self.path}' has no config.json, so it is no model's folder"
+                )
         elif folder.is_absolute() or self.path.startswith("."):
             raise ValueError(f"path: no folder '{self.path}'")
         elif self.revision is None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine import Context, OptimizerConfig, Optimizers
+from engine import Context, Optimizers, parameter_groups
 from engine_lm.config import AdamW, Muon
 from engine_lm.muon import Muon as MuonOptimizer
 
@@ -20,7 +19,7 @@ def build_adamw(config: AdamW, context: Context) -> Optimizers:
     """torch's fused AdamW."""
 
     def make(parameters: Sequence[Named]) -> torch.optim.Optimizer:
-        groups = _groups(config, parameters, lambda name, p: {})
+        groups = parameter_groups(config, parameters)
         return torch.optim.AdamW(
             groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True
         )
@@ -36,30 +35,11 @@ def build_muon(config: Muon, context: Context) -> Optimizers:
         return {"use_muon": hidden, "lr_scale": 1.0 if hidden else config.adamw_lr_scale}
 
     def make(parameters: Sequence[Named]) -> torch.optim.Optimizer:
-        groups = _groups(config, parameters, kind)
+        groups = parameter_groups(config, parameters, kind)
         settings = {"momentum": config.momentum, "betas": config.betas, "eps": config.eps}
         return MuonOptimizer([{**settings, "lr": config.lr, **group} for group in groups])
 
     return make
-
-
-def _groups(
-    config: OptimizerConfig,
-    parameters: Sequence[Named],
-    kind: Callable[[str, Tensor], dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Parameters that are treated alike; vectors (norms, biases) do not decay."""
-    groups: dict[str, dict[str, Any]] = {}
-    for name, parameter in parameters:
-        own = next((g for g in config.groups if fnmatchcase(name, g.match)), None)
-        decay = config.weight_decay if parameter.ndim >= 2 else 0.0
-        settings = {"lr_scale": 1.0, "weight_decay": decay, **kind(name, parameter)}
-        if own is not None:
-            settings["lr_scale"] *= own.lr_scale
-            if own.weight_decay is not None:
-                settings["weight_decay"] = own.weight_decay
-        groups.setdefault(repr(settings), {**settings, "params": []})["params"].append(parameter)
-    return list(groups.values())
 
 
 def _is_embedding_or_head(name: str) -> bool:

@@ -35,11 +35,11 @@ class PerplexityEvaluator:
         nats, error = _ratio([-r["logprob"] for r in rows], [r["tokens"] for r in rows])
         bits, bits_error = _ratio([-r["logprob"] for r in rows], [r["bytes"] for r in rows])
         perplexity = math.exp(min(nats, 700.0))
+        bits, bits_error = bits / math.log(2), bits_error and bits_error / math.log(2)
+        error = error and perplexity * error
         return [
-            Score("perplexity", perplexity, error and perplexity * error, len(rows)),
-            Score(
-                "bits_per_byte", bits / math.log(2), bits_error and bits_error / math.log(2), len(rows)
-            ),
+            Score("perplexity", perplexity, error, len(rows), higher_is_better=False),
+            Score("bits_per_byte", bits, bits_error, len(rows), higher_is_better=False),
         ]
 
 
