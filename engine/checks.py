@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -10,7 +10,6 @@ from pydantic.fields import FieldInfo
 
 from engine.config import StageRef
 from engine.document import Path_
-from engine.errors import SpecError
 from engine.plugins import Found, Plugins
 from engine.problems import models_in, nearest
 
@@ -36,18 +35,17 @@ def references(config: BaseModel) -> Iterator[Reference]:
         yield from _field_references((name,), info, getattr(config, name))
 
 
-def ordered(dependencies: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Names as they stand, but each after those it depends on. Raises SpecError for a circle."""
-    done: dict[str, None] = {}
+def ordered(dependencies: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names as they stand, but each after those it depends on; none that waits for a circle."""
+    done: list[str] = []
     waiting = dict.fromkeys(dependencies)
-    while waiting:
-        for name in waiting:
-            if not any(other in waiting for other in dependencies[name]):
-                break
-        else:
-            raise SpecError(f"stages depend on each other: {_circle(dependencies, waiting)}")
-        done[name] = waiting.pop(name)
-    return tuple(done)
+    while True:
+        ready = (n for n in waiting if not any(other in waiting for other in dependencies[n]))
+        name = next(ready, None)
+        if name is None:
+            return done
+        done.append(name)
+        del waiting[name]
 
 
 def inconsistencies(
@@ -67,10 +65,10 @@ def inconsistencies(
             yield from _missing_requirements(at, value, plugins)
         for at, message in _stage_problems(stage, processes) if stage else ():
             yield ("stages", name, stage.verb, *at), message
-    try:
-        ordered(dependencies)
-    except SpecError as error:
-        yield ("stages",), error.what
+    waiting = dependencies.keys() - ordered(dependencies)
+    if waiting:
+        circle = _circle(dependencies, waiting)
+        yield ("stages", circle[0]), f"stages depend on each other: {' → '.join(circle)}"
 
 
 def _stages(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,12 +207,11 @@ def _configs(at: Path_, value: Any) -> Iterator[tuple[Path_, BaseModel]]:
                 yield (*at, index), item
 
 
-def _circle(dependencies: Mapping[str, Sequence[str]], waiting: Mapping[str, None]) -> str:
+def _circle(dependencies: Mapping[str, Sequence[str]], waiting: Collection[str]) -> list[str]:
     """A way from a stage back to itself, among stages that all wait for others of them."""
-    path: dict[str, None] = {}
-    name = next(iter(waiting))
+    path: list[str] = []
+    name = next(name for name in dependencies if name in waiting)
     while name not in path:
-        path[name] = None
+        path.append(name)
         name = next(other for other in dependencies[name] if other in waiting)
-    names = list(path)
-    return " → ".join([*names[names.index(name) :], name])
+    return [*path[path.index(name) :], name]

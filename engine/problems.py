@@ -28,7 +28,11 @@ class Translator:
 
     def translate(self, error: ValidationError) -> Iterator[tuple[Path_, str]]:
         """Path in the spec and message of each of pydantic's errors."""
-        for detail in error.errors(include_url=False):
+        details = error.errors(include_url=False)
+        around = {d["loc"][:end] for d in details for end in range(len(d["loc"]))}
+        for detail in details:
+            if detail["type"] == "too_short" and detail["loc"] in around:
+                continue  # pydantic counts only the items that are right
             at, types_here = self._resolve(detail["loc"])
             yield at, self._message(detail, at, types_here)
 
@@ -71,6 +75,8 @@ class Translator:
             return f"{_shown(detail['input'])}: write a mapping of {_SHAPES[kind]} here"
         if kind == "tuple_type":
             return f"{_shown(detail['input'])}: write a list here"
+        if kind == "too_short":
+            return f"needs at least {detail['ctx']['min_length']}"
         message = str(detail["msg"]).removeprefix("Value error, ")
         if kind == "value_error":
             return message

@@ -199,7 +199,7 @@ class Spec(Config):
     @cached_property
     def order(self) -> tuple[str, ...]:
         """Stages as the spec has them, but each after those it depends on."""
-        return ordered({name: self.dependencies(name) for name in self.stages})
+        return tuple(ordered({name: self.dependencies(name) for name in self.stages}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""What no field can see by itself is checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.spec import load_spec
+
+
+@pytest.fixture
+def stages(tiny_spec):
+    """Its stages: `corpus` is prepared, `base` trained on it."""
+    return tiny_spec["stages"]
+
+
+@pytest.fixture
+def train(stages):
+    """The body of the train stage."""
+    return stages["base"]["train"]
+
+
+@pytest.fixture
+def problems(told, tiny_spec):
+    """What is wrong with the tiny spec as it is now, without the lines."""
+    return lambda **options: [p.partition(": ")[2] for p in told(tiny_spec, **options)]
+
+
+def test_a_stage_that_is_not_there(train, problems):
+    """The nearest and all that would do are told."""
+    train["data"] = "corpis"
+    assert problems() == [
+        "stages.base.train.data.stage: no stage 'corpis'; did you mean 'corpus'?; "
+        "prepare stages here: corpus"
+    ]
+    train |= {"data": "corpus", "model": "bas"}
+    assert problems() == [
+        "stages.base.train.model.stage: no stage 'bas'; did you mean 'base'?; "
+        "train stages here: base"
+    ]
+
+
+def test_a_stage_of_another_verb(stages, train, problems):
+    """Data comes from prepare stages, models from train stages."""
+    evaluate = {"models": ["corpus"], "data": "base", "evaluators": ["perplexity"]}
+    stages |= {"scores": {"evaluate": evaluate}, "more": {"train": {**train, "data": "scores"}}}
+    assert problems() == [
+        "stages.scores.evaluate.models.0.stage: 'corpus' is no train stage but prepare",
+        "stages.scores.evaluate.data: 'base' is no prepare stage but train",
+        "stages.more.train.data.stage: 'scores' is no prepare stage but evaluate",
+    ]
+
+
+def test_stages_that_depend_on_each_other(stages, train, problems):
+    """The circle is told as a whole, without the stages that only lead there."""
+    stages["chat"] = {"train": {**train, "model": "last"}}
+    stages["last"] = {"train": {**train, "model": "more"}}
+    stages["more"] = {"train": {**train, "model": "last"}}
+    assert problems() == ["stages.last: stages depend on each other: last → more → last"]
+    stages["more"] = {"train": {**train, "model": "more"}}
+    assert problems() == ["stages.more: stages depend on each other: more → more"]
+
+
+def test_stages_run_in_their_order_but_after_what_they_read(stages, train, tiny_spec, write_spec):
+    """A spec may name a stage before it describes it; a chain of any length is no trouble."""
+    tiny_spec["stages"] = {
+        "scores": {"evaluate": {"models": ["chat", "base"], "evaluators": ["perplexity"]}},
+        "chat": {"train": {**train, "model": "base"}},
+        **stages,
+        "other": stages["corpus"],
+    }
+    spec = load_spec(write_spec(tiny_spec)).spec
+    assert spec.order == ("corpus", "base", "chat", "scores", "other")
+    assert spec.dependencies("scores") == ["chat", "base"]
+
+
+def test_references_are_checked_beside_other_errors(stages, train, problems):
+    """In all parts that are right by themselves, so that nobody mends in rounds."""
+    stages["scores"] = {"evaluate": {"models": ["bse"], "evaluators": [{"type": "perplexty"}]}}
+    train |= {"data": "corpis", "clipp": 1, "budget": "3", "batch": {"tokens": 8}}
+    assert [p.partition(": ")[0] for p in problems()] == [
+        "stages.base.train.data.stage",
+        "stages.base.train.budget",
+        "stages.base.train.clipp",
+        "stages.scores.evaluate.models.0.stage",
+        "stages.scores.evaluate.evaluators.0",
+    ]
+
+
+def test_parts_that_do_not_fit_together(train, texts, problems):
+    """Records that the objective does not take, lengths and budgets that make no sense."""
+    train["data"] = {"type": "files", "paths": [f"{texts}/*"], "records": "preference"}
+    assert problems() == [
+        "stages.base.train.objective.type: 'next-token' takes text records, "
+        "but the data gives preference"
+    ]
+    train |= {"data": "corpus", "batch": {"tokens": 16, "sequence": 64, "micro_tokens": 48}}
+    assert problems() == [
+        "stages.base.train.batch.tokens: 16 is less than one row of 64 tokens",
+        "stages.base.train.batch.sequence: 64 is longer than the model's context of 32",
+        "stages.base.train.batch.micro_tokens: 48 is less than one row of 64 tokens",
+    ]
+    train |= {"batch": {"tokens": 16}, "budget": "10%"}
+    assert sorted(problems()) == [
+        "stages.base.train.batch.tokens: 16 is less than one row of 32 tokens",
+        "stages.base.train.budget: '10%' is no budget; use tokens, steps, epochs or time",
+    ]
+
+
+def test_an_interval_only_counts_in_training(stages, problems):
+    """Elsewhere there is nothing that it could count."""
+    perplexity = {"type": "perplexity", "every": "2 steps"}
+    stages["scores"] = {"evaluate": {"models": ["base"], "evaluators": [perplexity]}}
+    assert problems() == [
+        "stages.scores.evaluate.evaluators.0.every: only counts inside a train stage"
+    ]
+
+
+def test_the_number_of_processes_is_checked(problems):
+    """`--nproc` is part of what is asked for."""
+    assert problems(processes=2) == [
+        "stages.base.train.strategy: 'single' runs on 1 process, not 2; use {type: ddp}"
+    ]
+
+
+def test_a_pretrained_model_s_config_is_read_as_data(train, tmp_path, problems):
+    """Its context counts; a damaged file is told."""
+    config = tmp_path / "model" / "config.json"
+    config.parent.mkdir()
+    train |= {"model": {"type": "pretrained", "path": str(config.parent)}, "batch": {"tokens": 64}}
+    config.write_text(json.dumps({"max_position_embeddings": 128}))
+    assert problems() == ["stages.base.train.batch.tokens: 64 is less than one row of 128 tokens"]
+    config.write_text('{"max_position_embed')
+    (problem,) = problems()
+    assert problem.startswith("stages.base.train.model: Unterminated string")
