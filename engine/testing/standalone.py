@@ -144,8 +144,8 @@ def require_json(value: Any, what: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class TinyRun:
-    """A finished run: its folder and the events in its log."""
+class FinishedRun:
+    """A run's folder and the events in its log."""
 
     folder: Path
     events: list[dict[str, Any]]
@@ -163,18 +163,36 @@ class TinyRun:
         return card
 
 
+def run_spec(spec: Path, runs: Path, *overrides: str) -> FinishedRun:
+    """Runs a spec in this process, as ``engine run SPEC --runs RUNS`` does, and silently.
+
+    ``overrides`` are those of ``--set``: ``"stages.base.train.budget=4 steps"``. Raises what the
+    command would report.
+    """
+    loaded = load_spec(spec, overrides=overrides)
+    folder = RunFolder(runs / loaded.spec.name)
+    with folder.locked():
+        log = EventLog(folder.path / "events.jsonl", SilentDisplay())
+        try:
+            Run(loaded, folder, Process(), log).execute()
+        finally:
+            log.close()
+    lines = (folder.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return FinishedRun(folder.path, [json.loads(line) for line in lines])
+
+
 def train_tiny(
     folder: Path,
     *,
     plugins: Collection[str] = (),
     prepare: Mapping[str, Any] | None = None,
     **train: Any,
-) -> TinyRun:
-    """Runs a small spec with these plugins in it, in about two seconds.
+) -> FinishedRun:
+    """Trains a small model with these plugins in it, in about two seconds.
 
     ``prepare`` changes fields of its stage ``corpus``, the other arguments of its stage ``base``:
     ``train_tiny(tmp_path, plugins=["lion"], optimizer={"type": "lion"})``. The spec stays in
-    ``folder`` as spec.yaml. Raises what ``engine run`` would report.
+    ``folder`` as spec.yaml. Raises what :func:`run_spec` does.
     """
     texts = folder / "texts"
     texts.mkdir(parents=True)
@@ -205,12 +223,4 @@ def train_tiny(
     }
     file = folder / "spec.yaml"
     file.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
-    run_folder = RunFolder(folder / "tiny")
-    with run_folder.locked():
-        log = EventLog(run_folder.path / "events.jsonl", SilentDisplay())
-        try:
-            Run(load_spec(file), run_folder, Process(), log).execute()
-        finally:
-            log.close()
-    lines = (run_folder.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    return TinyRun(run_folder.path, [json.loads(line) for line in lines])
+    return run_spec(file, folder)

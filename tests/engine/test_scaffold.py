@@ -13,7 +13,7 @@ from engine.scaffold import write_plugin
 
 
 def test_what_is_written_installs_and_passes_its_own_tests(engine, installed, tmp_path):
-    """The kit among them; the engine lists it, and its example is a valid spec."""
+    """The kit and a run of its example among them; and the engine lists it."""
     told = engine("new-plugin", "tidy-lines", "--to", tmp_path).stdout
     folder = tmp_path / "engine-tidy-lines"
     assert f"pip install -e {folder}" in told
@@ -21,7 +21,6 @@ def test_what_is_written_installs_and_passes_its_own_tests(engine, installed, tm
     python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
     listed = python("-m", "engine.cli", "plugins", "--check").stdout
     assert "tidy-lines  engine-tidy-lines 0.1.0  ok" in listed
-    python("-m", "engine.cli", "validate", folder / "example.yaml")
 
 
 @pytest.mark.parametrize("check", [["check"], ["format", "--check"]])

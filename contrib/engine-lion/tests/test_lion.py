@@ -12,6 +12,7 @@ from engine.testing import (
     check_component,
     check_plugin,
     check_readme,
+    run_spec,
     train_tiny,
 )
 
@@ -86,11 +87,10 @@ def test_a_run_learns_with_it_along_its_schedule(tmp_path):
     assert rates == pytest.approx([3e-3 * factor for factor in factors])
 
 
-def test_the_example_is_valid():
-    """example.yaml names the plugin and stands up to every check."""
-    from engine.spec import load_spec
-
-    load_spec(FOLDER / "example.yaml")
+def test_the_example_runs(tmp_path):
+    """And learns from its first steps on."""
+    run = run_spec(FOLDER / "example.yaml", tmp_path, "stages.base.train.budget=8 steps")
+    assert run.losses[-1] < run.losses[0]
 
 
 def _build(settings, named):

@@ -1,0 +1,69 @@
+"""The plugin author's guide holds: its plugin as it stands there, its tests and its spec."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine.plugins import HOOK_OF_KIND, Plugins
+from engine.scaffold import write_plugin
+from engine.testing import check_component, run_spec
+
+GUIDE = Path(__file__).parents[1] / "contrib" / "README.md"
+KINDS = [pytest.param(kind, marks=pytest.mark.covers(h)) for kind, h in HOOK_OF_KIND.items()]
+
+
+@pytest.fixture
+def plugin(guide, install_here):
+    """The guide's plugin, installed."""
+    install_here({path: text for path, text in guide.items() if path.startswith("engine_example/")})
+    return next(p for p in Plugins.discover().plugins if p.name == "example")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_has_a_component_of_each_kind_that_keeps_its_contract(plugin, kind):
+    """Whoever copies from it begins with something right."""
+    for component in plugin.components[kind]:
+        check_component(kind, {"type": component.type})
+
+
+@pytest.mark.usefixtures("plugin")
+def test_its_tests_pass(guide, tmp_path):
+    """Each of them."""
+    names: dict = {}
+    exec(guide["tests/test_example.py"], names)
+    tests = [test for name, test in names.items() if name.startswith("test_")]
+    assert len(tests) == 4
+    for test in tests:
+        test(*([tmp_path] if inspect.signature(test).parameters else []))
+
+
+@pytest.mark.usefixtures("plugin")
+def test_its_spec_runs(guide, texts, tmp_path, monkeypatch):
+    """With all of it: the callback ends a stage, the observer is told."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(texts, "texts")
+    Path("example.yaml").write_text(guide["example.yaml"], encoding="utf-8")
+    run = run_spec(Path("example.yaml"), Path("runs"))
+    steps = [(e["stage"], e["step"]) for e in run.events if e["event"] == "step"]
+    assert steps == [*(("base", n) for n in range(1, 7)), *(("sums", n) for n in range(1, 5))]
+    assert (run.folder / "ended.txt").read_text() == "done\n"
+
+
+def test_what_it_says_of_packaging_is_what_is_written(tmp_path):
+    """The entry point in pyproject.toml, as `engine new-plugin` writes it."""
+    (shown,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+    written = (write_plugin("example", tmp_path) / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.sub(r"^ +", "", shown, flags=re.M) in written
+
+
+def test_its_links_lead_somewhere():
+    """Relative ones, from where it is."""
+    links = re.findall(r"\]\(([^)#]+)\)", GUIDE.read_text(encoding="utf-8"))
+    assert [
+        link for link in links if "://" not in link and not (GUIDE.parent / link).exists()
+    ] == []
