@@ -17,9 +17,9 @@ _PUBLIC = {
         "Schedule", "Schema", "Score", "Setup", "Step", "Stop", "Strategy", "TokenizerTrainer",
     ),
     "config": (
-        "Amount", "Config", "Count", "DataSourceConfig", "EvaluatorConfig", "ModelConfig", "Number",
-        "ObjectiveConfig", "Of", "OptimizerConfig", "ParameterGroup", "Share", "StageRef",
-        "StrategyConfig", "runtime", "units",
+        "Amount", "Config", "Count", "DataSourceConfig", "EvaluatorConfig", "Interval",
+        "ModelConfig", "Number", "ObjectiveConfig", "Of", "OptimizerConfig", "ParameterGroup",
+        "Share", "StageRef", "StrategyConfig", "VariableName", "runtime", "units",
     ),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (

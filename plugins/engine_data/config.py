@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from engine import Config, Count, DataSourceConfig, Schema
+from engine import Config, Count, DataSourceConfig, Schema, VariableName
 
 
 class PythonLibrary(DataSourceConfig):
@@ -53,7 +53,7 @@ class HuggingFace(DataSourceConfig):
     records: Schema = Field("text", description="Schema of the records.")
     columns: dict[str, str] = Field({}, description="The data set's column for each field.")
     license: str | None = Field(None, description="Licence of the data set.")
-    token_env: str | None = Field(
+    token_env: VariableName | None = Field(
         None, description="Environment variable that holds the hub's token."
     )
 
