@@ -224,7 +224,7 @@ def _load(entry: metadata.EntryPoint, owners: Collection[str], blocked: Collecti
         manager.check_pending()
         components = {kind: c for kind in HOOK_OF_KIND if (c := _declared(manager, kind))}
         commands = _commands(manager)
-    except Exception as error:  # whatever a stranger's module does at import is only its own fault
+    except (Exception, SystemExit) as error:  # whatever a stranger does is only his own fault
         return replace(plugin, status="broken", error=f"{type(error).__name__}: {error}")
     return replace(plugin, module=module, components=components, commands=commands)
 
