@@ -20,7 +20,7 @@ import annotated_types
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from engine import hookspecs
 from engine.component import Component, Kind
@@ -146,15 +146,12 @@ def _default(info: FieldInfo, of: Of | None, installed: Plugins) -> str:
 
 
 def _yaml(value: Any) -> str:
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Amount):
         return str(value)
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, tuple):
-        value = list(value)
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    plain = to_jsonable_python(value, exclude_none=True)
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=1000)
     return text.removesuffix("\n").removesuffix("...").removesuffix("\n")
 
 
