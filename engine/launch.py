@@ -52,8 +52,6 @@ class Process:
         On CPUs activations come and go by the megabyte, and faulting their pages in again took a
         quarter of a training step. glibc only; elsewhere nothing happens.
         """
-        if self.device.type == "cpu":  # or DeepSpeed warns that it had to guess
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         if deterministic:
             import torch
 
