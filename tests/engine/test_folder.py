@@ -1,0 +1,217 @@
+"""What makes a stage what it is, and what may change in mid-run; one run at a time in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from engine.errors import RunError
+from engine.folder import RunFolder, differences, keys
+from engine.spec import Evaluate, Prepare, Spec, Stage, Train, load_spec
+
+IDENTITY = {
+    Spec: ["seed"],
+    Stage: ["prepare", "train", "evaluate"],
+    Prepare: ["sources", "processors", "tokenizer", "holdout"],
+    Train: ["data", "model", "objective", "optimizer", "precision", "batch", "clip", "freeze",
+            "ema"],
+    Evaluate: ["models", "data", "evaluators"],
+}  # fmt: skip
+RUNTIME = {
+    Spec: ["engine", "name", "plugins", "stages"],  # stages count each by itself
+    Stage: [],
+    Prepare: [],
+    Train: ["strategy", "budget", "activation_checkpointing", "compile", "evaluate", "checkpoint",
+            "callbacks"],
+    Evaluate: [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", IDENTITY)
+def test_every_field_is_identity_or_runtime(config):
+    """As the table above has it: whoever adds a field decides what it is."""
+    fields = config.model_fields
+    assert sorted(fields) == sorted([*IDENTITY[config], *RUNTIME[config]])
+    if config is not Spec:
+        marked = [n for n, i in fields.items() if (i.json_schema_extra or {}).get("runtime")]
+        assert marked == RUNTIME[config]
+
+
+def _keys(spec: dict[str, Any], write_spec, *settings: str) -> dict[str, str]:
+    return keys(load_spec(write_spec(spec), overrides=settings).spec)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "name=other",
+        "plugins=[lm]",
+        "stages.base.train.strategy.type=ddp",
+        "stages.base.train.budget=2h",
+        "stages.base.train.checkpoint={every: 1 steps, keep: 9, background: false}",
+        "stages.base.train.evaluate=[]",
+        "stages.base.train.callbacks=[spike-guard]",
+        "stages.base.train.compile=true",
+        "stages.base.train.activation_checkpointing=true",
+        "stages.base.train.batch.micro_tokens=64",
+        "stages.corpus.prepare.sources.0.weight=0.2",
+        "stages.corpus.prepare.sources.0.max_epochs=2",
+    ],
+)
+def test_a_runtime_field_leaves_a_stage_what_it_is(tiny_spec, write_spec, setting):
+    """It goes on, or is done."""
+    train = tiny_spec["stages"]["base"]["train"]
+    train["strategy"] = {"type": "single"}
+    assert _keys(tiny_spec, write_spec, setting) == _keys(tiny_spec, write_spec)
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [
+        ("seed=6", "corpus base"),
+        ("stages.corpus.prepare.holdout=0.2", "corpus base"),
+        ("stages.corpus.prepare.tokenizer.vocab_size=299", "corpus base"),
+        ("stages.corpus.prepare.processors=[exact-dedup]", "corpus base"),
+        ("stages.corpus.prepare.sources.0.license=MIT", "corpus base"),
+        ("stages.base.train.model.layers=1", "base"),
+        ("stages.base.train.optimizer.schedule=constant", ""),  # its default
+        ("stages.base.train.optimizer.schedule.type=warmup-cosine", "base"),
+        ("stages.base.train.precision=fp32", "base"),
+        ("stages.base.train.batch.tokens=512", "base"),
+        ("stages.base.train.clip=", "base"),
+        ("stages.base.train.freeze=['*.0.*']", "base"),
+        ("stages.base.train.ema=0.9", "base"),
+    ],
+)
+def test_an_identity_field_makes_another_stage(tiny_spec, write_spec, setting, changed):
+    """Of it, and of all that is made from it."""
+    tiny_spec["stages"]["base"]["train"]["optimizer"]["schedule"] = {"type": "constant"}
+    before, after = _keys(tiny_spec, write_spec), _keys(tiny_spec, write_spec, setting)
+    assert {name for name in before if before[name] != after[name]} == set(changed.split())
+
+
+def test_a_long_chain_of_stages_is_no_trouble(tiny_spec, write_spec):
+    """Each stage's key is found once, after those of its inputs."""
+    stages = tiny_spec["stages"]
+    for number in range(300):
+        model = f"s{number - 1}" if number else "base"
+        stages[f"s{number}"] = {"train": {**stages["base"]["train"], "model": model}}
+    tiny_spec["stages"] = dict(reversed(stages.items()))
+    assert len(set(_keys(tiny_spec, write_spec).values())) == 302
+
+
+def test_differences_are_told_leaf_by_leaf():
+    """So that a long spec's one change is one line."""
+    old = {"a": {"b": 1, "c": [{"d": 1}, 2]}, "e": [1]}
+    new = {"a": {"b": 1, "c": [{"d": 3}, 2], "f": None}, "e": [1, 2]}
+    assert differences(old, new) == ["a.c.0.d: 1 → 3", "e: [1] → [1, 2]"]
+    assert differences(old, old) == []
+
+
+def test_a_changed_stage_is_refused_before_anything_is_written(tiny_spec, run_here):
+    """All changes of all stages are told, with the options that start them anew."""
+    run = run_here(tiny_spec)
+    before = _contents(run.folder)
+    tiny_spec["seed"] = 6
+    tiny_spec["stages"]["base"]["train"]["model"]["layers"] = 1
+    with pytest.raises(RunError) as caught:
+        run_here(tiny_spec)
+    assert str(caught.value) == (
+        "corpus: is not what it was: seed: 5 → 6\n"
+        "base: is not what it was: seed: 5 → 6; model.layers: 2 → 1; "
+        "--rerun corpus --rerun base starts anew; or give the run another name"
+    )
+    after = _contents(run.folder)
+    assert after.pop("events.jsonl").startswith(before.pop("events.jsonl"))
+    assert after == before
+
+
+def test_what_is_made_from_a_changed_stage_is_changed_too(tiny_spec, run_here):
+    """Asking for the first anew is not enough: nothing old is mixed with it."""
+    run_here(tiny_spec)
+    tiny_spec["stages"]["corpus"]["prepare"]["holdout"] = 0.2
+    tiny_spec["stages"]["base"]["train"]["budget"] = "2 steps"
+    with pytest.raises(RunError, match="base: is not what it was: an input of it is another one"):
+        run_here(tiny_spec, rerun=["corpus"])
+    run = run_here(tiny_spec, rerun=["corpus", "base"])
+    assert run.status == 0
+    assert [e["stage"] for e in run.events("stage_finished")][-2:] == ["corpus", "base"]
+    assert run.steps("step")[-2:] == [1, 2]
+
+
+def test_rerun_starts_a_stage_anew(tiny_spec, run_here):
+    """What it made before is gone; a stage made from the same input as before stays done."""
+    first = run_here(tiny_spec)
+    weights = first.folder / "base" / "final" / "model.safetensors"
+    made = weights.stat().st_mtime_ns, weights.read_bytes()
+    run = run_here(tiny_spec, rerun=["corpus"])
+    assert [e["stage"] for e in run.events("stage_skipped")] == ["corpus", "base"]
+    assert weights.stat().st_mtime_ns == made[0]
+    run_here(tiny_spec, rerun=["base"])
+    assert weights.stat().st_mtime_ns != made[0]
+    assert weights.read_bytes() == made[1]
+
+
+def test_an_input_that_changed_on_the_disk_is_noticed(tiny_spec, texts, tmp_path, run_here):
+    """The spec is the same, the data is not: what was trained on the old is not mixed with it."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for file in sorted(texts.iterdir())[:30]:
+        (own / file.name).write_bytes(file.read_bytes())
+    tiny_spec["stages"]["corpus"]["prepare"]["sources"][0]["paths"] = [f"{own}/*.txt"]
+    run_here(tiny_spec)
+    (own / "00.txt").write_text("something else altogether")
+    with pytest.raises(RunError, match=r"base: its input 'corpus' has changed since; --rerun base"):
+        run_here(tiny_spec, rerun=["corpus"])
+    assert run_here(tiny_spec, rerun=["base"]).status == 0
+
+
+def test_a_damaged_record_of_a_stage_says_how_to_go_on(tiny_spec, run_here):
+    """Started anew, it is whole again."""
+    run = run_here(tiny_spec)
+    (run.folder / "base" / "stage.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match=r"stage\.json: cannot be read .*--rerun base"):
+        run_here(tiny_spec)
+    assert run_here(tiny_spec, rerun=["base"]).status == 0
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path):
+    """With the first one's process; afterwards the folder is free, and nothing was changed."""
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        before = _contents(folder.path)
+        at_work = f"another run is at work here .process {os.getpid()}"
+        with pytest.raises(RunError, match=at_work), folder.locked():
+            raise AssertionError("both are in")
+        assert _contents(folder.path) == before
+    with folder.locked():
+        pass
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "x" * 300, "/proc/runs"])
+def test_a_folder_that_cannot_be_made(tmp_path, place):
+    """Told with its name and the option for another one."""
+    (tmp_path / "file").touch()
+    mend = "choose another folder with --runs"
+    with pytest.raises(RunError, match=mend), RunFolder(tmp_path / place).locked():
+        raise AssertionError("there is no such folder")
+
+
+def test_the_folder_says_what_was_run(finished_run):
+    """The spec as written and as it became, and what it ran on."""
+    manifest = json.loads((finished_run / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["seed"] == 5
+    assert manifest["world_size"] == 1
+    assert manifest["plugins"]["lm"].startswith("training-engine ")
+    assert {"torch", "transformers"} <= manifest["packages"].keys()
+    assert (finished_run / "spec.yaml").read_text() == (
+        finished_run.parent / "tiny.yaml"
+    ).read_text()
+
+
+def _contents(folder) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
