@@ -38,7 +38,6 @@ class WandbTracker(Tracker):
             file.write_bytes(_place(token_hex(4), 0))
         self._id, last = file.read_text(encoding="ascii").split()
         self.last = int(last)
-        self._file = file.open("r+b", buffering=0)
         try:
             self._run = wandb.init(
                 dir=folder,
@@ -58,6 +57,7 @@ class WandbTracker(Tracker):
             raise RunError(
                 f"{stage}: wandb: {error}", mend="or write `mode: offline` and `wandb sync` later"
             ) from error
+        self._file = file.open("r+b", buffering=0)
 
     def write(self, row: Row) -> None:
         """See :class:`Tracker`."""

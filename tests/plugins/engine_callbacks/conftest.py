@@ -54,3 +54,11 @@ def samples(monkeypatch) -> Samples:
     monkeypatch.setattr(TrainingData, "take", spy)
     monkeypatch.setattr(NextTokenObjective, "loss", poisoned)
     return seen
+
+
+@pytest.fixture(autouse=True)
+def _trackers_keep_to_themselves(monkeypatch, tmp_path) -> None:
+    """Nothing of theirs lands in the user's home or on the network."""
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "wandb-cache"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
