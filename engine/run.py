@@ -232,8 +232,8 @@ class Run:
             lambda: prepare(
                 self.folder.path / name,
                 sources=[
-                    NamedSource(source_name(config, i), self.build("data-source", s, context))
-                    for i, s in enumerate(config.sources)
+                    NamedSource(label, self.build("data-source", source, context))
+                    for label, source in zip(config.source_names(), config.sources, strict=True)
                 ],
                 processors=[self.build("processor", p, context) for p in config.processors],
                 trainer=self.build("tokenizer", config.tokenizer, context),
@@ -261,9 +261,3 @@ class Run:
         for rank, records in enumerate(self.process.gather(self.log.pending())):
             if rank:
                 self.log.adopt(records, rank)
-
-
-def source_name(config: Prepare, index: int) -> str:
-    """The name of a source in cards and logs: its type, numbered where there are several."""
-    types = [getattr(s, "type", "source") for s in config.sources]
-    return types[index] if types.count(types[index]) == 1 else f"{types[index]}-{index}"

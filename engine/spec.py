@@ -54,6 +54,12 @@ class Prepare(Config):
         0.01, lt=1, description="Share of the documents that training never sees."
     )
 
+    def source_names(self) -> list[str]:
+        """What cards and logs call each source: its type, numbered where there are several."""
+        types = [getattr(source, "type", "source") for source in self.sources]
+        several = {name for name in types if types.count(name) > 1}
+        return [f"{n}-{index}" if n in several else n for index, n in enumerate(types)]
+
 
 class Ramp(Config):
     """A batch that grows: tokens · factor^⌊t / every⌋ (t counts like ``every``), capped at ``most``."""

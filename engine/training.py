@@ -206,19 +206,19 @@ def _training_data(
             examples.extend(objective.encode(record, tokenizer, sequence))
         source = MixtureSource(getattr(config.data, "type", "data"), len(examples))
         return TrainingData(Mixture([source], seed), [examples])
-    from engine.run import source_name
-
     stage = run.spec.stages[prepared].prepare
     assert stage is not None
     sources, parts = [], []
-    for index, source_config in enumerate(stage.sources):
+    for index, (label, source_config) in enumerate(
+        zip(stage.source_names(), stage.sources, strict=True)
+    ):
         shards = run.folder.path / prepared / "shards" / str(index)
         if run.process.rank == 0:
             Shards.open(shards, verify=True)
         part = WindowExamples(shards, sequence)
         weight, epochs = (getattr(source_config, n, None) for n in ("weight", "max_epochs"))
         weight = 1.0 if weight is None else weight
-        sources.append(MixtureSource(source_name(stage, index), len(part), weight, epochs))
+        sources.append(MixtureSource(label, len(part), weight, epochs))
         parts.append(part)
     if not any(source.weight for source in sources):
         raise RunError(f"{prepared}: every source has weight 0", mend="give one a weight")

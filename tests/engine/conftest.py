@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,3 +30,17 @@ def told(write_spec, tmp_path) -> Callable[..., list[str]]:
         return str(caught.value).replace(f"{tmp_path}/", "").split("\n")
 
     return told
+
+
+@pytest.fixture
+def python() -> Callable[[str], str]:
+    """What Python prints when it runs some code in a fresh process."""
+
+    def run(code: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -1,0 +1,47 @@
+"""The public names are few, and a list kept here: a change to it is a change for every author."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import engine
+
+NAMES = """
+Adapter Amount Artifact BaseCallback Batch Callback Chat Completion Component Config Context Count
+DataSource DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval
+Item Labelled LanguageModel LogLikelihood ModelConfig Number Objective ObjectiveConfig
+ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
+Progress Prompt Record Response Reward RollBack Rolling RunError Schedule Schema Score Setup Share
+SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text TokenizerTrainer VariableName
+cross_entropy hookimpl join pack parameter_groups record_from_row record_to_row runtime
+token_logprobs units
+""".split()
+
+
+def test_the_public_names_are_these():
+    """No more, no less."""
+    assert sorted(engine.__all__) == sorted(NAMES)
+    assert dir(engine) == engine.__all__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_resolves(name):
+    """To something that says what it is."""
+    found = getattr(engine, name)
+    assert found is getattr(engine, name)
+    assert name == "IGNORE" or found.__doc__ or not callable(found)
+
+
+def test_another_name_is_an_attribute_error():
+    """As of any module."""
+    with pytest.raises(AttributeError, match="module 'engine' has no attribute 'Trainer'"):
+        _ = engine.Trainer  # type: ignore[attr-defined]
+
+
+def test_importing_the_engine_imports_nothing_else(python):
+    """Each name is resolved on its first use."""
+    loaded = python("import engine, sys; print(*sys.modules)").split()
+    assert [name for name in loaded if name.startswith("engine")] == ["engine"]
+    assert not {"torch", "pydantic", "numpy", "yaml"} & set(loaded)
