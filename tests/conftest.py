@@ -245,7 +245,7 @@ def install_here(
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Callable[[Path], Engine]:
-    """Installs a project as its author does, in an environment that sees this one's packages too.
+    """Installs a project with pip, in an environment that sees this one's packages too.
 
     Gives a function that runs that environment's Python.
     """
@@ -258,7 +258,7 @@ def installed(tmp_path: Path) -> Callable[[Path], Engine]:
         (next(environment.glob("lib/*/site-packages")) / "here.pth").write_text(here)
         offline = ("--no-index", "--no-deps", "--no-build-isolation", "--quiet")
         pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-        _run(*pip, "install", *offline, "--editable", project)
+        _run(*pip, "install", *offline, project)
         return partial(_run, python)
 
     return install
