@@ -21,6 +21,8 @@ from engine.spec import Loaded, load_spec
 
 _TIMEOUT = 3600.0
 """Seconds in which a small run must have ended."""
+_NAMED = 5
+"""Weights that are named where many differ."""
 
 
 def verify_resume(spec: Path, overrides: Sequence[str], steps: int, kills: int, nproc: int) -> int:
@@ -42,7 +44,8 @@ def verify_resume(spec: Path, overrides: Sequence[str], steps: int, kills: int, 
         _run([*command, "--runs", str(broken)])
         different = _differences(loaded, whole, broken)
     if different:
-        console.print(f"[red]different[/]: {', '.join(different)}")
+        more = f" and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
+        console.print(f"[red]different[/]: {', '.join(different[:_NAMED])}{more}")
         return 1
     console.print("[green]identical[/]: every weight, bit by bit")
     return 0
