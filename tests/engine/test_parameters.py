@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,9 @@ def test_matrices_decay_and_vectors_do_not():
     }
 
 
+@pytest.mark.covers(
+    "ParameterGroup.match", "ParameterGroup.lr_scale", "ParameterGroup.weight_decay"
+)
 def test_the_first_group_that_matches_counts():
     """Its decay stands in place of the optimizer's where it says one, for vectors too."""
     config = _config(
