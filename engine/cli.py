@@ -173,7 +173,7 @@ def schema(names: tuple[str, ...]) -> None:
 )
 @click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, help="Nucleus.")
 @click.option("--stop", multiple=True, help="Text that ends the answer.")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=int, default=0, help="Another seed, another answer.")
 @_JSON
 def generate(stage: Path, as_json: bool, **request: Any) -> None:
     """Lets the model of a stage go on from a text."""
@@ -188,7 +188,7 @@ def generate(stage: Path, as_json: bool, **request: Any) -> None:
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.8, help="0: the likeliest token."
 )
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=int, default=0, help="Another seed, another answer.")
 def chat(stage: Path, max_tokens: int, temperature: float, seed: int) -> None:
     """Talks with the model of a stage."""
     from engine.talk import chat as talk

@@ -154,7 +154,7 @@ def _model_card(opened: Any) -> str:
 
 def _standings(folder: RunFolder) -> dict[str, dict[str, Any]]:
     try:
-        stages = load_resolved(folder.path / RESOLVED).spec.stages
+        stages = load_resolved(folder.path / RESOLVED).spec.order
     except EngineError as error:
         return {"?": {"status": "damaged", "error": str(error)}}
     return {name: _standing(folder, name) for name in stages}

@@ -31,7 +31,7 @@ class OpenedStage:
             such = f"{path}/STAGE" if (path / RESOLVED).is_file() else "runs/quickstart/base"
             raise SpecError(f"{path}: no stage of a run; name one as in {such}")
         loaded = load_resolved(path.parent / RESOLVED)
-        stages = loaded.spec.stages
+        stages = loaded.spec.order
         if path.name not in stages:
             there = ", ".join(stages)
             raise SpecError(f"{path}: no such stage{nearest(path.name, stages)}; stages: {there}")

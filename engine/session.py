@@ -63,6 +63,6 @@ def _check_names(spec: Spec, only: str | None, rerun: Collection[str]) -> None:
     """Raises SpecError for a stage on the command line that the run would not come to."""
     for option, name in [("--stage", only), *(("--rerun", name) for name in rerun)]:
         if name is not None and name not in spec.stages:
-            raise SpecError(f"{option} {name}: no such stage; stages: {', '.join(spec.stages)}")
+            raise SpecError(f"{option} {name}: no such stage; stages: {', '.join(spec.order)}")
         if only is not None and name != only:
             raise SpecError(f"{option} {name}: --stage {only} leaves it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,3 +45,26 @@ def python() -> Callable[[str], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def command(capsys, monkeypatch) -> Callable[..., tuple[str, str]]:
+    """Runs a command in this process: what it printed to stdout and to stderr."""
+    from engine.cli import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object, status: int = 0) -> tuple[str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, arguments)))
+        told = capsys.readouterr()
+        assert ended.value.code == status, told
+        return told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def copied(finished_run, tmp_path) -> Path:
+    """A finished run that may be changed."""
+    return Path(shutil.copytree(finished_run, tmp_path / "runs" / "tiny"))

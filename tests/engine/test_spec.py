@@ -184,3 +184,15 @@ def test_the_schema_describes_every_field(tiny_spec, write_spec):
     train = schema["$defs"]["Train"]["properties"]
     assert all("description" in field for name, field in train.items()), train
     assert train["model"]["discriminator"]["mapping"].keys() >= {"llama", "stage"}
+
+
+def test_a_secret_is_named_and_never_repeated(told, tiny_spec, write_spec, monkeypatch):
+    """The spec holds the name of its variable; a secret put there by mistake is not shown again."""
+    monkeypatch.setenv("HUB_TOKEN", "hf_secret")
+    source = {"type": "hugging-face", "path": "org/name", "revision": "1", "token_env": "HUB_TOKEN"}
+    tiny_spec["stages"]["corpus"]["prepare"]["sources"] = [source]
+    assert "hf_secret" not in resolved_yaml(load_spec(write_spec(tiny_spec)))
+    source["token_env"] = "hf_secret"
+    (problem,) = told(tiny_spec)
+    assert "token_env: takes the name of an environment variable" in problem
+    assert "hf_secret" not in problem

@@ -1,0 +1,77 @@
+"""Looking into a stage from the command line: talking to its model, reading its rows."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import pytest
+
+
+def test_generate(command, finished_run):
+    """The prompt and what follows; for machines one JSON object; the same seed, the same text."""
+    stage = finished_run / "base"
+    out, err = command("generate", stage, "--prompt", "the [b]cat[/] ", "--max-tokens", 5)
+    assert out.startswith("the [b]cat[/] ")
+    assert err == ""
+    options = ("--prompt", "the", "--max-tokens", 5, "--json", "--seed")
+    first, again, other = (
+        json.loads(command("generate", stage, *options, s)[0]) for s in (3, 3, 4)
+    )
+    assert first["prompt"] == "the"
+    assert 0 < first["tokens"] <= 5
+    assert first == again != other
+
+
+@pytest.mark.parametrize("prompt", ["", "cat " * 300, "\x00\ufffd🐈"])
+def test_any_prompt_is_gone_on_from(command, finished_run, prompt):
+    """None at all, one longer than the context, and one that the model has never seen."""
+    out, _ = command(
+        "generate", finished_run / "base", "--prompt", prompt, "--max-tokens", 2, "--json"
+    )
+    assert json.loads(out)["tokens"] > 0
+
+
+def test_chat(command, finished_run, monkeypatch):
+    """Each line of the input has its answer, until the input ends."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n\nthe cat\n"))
+    out, err = command("chat", finished_run / "base", "--max-tokens", 4)
+    assert "a base model: it goes on from what you write" in out
+    assert out.count("> ") == 4
+    assert err == ""
+
+
+def test_data(command, finished_run):
+    """Rows as the model sees them, documents parted by a bar; machines read what counts."""
+    stage = finished_run / "base"
+    out, _ = command("data", stage, "--samples", 20)
+    assert "row 0: 32 tokens, 31 count" in out
+    assert "┃" in out
+    lines = command("data", stage, "--samples", 2, "--start", 1, "--json")[0].splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["row"] for row in rows] == [1, 2]
+    for row in rows:
+        assert len(row["tokens"]) == len(row["counted"]) == len(row["positions"]) == 32
+        assert sum(row["counted"]) <= 31
+        assert row["text"]
+
+
+@pytest.mark.parametrize("name", ["generate", "chat", "data", "export"])
+def test_a_stage_that_cannot_be_looked_into(command, copied, name):
+    """A run without a stage, a wrong name, another verb, what is not there yet or damaged."""
+    rest = {"generate": ["--prompt", "x"], "export": [copied / "out"]}.get(name, [])
+    wrong = {
+        copied: f"no stage of a run; name one as in {copied}/STAGE",
+        copied / "bse": "no such stage; did you mean 'base'?; stages: corpus, base",
+        copied / "corpus": "a prepare stage; train stages here: base",
+    }
+    for path, why in wrong.items():
+        assert command(name, path, *rest, status=2) == ("", f"{path}: {why}\n")
+    shutil.rmtree(copied / ("corpus" if name == "data" else "base"))
+    _, err = command(name, copied / "base", *rest, status=1)
+    assert err.startswith("error: ")
+    assert err.endswith("; `engine run` its spec first\n")
+    (copied / "resolved.yaml").write_text("stages: {")
+    _, err = command(name, copied / "base", *rest, status=1)
+    assert "resolved.yaml: cannot be read" in err
