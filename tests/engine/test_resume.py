@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def thorough_spec(tiny_spec, texts):
-    """Everything that has state is in it: two sources, Muon, a ramp, an average, a callback."""
+    """Everything that has state is in it: two sources, Muon, a ramp, an average, a spike guard."""
     sources = tiny_spec["stages"]["corpus"]["prepare"]["sources"]
     sources[0] |= {"paths": [f"{texts}/[0-3]*.txt"], "weight": 0.7}
     sources.append({"type": "files", "paths": [f"{texts}/[45]*.txt"], "weight": 0.3})
@@ -25,7 +25,8 @@ def thorough_spec(tiny_spec, texts):
         "ema": 0.9,
         "evaluate": [{"type": "perplexity", "every": "7 steps", "limit": 2}],
         "checkpoint": {"every": "2 steps", "keep": 2},
-        "callbacks": [],
+        # So strict that it skips steps and rolls back: what it remembers decides the weights.
+        "callbacks": [{"type": "spike-guard", "factor": 1.1, "window": 8, "max_rollbacks": 50}],
     }
     return tiny_spec
 
