@@ -11,7 +11,13 @@ import types
 from copy import copy
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
 from pydantic.fields import FieldInfo
 
 from engine.component import Kind, Schema
@@ -86,7 +92,7 @@ class Composer:
             self._unions[of] = Annotated[
                 Union[tuple(classes)],  # noqa: UP007 - a union of classes known only now
                 Field(discriminator="type"),
-                BeforeValidator(_short("stage" if "stage" in types else None)),
+                WrapValidator(_component("stage" if "stage" in types else None)),
             ]
         return self._unions[of]
 
@@ -118,15 +124,20 @@ class Composer:
         return origin[new], None
 
 
-def _short(stage_type: str | None) -> Any:
+def _component(stage_type: str | None) -> Any:
     """A bare string stands for a stage where one may stand, else for a component without fields."""
 
-    def expand(value: object) -> object:
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(value, str):
-            return {"type": "stage", "stage": value} if stage_type else {"type": value}
-        return value
+            value = {"type": "stage", "stage": value} if stage_type else {"type": value}
+        try:
+            return handler(value)
+        except (ValueError, AssertionError):  # pydantic's own
+            raise
+        except Exception as error:  # a validator of a plugin may raise anything, for files it reads
+            raise ValueError(f"cannot be checked: {type(error).__name__}: {error}") from error
 
-    return expand
+    return validate
 
 
 def _nothing_installed(kind: Kind) -> Any:
