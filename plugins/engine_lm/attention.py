@@ -55,10 +55,11 @@ def attention(
     place_T = torch.arange(length, device=query_BHTE.device)
     first_BT = place_T - (place_T[None] if position_ids is None else position_ids)
     query_BHTE = query_BHTE * scaling
+    wide = torch.promote_types(query_BHTE.dtype, torch.float32)
     blocks = []
     for start in range(0, length, _BLOCK):
         end = min(start + _BLOCK, length)
-        scores = (query_BHTE[:, :, start:end] @ key_BKTE[:, :, :end].mT).float()
+        scores = (query_BHTE[:, :, start:end] @ key_BKTE[:, :, :end].mT).to(wide)
         seen = (place_T[None, None, :end] <= place_T[None, start:end, None]) & (
             place_T[None, None, :end] >= first_BT[:, start:end, None]
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import nn
 
 from engine import Context, SpecError
@@ -49,9 +50,11 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
         made = AutoConfig.for_model(
             config.architecture, **{**_from_tokenizer(context.tokenizer()), **config.config}
         )
-        return _prepared(AutoModelForCausalLM.from_config(made))
-    except (ValueError, TypeError, KeyError) as error:
+        model = AutoModelForCausalLM.from_config(made)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise SpecError(f"model 'causal-lm' {config.architecture}: {error}") from error
+    _check_documents(model, config.architecture)
+    return _prepared(model)
 
 
 def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
@@ -70,6 +73,7 @@ def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
                 mend="set resize_embeddings: true",
             )
         model.resize_token_embeddings(_round_up(tokens))
+    _check_documents(model, config.path)
     return _prepared(model)
 
 
@@ -85,6 +89,31 @@ def _prepared(model: Any) -> nn.Module:
     attention.use_in_training(model)
     trained: nn.Module = model.train()
     return trained
+
+
+@torch.no_grad()
+def _check_documents(model: Any, name: str) -> None:
+    """Raises SpecError for a model that would see a packed row's other documents, or the future.
+
+    Two documents of three tokens: the first changes, and the last token of the second, and what
+    the model makes of the second's other tokens must stay the same to the bit.
+    """
+    model.eval()
+    position_ids = torch.tensor([[0, 1, 2, 0, 1, 2]], device=model.device)
+    seen = []
+    for tokens in ([1, 2, 3, 1, 2, 3], [3, 1, 2, 1, 2, 4]):
+        inputs = {"input_ids": torch.tensor([tokens], device=model.device)}
+        try:
+            output = model.base_model(**inputs, position_ids=position_ids, use_cache=False)
+        except TypeError:  # takes no position ids
+            break
+        seen.append(output.last_hidden_state[:, 3:5])
+    if len(seen) < 2 or not torch.equal(*seen):
+        raise SpecError(
+            f"model '{name}' cannot keep packed documents apart: it does not tell them by their "
+            "position ids, or reads ahead; choose a causal one that does, such as llama, gpt2, "
+            "gpt_neox, mistral, qwen3, phi3 or gemma3_text"
+        )
 
 
 def _from_tokenizer(tokenizer: Any) -> dict[str, Any]:
