@@ -89,10 +89,13 @@ class Composer:
             if not classes:
                 return Annotated[None, BeforeValidator(_nothing_installed(of.kind))]
             types = {get_args(c.model_fields["type"].annotation)[0] for c in classes}
-            self._unions[of] = Annotated[
+            union: Any = Annotated[
                 Union[tuple(classes)],  # noqa: UP007 - a union of classes known only now
                 Field(discriminator="type"),
-                WrapValidator(_component("stage" if "stage" in types else None)),
+            ]
+            check = _component("stage" if "stage" in types else None)
+            self._unions[of] = Annotated[
+                union, WrapValidator(check, json_schema_input_type=union | str)
             ]
         return self._unions[of]
 

@@ -134,11 +134,19 @@ def _variable(name: str) -> str:
     return name
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+Count = Annotated[
+    int,
+    BeforeValidator(_number, json_schema_input_type=Annotated[int, Field(ge=1)] | str),
+    Field(ge=1),
+]
 """A positive whole number that may be written ``16k`` or ``4M``."""
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Number = Annotated[
+    float, BeforeValidator(_number, json_schema_input_type=float | str), Field(allow_inf_nan=False)
+]
 """A number that may also be written ``4M``."""
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+Share = Annotated[
+    float, BeforeValidator(_share, json_schema_input_type=float | str), Field(ge=0, le=1)
+]
 """A share between 0 and 1, which may be written ``1%``."""
 Interval = Annotated[Amount, AfterValidator(_positive)]
 """How often: an :class:`Amount` above 0."""

@@ -18,7 +18,7 @@ from engine.compose import Composer
 from engine.errors import EngineError, PluginError, RunError
 from engine.folder import RunFolder
 from engine.plugins import Found, Plugin, Plugins
-from engine.spec import RESOLVED, load_resolved, spec_class
+from engine.spec import RESOLVED, json_schema, load_resolved, spec_class
 
 
 def print_runs(runs: Path, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def print_schema(names: Collection[str]) -> None:
             print(f"left out: {name}: {problem}", file=sys.stderr)  # noqa: T201
         working = (p.name for p in installed.plugins if p.status == "ok")
         names = [name for name in working if name not in problems]
-    _print_json(spec_class(installed.selected(names)).model_json_schema())
+    _print_json(json_schema(spec_class(installed.selected(names))))
 
 
 def _row(plugin: Plugin, clashes: Mapping[str, str], problems: Mapping[str, str]) -> dict[str, Any]:

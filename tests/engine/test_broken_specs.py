@@ -74,30 +74,73 @@ def check(monkeypatch, tmp_path) -> Callable[[bytes], bool]:
     return loads
 
 
+@pytest.fixture
+def whole(tiny_spec) -> Any:
+    """The tiny spec with something of every kind added."""
+    stages = tiny_spec["stages"]
+    train = stages["base"]["train"]
+    hub = {"path": "org/name", "revision": "0123abc"}
+    stages["chat"] = {
+        "train": train
+        | {
+            "model": {"type": "stage", "stage": "base"},
+            "batch": {"tokens": 256, "sequence": 16, "ramp": {"every": "1k tokens"}},
+            "checkpoint": {"every": "10 minutes", "keep": 3},
+            "callbacks": [{"type": "early-stop", "metric": "perplexity"}],
+            "freeze": ["*.embed_tokens.*"],
+        }
+    }
+    stages["hub"] = {
+        "train": train
+        | {"model": {"type": "pretrained", **hub}, "data": {"type": "hugging-face", **hub}}
+    }
+    stages["scores"] = {
+        "evaluate": {"models": ["base", "chat"], "data": "corpus", "evaluators": ["perplexity"]}
+    }
+    return tiny_spec
+
+
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(chance=st.randoms(use_true_random=False))
-def _five_hundred(check: Callable[[bytes], bool], tiny: Any, chance: random.Random) -> None:
-    check(broken(tiny, chance))
+def _five_hundred(check: Callable[[bytes], bool], whole: Any, chance: random.Random) -> None:
+    check(broken(whole, chance))
 
 
-def test_a_broken_spec_says_what_is_wrong_and_where(check, tiny_spec):
+def test_a_broken_spec_says_what_is_wrong_and_where(check, whole):
     """Whatever is broken, each problem has its file and line, and nothing is written."""
-    _five_hundred(check, tiny_spec)
+    assert check(_yaml(whole).encode())
+    _five_hundred(check, whole)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_ten_thousand_broken_specs(check, tiny_spec):
+def test_ten_thousand_broken_specs(check, whole):
     """The same, twenty times as many."""
     started = time.monotonic()
-    valid = sum(check(broken(tiny_spec, random.Random(seed))) for seed in range(10_000))
+    valid = sum(check(broken(whole, random.Random(seed))) for seed in range(10_000))
     print(f"10000 broken specs in {time.monotonic() - started:.0f} s; {valid} still valid")
     assert 0 < valid < 10_000
 
 
-def broken(tiny: Any, chance: random.Random) -> bytes:
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_every_value_replaced_by_every_odd_one(check, whole):
+    """One at a time, so that no field is left out."""
+    started = time.monotonic()
+    loaded = []
+    for place in _places(whole):
+        for odd in ODD:
+            data = copy.deepcopy(whole)
+            node, key = _at(data, place)
+            node[key] = odd
+            loaded.append(check(_yaml(data).encode("utf-8", "surrogatepass")))
+    seconds = time.monotonic() - started
+    print(f"{len(loaded)} specs in {seconds:.0f} s; {sum(loaded)} still valid")
+
+
+def broken(whole: Any, chance: random.Random) -> bytes:
     """A spec with some faults in its values or in its text."""
-    data = chance.choice([tiny, *_ready()])
+    data = chance.choice([whole, *_ready()])
     faults = range(chance.choice([1, 1, 1, 2, 4]))
     in_text = chance.random() < 0.3
     if not in_text:
