@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine import Context, SpecError
+from engine import Context, RunError, SpecError
 from engine_lm import attention
 from engine_lm.config import CausalLM, Llama, Pretrained, StageModel
 
@@ -59,11 +59,7 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
 
 def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
     """A model from a folder or a hub, from safetensors only, without code of its own."""
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        config.path, revision=config.revision, trust_remote_code=False, use_safetensors=True
-    )
+    model = _open(config.path, config.revision)
     tokens = len(context.tokenizer())
     have = model.get_input_embeddings().num_embeddings
     if tokens > have:
@@ -89,6 +85,29 @@ def _prepared(model: Any) -> nn.Module:
     attention.use_in_training(model)
     trained: nn.Module = model.train()
     return trained
+
+
+def _open(path: str, revision: str | None) -> Any:
+    """Raises RunError for whatever transformers cannot open, or would fill up with noise."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it draws over the run's own
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"model '{path}' cannot be opened: {error}") from error
+    if found["missing_keys"]:
+        missing = ", ".join(sorted(found["missing_keys"])[:3])
+        raise RunError(f"model '{path}' lacks weights that its config.json asks for: {missing} …")
+    return model
 
 
 @torch.no_grad()
