@@ -16,8 +16,8 @@ _SAMPLE_PIECE = 10_000
 END = "<|endoftext|>"
 PAD = "<|pad|>"
 
-# Words with their leading space, runs of at most three digits, punctuation, indentation. As GPT-4's
-# pattern, but a run of spaces stays whole: in code it is one indentation.
+# Words with their leading space, runs of at most three digits, punctuation, line ends, indentation
+# but for the space before a word: GPT-4's pattern (cl100k_base), contractions in small letters.
 _PIECES = (
     r"'(?:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -73,7 +73,7 @@ def build_pretrained(config: PretrainedTokenizer, context: Context) -> Tokenizer
             tokenizer = AutoTokenizer.from_pretrained(
                 config.path, revision=config.revision, trust_remote_code=False
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the Rust library raises nothing narrower
             raise RunError(f"tokenizer '{config.path}' cannot be opened: {error}") from error
         if not tokenizer.is_fast:
             raise RunError(
