@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import pytest
 from engine_lm.next_token import NextTokenObjective
 
 from engine.data.dataset import TrainingData
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it begins with the import
 
 Log = dict[str, list[tuple[int, float]]]
 
@@ -65,10 +68,9 @@ def samples(monkeypatch) -> Samples:
 
 @pytest.fixture(autouse=True)
 def _trackers_keep_to_themselves(monkeypatch, tmp_path) -> None:
-    """Nothing of theirs lands in the user's home or on the network."""
+    """Nothing of theirs lands in the user's home."""
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "wandb-cache"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def _tensorboard(stage: Path) -> Log:
