@@ -225,21 +225,33 @@ class Strategy(Protocol):
         """Builds, places and wraps model and optimizer."""
 
     def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums over the data ranks; every rank passes the same keys."""
+        """Sums over the data ranks, the same on every rank; all pass the same keys.
+
+        Ranks that share samples count once, by their mean: a signal to any of them is seen by all.
+        """
 
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """Adds up the gradient of Σ_terms sum/count; returns this rank's sums by term, detached."""
+        """Adds up the gradient of Σ_terms sum/count; returns this rank's sums by term, detached.
+
+        Ranks that share samples return the same sums. Every rank gets as many micro-batches.
+        """
 
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
         """Clips, and updates unless the norm is not finite or above ``spike_limit``."""
 
     def inference(self) -> AbstractContextManager[nn.Module]:
-        """The whole model for generation and scoring (its EMA where there is one); collective."""
+        """The whole model for generation and scoring (its EMA where there is one).
+
+        Entered by all ranks; inside, any rank may call the model alone.
+        """
 
     def state(self) -> dict[str, Any]:
-        """Nested dict of tensors (and plain values) to save, and to load into in place."""
+        """Nested dict of tensors (and plain values) to save, and to load into in place.
+
+        One key is one tensor: what differs between ranks is a DTensor, or has the rank in its key.
+        """
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes over what was loaded into ``state()``."""
@@ -263,7 +275,7 @@ class LogLikelihood:
 class Rolling:
     """Asks for log P(text), read in windows of the model's context.
 
-    ``stride`` tokens are scored per window; None means disjoint windows (lm-eval's convention).
+    ``stride`` tokens are scored per window; None means as many as fit (lm-eval's convention).
     """
 
     text: str

@@ -116,10 +116,10 @@ class LanguageModel:
             if isinstance(request, Rolling):
                 rows.extend(self._windows(owner, tokens[1], request.stride))
             else:
-                row = [*tokens[0], *tokens[1]]
-                cut = max(0, len(row) - (self.context + 1))
+                whole = [*tokens[0], *tokens[1]]
+                cut = max(0, len(whole) - (self.context + 1))
                 truncated[owner] = cut > 0
-                rows.append(_Row(owner, row[cut:], min(len(tokens[1]), len(row) - cut - 1)))
+                rows.append(_Row(owner, whole[cut:], min(len(tokens[1]), len(whole) - cut - 1)))
         logprob = [0.0] * len(requests)
         greedy = [True] * len(requests)
         count = [0] * len(requests)
@@ -146,31 +146,30 @@ class LanguageModel:
         room = self.context - request.max_tokens
         tokens = prompt[-max(1, room) :] or [self._prefix]
         generator = torch.Generator(self._device).manual_seed(request.seed)
-        stops = {self.tokenizer.eos_token_id}
         cache = None
         new: list[int] = []
-        text = ""
+        told = text = ""
         feed = torch.tensor([tokens], device=self._device)
         while len(new) < min(request.max_tokens, self.context - len(tokens)):
             output = cast("Any", self.model)(input_ids=feed, past_key_values=cache, use_cache=True)
             cache = output.past_key_values
             token = _choose(output.logits[0, -1].float(), request, generator)
-            if token in stops:
+            if token == self.tokenizer.eos_token_id:
                 break
             new.append(token)
             feed = torch.tensor([[token]], device=self._device)
-            longer = self.tokenizer.decode(new, skip_special_tokens=True)
-            end = min((e for s in request.stop if (e := longer.find(s)) >= 0), default=-1)
-            if end >= 0:
-                longer = longer[:end]
-            if on_text and not longer.endswith("\ufffd"):  # half of a character so far
-                on_text(longer[len(text) :])
-                text = longer
-            if end >= 0:
+            text = self.tokenizer.decode(new, skip_special_tokens=True)
+            end = min((e for s in request.stop if (e := text.find(s)) >= 0), default=None)
+            if end is not None:
+                text = text[:end]
                 break
-        final = self.tokenizer.decode(new, skip_special_tokens=True)
-        end = min((e for s in request.stop if (e := final.find(s)) >= 0), default=len(final))
-        return Response(text=final[:end], tokens=len(new), truncated=len(tokens) < len(prompt))
+            if on_text and not text.endswith("\ufffd"):  # half of a character so far
+                ready = text[: len(text) - _begun(text, request.stop)]
+                on_text(ready[len(told) :])
+                told = ready
+        if on_text:
+            on_text(text[len(told) :])
+        return Response(text=text, tokens=len(new), truncated=len(tokens) < len(prompt))
 
     def _encode(
         self, requests: Sequence[LogLikelihood | Rolling]
@@ -198,13 +197,11 @@ class LanguageModel:
         """Windows over a text so that each token is scored once."""
         stride = min(stride or self.context, self.context)
         stream = [self._prefix, *tokens]
-        start = 0
-        while start < len(tokens):
-            length = self.context if start == 0 else stride
-            end = min(start + length, len(tokens))
-            first = max(0, end - self.context) if start and stride < self.context else start
-            yield _Row(owner, stream[first : end + 1], end - start)
-            start = end
+        start, end = 0, min(self.context, len(tokens))
+        while start < end:
+            # The last one is as long as the others: it has more context, as in lm-eval.
+            yield _Row(owner, stream[max(0, end - self.context) : end + 1], end - start)
+            start, end = end, min(end + stride, len(tokens))
 
     def _batches(self, rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
         start = 0
@@ -251,6 +248,11 @@ def _score_tokens(
         logprob.append(chosen_N - logits_NV.logsumexp(1))
         greedy.append(logits_NV.argmax(1) == labels)
     return torch.cat(logprob), torch.cat(greedy)
+
+
+def _begun(text: str, stops: Sequence[str]) -> int:
+    """Length of the text's end that may yet become a stop string."""
+    return max((n for s in stops for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
 
 
 def _choose(logits_V: Tensor, request: Generation, generator: torch.Generator) -> int:

@@ -28,7 +28,8 @@ def cross_entropy(
     """
     weight_VD = _same_type(hidden, weight_VD)
     flat_TD = hidden.reshape(-1, hidden.shape[-1])
-    total: Tensor = _CrossEntropy.apply(flat_TD, weight_VD, labels.reshape(-1), bias)
+    apply: Any = _CrossEntropy.apply
+    total: Tensor = apply(flat_TD, weight_VD, labels.reshape(-1), bias)
     return total
 
 
@@ -41,7 +42,8 @@ def token_logprobs(
     """
     weight_VD = _same_type(hidden, weight_VD)
     flat_TD = hidden.reshape(-1, hidden.shape[-1])
-    logprob_T: Tensor = _TokenLogprobs.apply(flat_TD, weight_VD, labels.reshape(-1), bias)
+    apply: Any = _TokenLogprobs.apply
+    logprob_T: Tensor = apply(flat_TD, weight_VD, labels.reshape(-1), bias)
     return logprob_T.reshape(labels.shape)
 
 
@@ -100,7 +102,7 @@ class _CrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         hidden_TD, weight_VD, bias_V = ctx.saved_tensors
         return (
             None if hidden_TD is None else hidden_TD * scale.to(hidden_TD.dtype),
@@ -123,7 +125,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return torch.where(labels_T != IGNORE, torch.cat(pieces), 0)
 
     @staticmethod
-    def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor | None, ...]:
         hidden_TD, weight_VD, labels_T, bias_V = ctx.saved_tensors
         wants = ctx.needs_input_grad
         grad_T = torch.where(labels_T != IGNORE, grad_T, 0)

@@ -124,7 +124,9 @@ class Loop:
         """One optimizer step and its figures; None where a signal asks any rank to stop."""
         started = time.perf_counter()
         plan, state, strategy = self.plan, self.state, self._strategy
-        rows = max(plan.ramp.tokens(self.progress()) // plan.sequence, strategy.data_size)
+        # As many rows on every rank: a collective in the forward pass would wait for the missing.
+        rows = plan.ramp.tokens(self.progress()) // plan.sequence // strategy.data_size
+        rows = max(rows, 1) * strategy.data_size
         examples, cursor = self._data.take(
             state.cursor, rows, state.excluded, strategy.data_rank, strategy.data_size
         )

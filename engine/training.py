@@ -52,7 +52,8 @@ def train(
     sequence = _sequence(run, config)
     data = _training_data(run, name, config, objective, tokenizer, sequence)
     strategy = run.build("strategy", config.strategy, context)
-    flops = 6 * _parameters(model) * _budget_tokens(config, data, sequence)
+    parameters = _parameters(model)  # now, as some strategies shard them
+    flops = 6 * parameters * _budget_tokens(config, data, sequence)
     strategy.prepare(
         Setup(
             build=lambda: model,
@@ -131,7 +132,7 @@ def train(
         log=run.log,
         on_step=lambda event: tell("engine_step_finished", event=event),
     )
-    _describe(run, name, model, data, flops)
+    _describe(run, name, parameters, data, flops)
     for callback in callbacks:
         callback.stage_started(name, path, config.model_dump(mode="json"))
     try:
@@ -153,7 +154,7 @@ def train(
         "budget": str(config.budget),
         "steps": outcome.state.step,
         "tokens": outcome.state.tokens,
-        "parameters": _parameters(model),
+        "parameters": parameters,
         "training_seconds": round(outcome.state.seconds, 1),
         "scores": [{"model": name, **asdict(score)} for score in outcome.scores],
         "fingerprint": folders.fingerprint(path / "final" / "manifest.json"),
@@ -285,11 +286,11 @@ def _ramp(config: Train) -> Ramp:
     return Ramp(config.batch.tokens, ramp.every, ramp.factor, ramp.most)
 
 
-def _describe(run: Run, name: str, model: Any, data: TrainingData, flops: float) -> None:
+def _describe(run: Run, name: str, parameters: int, data: TrainingData, flops: float) -> None:
     run.log.emit(
         "training",
         stage=name,
-        parameters=_parameters(model),
+        parameters=parameters,
         rows=data.epoch_size,
         flops=flops,
         segments=data.mixture.segments,

@@ -170,8 +170,8 @@ class Perplexity(EvaluatorConfig):
 
     stride: Count | None = Field(
         None,
-        description="Tokens scored per window, the rest being context; without it windows are "
-        "disjoint, as in lm-eval.",
+        description="Tokens scored per window, the rest being context; without it windows do not "
+        "overlap but for the last, as in lm-eval.",
     )
 
 

@@ -46,9 +46,7 @@ class Replicated:
         self._parameters = [parameter for _, parameter in trained]
         self._masters = self._parameters
         # Frozen weights are narrowed to compute with, and leave as they came.
-        self._frozen = {
-            id(p): p.detach() for p in self._model.parameters() if not p.requires_grad
-        }
+        self._frozen = {id(p): p.detach() for p in self._model.parameters() if not p.requires_grad}
         if setup.precision != "fp32":
             self._masters = [nn.Parameter(p.detach().float().clone()) for p in self._parameters]
             for parameter in self._model.parameters():
@@ -78,7 +76,8 @@ class Replicated:
             master.grad = None
         sums: dict[str, Tensor] = {}
         for batch in micro_batches:
-            placed = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
+            with torch.no_grad():
+                placed = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
             terms = self._module(placed)
             loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
             (loss * self._scale).backward()

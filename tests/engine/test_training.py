@@ -146,6 +146,31 @@ def test_batches_have_the_size_asked_for(tiny_spec, train, run_here, monkeypatch
     assert run.steps("tokens")[:2] == [192, 384]
 
 
+def test_every_rank_has_as_many_rows(tiny_spec, train, run_here, monkeypatch):
+    """Seven rows on two ranks are three on each: a rank with one more would wait for the other."""
+    seen = []
+    forward_backward = Replicated.forward_backward
+
+    def spy(self, micro_batches, counts):
+        seen.append([len(b.inputs["input_ids"]) for b in micro_batches])
+        return forward_backward(self, micro_batches, counts)
+
+    monkeypatch.setattr(Replicated, "forward_backward", spy)
+    monkeypatch.setattr(Replicated, "all_sum", lambda self, values: dict(values))
+    monkeypatch.setattr(Replicated, "_sum_over_ranks", lambda self: None)
+    for rank in (0, 1):  # each by itself
+        build = Replicated.__init__
+
+        def two(self, context, bucket_mb=25.0, build=build, rank=rank):
+            build(self, context, bucket_mb)
+            self.data_rank, self.data_size = rank, 2
+
+        monkeypatch.setattr(Replicated, "__init__", two)
+        train["batch"] = {"tokens": 7 * 32, "micro_tokens": 64}
+        run_here(tiny_spec, runs=str(rank))
+        assert seen.pop() == [2, 1]
+
+
 @pytest.mark.covers("BatchSize.ramp", "Ramp.every", "Ramp.factor", "Ramp.most")
 def test_the_batch_grows_as_its_formula_says(tiny_spec, train, run_here):
     """base · factor^⌊t / every⌋, capped; schedule and budget read the same tokens."""

@@ -181,7 +181,7 @@ def test_the_average_follows_its_formula():
 
 
 def test_frozen_parameters_stay_and_are_exported():
-    """They have no gradient and no optimizer state."""
+    """No gradient, no optimizer state, and in the end not a bit less than they came with."""
 
     def build():
         model = _model()
@@ -193,7 +193,7 @@ def test_frozen_parameters_stay_and_are_exported():
     weights = _weights(strategy)
     name = "model.embed_tokens.weight"
     assert name not in strategy.state()["model"]
-    assert torch.equal(weights[name], build().model.embed_tokens.weight.bfloat16().float())
+    assert torch.equal(weights[name], build().model.embed_tokens.weight)
 
 
 def test_activation_checkpointing_saves_memory_and_changes_nothing():
@@ -259,3 +259,15 @@ def _saved_bytes(strategy: Replicated) -> int:
         strategy._module(batches[0])
     own = {p.untyped_storage().data_ptr() for p in strategy._model.parameters()}
     return sum(size for pointer, size in seen.items() if pointer not in own)
+
+
+def test_frozen_models_are_asked_without_gradient(monkeypatch):
+    """Else reference and teacher would keep all their activations."""
+    asked = []
+    monkeypatch.setattr(
+        NextTokenObjective,
+        "annotate",
+        lambda self, batch, frozen: asked.append(torch.is_grad_enabled()) or batch,
+    )
+    _gradients(_strategy(), 8)
+    assert asked == [False]

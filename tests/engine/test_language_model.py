@@ -1,0 +1,180 @@
+"""Scores and generations equal the slow, plain ones, and lm-eval's and transformers' own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.artifact import Artifact
+from engine.component import Generation, LogLikelihood, Rolling
+from engine.language_model import LanguageModel
+
+PAIRS = [
+    ("the cat sat on", " a mat"),
+    ("the cat sat on ", "a mat"),  # lm-eval moves the space
+    ("", "the cat"),
+    ("the cat and the", " mouse that ran under two old chairs"),
+    ("one small grey mouse", " 7"),
+    ("the", " cat sat on a mat and saw one small grey mouse that ran" * 3),
+    ("the cat", ""),
+]
+TEXTS = [
+    "the cat sat on a mat",
+    "",
+    "a",
+    "one small grey mouse that ran under two old chairs. " * 4,
+]
+CONTEXT = 32
+
+
+@pytest.fixture(scope="module")
+def artifact(finished_run):
+    return Artifact(finished_run / "base" / "final")
+
+
+@pytest.fixture(scope="module")
+def model(artifact):
+    return artifact.model()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(artifact):
+    return artifact.tokenizer()
+
+
+@pytest.fixture
+def lm(model, tokenizer):
+    return LanguageModel(model, tokenizer, context=CONTEXT, batch_tokens=100)
+
+
+def _ids(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@torch.no_grad()
+def _plain(model, tokens: list[int], scored: int) -> tuple[float, bool]:
+    """log P of the last ``scored`` tokens after all before them, one forward pass, float64."""
+    logits = model(torch.tensor([tokens[:-1]])).logits[0].double().log_softmax(-1)
+    places = range(len(tokens) - 1 - scored, len(tokens) - 1)
+    total = sum(float(logits[p, tokens[p + 1]]) for p in places)
+    return total, all(int(logits[p].argmax()) == tokens[p + 1] for p in places)
+
+
+def test_loglikelihoods_equal_one_by_one(lm, model, tokenizer):
+    """Batches of unequal lengths, padded, in another order: to float32's rounding."""
+    prefix = tokenizer.bos_token_id or tokenizer.eos_token_id
+    found = lm.loglikelihoods([LogLikelihood(*pair) for pair in PAIRS])
+    for (context, continuation), response in zip(PAIRS, found, strict=True):
+        before = _ids(tokenizer, context.rstrip())
+        whole = _ids(tokenizer, context + continuation)
+        scored = len(whole) - len(before)
+        tokens = whole if before else [prefix, *whole]
+        response_tokens = min(scored, CONTEXT)
+        assert response.tokens == response_tokens
+        assert response.truncated == (len(tokens) > CONTEXT + 1)
+        if scored:
+            total, greedy = _plain(model, tokens[-CONTEXT - 1 :], response_tokens)
+            assert response.logprob == pytest.approx(total, abs=1e-4)
+            assert response.greedy == greedy
+        else:
+            assert response.logprob == 0
+
+
+@pytest.mark.parametrize("stride", [None, 8])
+def test_rolling_reads_every_token_once(lm, model, tokenizer, stride):
+    """In windows whose last ``stride`` tokens count; without a stride, all but the last are disjoint."""
+    prefix = tokenizer.bos_token_id or tokenizer.eos_token_id
+    found = lm.loglikelihoods([Rolling(text, stride) for text in TEXTS])
+    for text, response in zip(TEXTS, found, strict=True):
+        ids = _ids(tokenizer, text)
+        stream = [prefix, *ids]
+        expected, start = 0.0, 0
+        while start < len(ids):
+            end = min(start + (stride if stride and start else CONTEXT), len(ids))
+            window = stream[max(0, end - CONTEXT) : end + 1]
+            expected += _plain(model, window, end - start)[0]
+            start = end
+        assert response.tokens == len(ids)
+        assert response.logprob == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # lm-eval's and its libraries' own
+def test_the_numbers_are_lm_evals(lm, model, tokenizer):
+    """Log-likelihoods, greediness, and texts in disjoint windows."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    peer = HFLM(pretrained=model, tokenizer=tokenizer, max_length=CONTEXT, batch_size=2)
+    # It has no answer for an empty continuation, or one that is longer than the context.
+    pairs = [pair for pair in PAIRS if 0 < len(_ids(tokenizer, pair[1])) <= CONTEXT]
+    assert len(pairs) >= 5
+    asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    theirs = peer.loglikelihood(asked, disable_tqdm=True)
+    ours = lm.loglikelihoods([LogLikelihood(*pair) for pair in pairs])
+    for (logprob, greedy), response in zip(theirs, ours, strict=True):
+        assert response.logprob == pytest.approx(logprob, abs=1e-4)
+        assert response.greedy == greedy
+    texts = [TEXTS[0], TEXTS[3]]  # it has no answer for an empty one
+    asked = [Instance("loglikelihood_rolling", {}, (t,), i) for i, t in enumerate(texts)]
+    theirs = peer.loglikelihood_rolling(asked, disable_tqdm=True)
+    ours = lm.loglikelihoods([Rolling(text) for text in texts])
+    assert [r.logprob for r in ours] == pytest.approx(theirs, abs=2e-4)
+
+
+PROMPTS = ["the cat", "one small grey mouse that", "a", "7: "]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_greedy_generation_is_transformers(lm, model, tokenizer, prompt):
+    """Token for token, with the cache."""
+    ids = torch.tensor([_ids(tokenizer, prompt)])
+    with torch.no_grad():
+        expected = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False,
+            pad_token_id=tokenizer.eos_token_id,
+        )[0, ids.shape[1] :]  # fmt: skip
+    found = lm.generate(Generation(prompt, max_tokens=12))
+    assert found.text == tokenizer.decode(expected, skip_special_tokens=True)
+    assert not found.truncated
+
+
+def test_a_stop_string_ends_it_and_is_left_out(lm):
+    """Also where it ends inside a token; what was told meanwhile is the same text."""
+    whole = lm.generate(Generation("the cat", max_tokens=20)).text
+    stop = next(w for n in range(2, 6) if (w := whole[n : n + 2]).isascii())
+    pieces: list[str] = []
+    found = lm.generate(Generation("the cat", max_tokens=20, stop=(stop,)), pieces.append)
+    assert found.text == whole[: whole.index(stop)]
+    assert "".join(pieces) == found.text
+
+
+def test_sampling_repeats_with_its_seed(lm):
+    """Another seed gives another text; a nucleus of nothing is the likeliest token."""
+
+    def sample(**fields):
+        return lm.generate(Generation("the cat", max_tokens=16, **fields)).text
+
+    assert sample(temperature=1.0, seed=1) == sample(temperature=1.0, seed=1)
+    assert sample(temperature=1.0, seed=1) != sample(temperature=1.0, seed=2)
+    assert sample(temperature=1.0, top_p=1e-9) == sample()
+    assert sample(temperature=1e-4) == sample()
+
+
+def test_prompts_too_long_keep_their_end(lm):
+    """And say so."""
+    long = "the cat sat on a mat and saw one small grey mouse " * 10
+    found = lm.generate(Generation(long, max_tokens=8))
+    assert found.truncated
+    assert found.tokens <= 8
+    assert lm.generate(Generation("", max_tokens=4)).tokens <= 4
+
+
+def test_answers_come_in_the_order_of_the_requests(lm):
+    """Of whatever kinds they are; progress ends with all of them."""
+    done: list[int] = []
+    requests = [Rolling(TEXTS[0]), Generation("a", max_tokens=2), LogLikelihood("the", " cat")]
+    answers = lm.answer(requests, done.append)
+    assert answers[0] == lm.loglikelihoods([requests[0]])[0]
+    assert answers[1] == lm.generate(requests[1])
+    assert answers[2].tokens == len(_ids(lm.tokenizer, "the cat")) - len(_ids(lm.tokenizer, "the"))
+    assert done[-1] == 3
