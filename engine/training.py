@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import partial
@@ -133,14 +134,12 @@ def train(
         on_step=lambda event: tell("engine_step_finished", event=event),
     )
     _describe(run, name, parameters, data, flops)
-    for callback in callbacks:
-        callback.stage_started(name, path, config.model_dump(mode="json"))
-    try:
-        outcome = loop.run()
-    finally:
+    with ExitStack() as stack:
+        stack.callback(checkpoints.close)
         for callback in callbacks:
-            callback.stage_finished()
-        checkpoints.close()
+            callback.stage_started(name, path, config.model_dump(mode="json"))
+            stack.callback(callback.stage_finished)
+        outcome = loop.run()
     if outcome.status != "done":
         return outcome.status, {}
     weights = strategy.export()

@@ -82,7 +82,7 @@ def test_loglikelihoods_equal_one_by_one(lm, model, tokenizer):
 
 @pytest.mark.parametrize("stride", [None, 8])
 def test_rolling_reads_every_token_once(lm, model, tokenizer, stride):
-    """In windows whose last ``stride`` tokens count; without a stride, all but the last are disjoint."""
+    """In windows whose last ``stride`` tokens count; without one, all but the last are disjoint."""
     prefix = tokenizer.bos_token_id or tokenizer.eos_token_id
     found = lm.loglikelihoods([Rolling(text, stride) for text in TEXTS])
     for text, response in zip(TEXTS, found, strict=True):

@@ -251,6 +251,24 @@ def test_a_callback_may_end_the_stage(tiny_spec, train, run_here):
     assert run_here(tiny_spec).steps("step")[-1] == 41
 
 
+def test_callbacks_that_have_started_are_told_the_end(tiny_spec, train, run_here, monkeypatch):
+    """Also where a later one cannot start, and in the opposite order."""
+    from engine_callbacks.early_stop import EarlyStopCallback
+    from engine_callbacks.spike_guard import SpikeGuardCallback
+
+    told = []
+    monkeypatch.setattr(SpikeGuardCallback, "stage_finished", lambda self: told.append("guard"))
+    monkeypatch.setattr(EarlyStopCallback, "stage_finished", lambda self: told.append("stop"))
+    # No evaluator has an interval, so early-stop refuses to start.
+    train["callbacks"] = ["spike-guard", {"type": "early-stop", "metric": "perplexity"}]
+    with pytest.raises(RunError, match="no evaluator has an interval"):
+        run_here(tiny_spec)
+    assert told == ["guard"]
+    train["evaluate"] = [{"type": "perplexity", "every": "5 steps"}]
+    run_here(tiny_spec)
+    assert told == ["guard", "stop", "guard"]
+
+
 def test_more_budget_goes_on_and_says_what_the_schedule_does(tiny_spec, train, run_here):
     """The weights go on from where they were; a schedule tied to the budget jumps, and says so."""
     train["optimizer"]["schedule"] = {"type": "warmup-cosine"}

@@ -1,0 +1,124 @@
+"""A model's folder is whole, transformers opens it, and it holds the very weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
+
+from engine.artifact import Artifact
+from engine.errors import RunError
+
+SMALL = {
+    "vocab_size": 320,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(finished_run):
+    return Artifact(finished_run / "base" / "final").tokenizer()
+
+
+def _model(kind: str, seed: int = 0):
+    torch.manual_seed(seed)
+    if kind == "experts":
+        return MixtralForCausalLM(MixtralConfig(**SMALL, num_local_experts=3))
+    return LlamaForCausalLM(LlamaConfig(**SMALL, tie_word_embeddings=kind == "tied"))
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied", "experts"])
+def test_transformers_opens_the_very_weights(kind, tmp_path, tokenizer):
+    """Bit by bit, by the class that config.json names; the same as our own way to open it."""
+    model = _model(kind)
+    Artifact.save(tmp_path / "final", model, model.state_dict().items(), tokenizer)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "final")
+    ours = Artifact(tmp_path / "final").model()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(theirs.state_dict()[name], weight)
+        assert torch.equal(ours.state_dict()[name], weight)
+    assert type(ours) is type(theirs) is type(model)
+    assert not ours.training
+    opened = Artifact(tmp_path / "final").tokenizer()
+    assert opened.get_vocab() == tokenizer.get_vocab()
+
+
+def test_narrow_models_are_saved_as_wide_as_their_weights(tmp_path, tokenizer):
+    """In training a model may hold bfloat16 beside float32 masters, which are what is saved."""
+    model = _model("tied")
+    weights = [(n, w.clone()) for n, w in model.state_dict().items()]
+    Artifact.save(tmp_path / "final", model.bfloat16(), weights, tokenizer)
+    opened = AutoModelForCausalLM.from_pretrained(tmp_path / "final")
+    assert {p.dtype for p in opened.parameters()} == {torch.float32}
+    assert torch.equal(opened.state_dict()["model.norm.weight"], dict(weights)["model.norm.weight"])
+
+
+@pytest.mark.parametrize("at", ["save_torch_state_dict", "complete", "replace", "rmtree"])
+def test_a_killed_save_leaves_the_old_or_the_new(at, tmp_path, tokenizer, monkeypatch):
+    """Whole; and the next save makes a whole one of whatever was left."""
+    import huggingface_hub
+
+    from engine import artifact
+
+    old, new = _model("tied", 1), _model("tied", 2)
+    final = tmp_path / "final"
+    Artifact.save(final, old, old.state_dict().items(), tokenizer)
+    owners = {
+        "save_torch_state_dict": huggingface_hub,
+        "complete": artifact.manifest,
+        "replace": artifact.os,
+        "rmtree": artifact.shutil,
+    }
+    real = getattr(owners[at], at)
+
+    def deadly(*arguments, **options):
+        real(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(owners[at], at, deadly)
+        Artifact.save(final, new, new.state_dict().items(), tokenizer)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    if final.exists():
+        norm = Artifact(final).model().state_dict()["model.embed_tokens.weight"]
+        kept = [torch.equal(norm, m.state_dict()["model.embed_tokens.weight"]) for m in (old, new)]
+        assert any(kept)
+    Artifact.save(final, new, new.state_dict().items(), tokenizer)
+    assert torch.equal(Artifact(final).model().lm_head.weight, new.lm_head.weight)
+    assert [p.name for p in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_flipped_byte_is_found_and_named(tmp_path, tokenizer):
+    """Before anything is made of it."""
+    model = _model("tied")
+    Artifact.save(tmp_path / "final", model, model.state_dict().items(), tokenizer)
+    file = tmp_path / "final" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-7] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(RunError, match=r"model\.safetensors: damaged"):
+        Artifact(tmp_path / "final").model()
+
+
+def test_opening_says_nothing_on_the_terminal(tmp_path, tokenizer, capfd):
+    """transformers' own progress bar would draw over ours."""
+    model = _model("tied")
+    Artifact.save(tmp_path / "final", model, model.state_dict().items(), tokenizer)
+    Artifact(tmp_path / "final").model()
+    assert capfd.readouterr() == ("", "")
