@@ -134,3 +134,11 @@ def test_a_pretrained_model_s_config_is_read_as_data(train, tmp_path, problems):
     config.write_text('{"max_position_embed')
     (problem,) = problems()
     assert problem.startswith("stages.base.train.model: Unterminated string")
+
+
+def test_a_plugin_s_own_check_may_fail(train, problems):
+    """In whatever way: it is told at its place, and nothing else is hidden."""
+    train |= {"model": {"type": "pretrained", "path": "x" * 5000, "revision": "1"}, "clip": -1}
+    clip, model = sorted(problems())
+    assert clip == "stages.base.train.clip: -1: input should be greater than 0"
+    assert model.startswith("stages.base.train.model: cannot be checked: OSError: ")
