@@ -75,7 +75,9 @@ class Ramp(Config):
 class BatchSize(Config):
     """How many tokens one optimizer step takes, and in which pieces."""
 
-    tokens: Count = Field(16384, description="Tokens in a global batch, over all ranks: whole rows, as many on each.")
+    tokens: Count = Field(
+        16384, description="Tokens in a global batch, over all ranks: whole rows, as many on each."
+    )
     sequence: Count | None = Field(
         None, description="Tokens in one row; without it, the model's context."
     )

@@ -52,7 +52,7 @@ def test_the_plugin_works_as_shown(notes, engine):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: engine-quiet\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[engine.v1]\n{entry.replace(chr(34), '')}\n")
     (notes.parent / "notes" / "loud.md").write_text("WHY IS NOBODY LISTENING?\n")
-    (use,) = re.findall(r"may use `(\{type: no-shouting[^`]*\})`", README)
+    (use,) = re.findall(r"may use `(\{type: calm[^`]*\})`", README)
     spec = notes.read_text().replace("{type: exact-dedup}", use)
     spec = spec.replace("seed: 17", "plugins: [quiet]")
     notes.write_text(re.sub(r"\n *- \{type: python-library.*", "", spec))
