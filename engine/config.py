@@ -83,7 +83,9 @@ class Amount:
             json_schema_input_schema=core_schema.union_schema(
                 [
                     core_schema.str_schema(),
-                    core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema()),
+                    core_schema.dict_schema(
+                        core_schema.str_schema(), core_schema.any_schema(), max_length=1
+                    ),
                 ]
             ),
         )

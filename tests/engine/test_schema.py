@@ -94,6 +94,8 @@ def _misfits(root: dict[str, Any], schema: Any, value: Any) -> Any:
         for item in value:
             yield from _misfits(root, schema.get("items", True), item)
     if isinstance(value, dict):
+        if len(value) > schema.get("maxProperties", len(value)):
+            yield f"{value} has too many parts"
         properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
         yield from (f"{name}: missing" for name in schema.get("required", ()) if name not in value)
         for name, part in value.items():
