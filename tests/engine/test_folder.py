@@ -200,8 +200,11 @@ def test_a_folder_that_cannot_be_made(tmp_path, place):
         raise AssertionError("there is no such folder")
 
 
+@pytest.mark.covers("Spec.name")
 def test_the_folder_says_what_was_run(finished_run):
-    """The spec as written and as it became, and what it ran on."""
+    """Under the run's name: the spec as written and as it became, and what it ran on."""
+    (folder,) = (path for path in finished_run.parent.iterdir() if path.is_dir())
+    assert folder.name == load_spec(finished_run / "spec.yaml").spec.name == "tiny"
     manifest = json.loads((finished_run / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["seed"] == 5
     assert manifest["world_size"] == 1

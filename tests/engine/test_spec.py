@@ -128,7 +128,6 @@ def test_a_long_value_is_cut(told, tiny_spec):
     assert len(problem) < 150
 
 
-@pytest.mark.covers("Spec.name")
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "x" * 101, "a b", "ä"])
 def test_names_become_folders(told, tiny_spec, name):
     """So they are plain words; a stage's has no dot, which parts the words of a path."""
@@ -137,7 +136,6 @@ def test_names_become_folders(told, tiny_spec, name):
     assert "name: a name is letters, digits" in problem
 
 
-@pytest.mark.covers("Spec.stages")
 def test_stage_names(told, tiny_spec, write_spec):
     """Anything but a name of its own is refused, and so is a spec without stages."""
     tiny_spec["name"] = "v1.2_final-3"
@@ -149,7 +147,7 @@ def test_stage_names(told, tiny_spec, write_spec):
     assert problem.endswith("stages: needs at least 1")
 
 
-@pytest.mark.covers("Stage.prepare", "Stage.train", "Stage.evaluate")
+@pytest.mark.covers("Spec.stages", "Stage.prepare", "Stage.train", "Stage.evaluate")
 def test_a_stage_has_one_verb(told, tiny_spec, write_spec):
     """And does what it says."""
     stages = load_spec(write_spec(tiny_spec)).spec.stages
