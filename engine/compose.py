@@ -19,9 +19,10 @@ from pydantic import (
     create_model,
 )
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
 from engine.component import Kind, Schema
-from engine.config import Config, Of, StageRef
+from engine.config import Amount, Config, Of, StageRef
 from engine.errors import PluginError
 from engine.plugins import Plugins
 
@@ -125,6 +126,22 @@ class Composer:
         if origin in (Union, types.UnionType):
             return Union[new], None  # noqa: UP007
         return origin[new], None
+
+
+class _SpecSchema(GenerateJsonSchema):
+    """Defaults as a spec would say them."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return str(dft) if isinstance(dft, Amount) else super().encode_default(dft)
+
+
+def json_schema(model: type[Config]) -> dict[str, Any]:
+    """The JSON schema of specs, for editors; one that extends another need not be whole."""
+    schema = model.model_json_schema(schema_generator=_SpecSchema)
+    extends = "Spec that this one changes, by a path relative to this file."
+    schema["properties"]["extends"] = {"type": "string", "description": extends}
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
+    return schema
 
 
 def _component(stage_type: str | None) -> Any:

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.compose import Composer
+from engine.compose import Composer, json_schema
 from engine.errors import EngineError, PluginError, RunError
 from engine.folder import RunFolder
 from engine.plugins import Found, Plugin, Plugins
-from engine.spec import RESOLVED, json_schema, load_resolved, spec_class
+from engine.spec import RESOLVED, load_resolved, spec_class
 
 
 def print_runs(runs: Path, as_json: bool) -> None:

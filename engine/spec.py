@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic.json_schema import GenerateJsonSchema
 
 from engine import source as sources
 from engine.checks import inconsistencies, ordered, references
@@ -228,22 +227,6 @@ def spec_class(plugins: Plugins) -> type[Spec]:
     """The spec's model with the configs of these plugins in it."""
     composed: Any = Composer(plugins).compose(Spec)
     return composed  # type: ignore[no-any-return]
-
-
-class _SpecSchema(GenerateJsonSchema):
-    """Defaults as a spec would say them."""
-
-    def encode_default(self, dft: Any) -> Any:
-        return str(dft) if isinstance(dft, Amount) else super().encode_default(dft)
-
-
-def json_schema(model: type[Spec]) -> dict[str, Any]:
-    """The JSON schema of specs, for editors; one that extends another need not be whole."""
-    schema = model.model_json_schema(schema_generator=_SpecSchema)
-    extends = "Spec that this one changes, by a path relative to this file."
-    schema["properties"]["extends"] = {"type": "string", "description": extends}
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
-    return schema
 
 
 def load_spec(

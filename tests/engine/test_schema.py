@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from engine.compose import json_schema
 from engine.plugins import Plugins
-from engine.spec import json_schema, spec_class
+from engine.spec import spec_class
 
 READY = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
 TYPES = {
