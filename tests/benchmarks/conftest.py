@@ -52,13 +52,15 @@ class Paused:
         )
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.losses: list[float] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                self._events.put(json.loads(line))
+        with self._process.stdout as lines:
+            for line in lines:
+                if line.startswith('{"event"'):
+                    self._events.put(json.loads(line))
         self._events.put(None)
 
     def burst(self, steps: int) -> float:
@@ -77,6 +79,7 @@ class Paused:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._reader.join()
         self._log.close()
 
 

@@ -14,7 +14,14 @@ from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from engine.data.dataset import TrainingData, WindowExamples
 from engine.data.mixture import Mixture, MixtureSource
@@ -81,7 +88,9 @@ def main(spec_file: Path, runs: Path) -> None:
         report_to=[],
         disable_tqdm=True,
     )
-    Trainer(model, arguments, train_dataset=Rows(data), callbacks=[Print()]).train()
+    trainer = Trainer(model, arguments, train_dataset=Rows(data), callbacks=[Print()])
+    trainer.remove_callback(PrinterCallback)  # its lines begin as ours do, and are no JSON
+    trainer.train()
 
 
 if __name__ == "__main__":
