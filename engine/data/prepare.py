@@ -40,7 +40,7 @@ def prepare(
     trainer: TokenizerTrainer,
     holdout: float,
     seed: int,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = lambda what, done, total, note: None,
 ) -> dict[str, Any]:
     """Prepares ``folder`` and gives its card.
 
@@ -54,7 +54,7 @@ def prepare(
             sources, processors, partial, holdout=holdout, seed=seed, progress=progress
         )
         with blaming("the tokenizer"):
-            tokenizer = trainer(_Texts(spools))
+            tokenizer = trainer(_Texts(spools, progress))
             _check_tokenizer(tokenizer)
             tokenizer.save_pretrained(partial / "tokenizer")
         for index, (spool, card) in enumerate(zip(spools, cards, strict=True)):
@@ -93,13 +93,20 @@ def _records(file: Path) -> Iterator[Record]:
 class _Texts:
     """The documents' texts, iterable as often as a tokenizer's trainer likes."""
 
-    def __init__(self, spools: Sequence[Path]) -> None:
+    def __init__(self, spools: Sequence[Path], progress: Progress) -> None:
         self._spools = spools
+        self._progress = progress
 
     def __iter__(self) -> Iterator[str]:
+        what, total = "learn the tokens", sum(spool.stat().st_size for spool in self._spools)
+        done = 0
         for spool in self._spools:
             with spool.open(encoding="utf-8") as file:
-                yield from map(json.loads, file)
+                for line in file:
+                    self._progress(what, min(done, total - 1), total, "")
+                    done += len(line)
+                    yield json.loads(line)
+        self._progress(what, total, total, "")
 
 
 def _check_tokenizer(tokenizer: Any) -> None:
@@ -133,8 +140,8 @@ def _write_shards(
             for text, ids in zip(texts, encoded["input_ids"], strict=True):
                 writer.add([bos, *ids] if bos == eos else [bos, *ids, eos], len(text.encode()))
             done += sum(map(len, lines))
-            progress(what, min(done, total - 1), total)
-    progress(what, total, total)
+            progress(what, min(done, total - 1), total, "")
+    progress(what, total, total, "")
     card["tokens"] = writer.close().tokens
 
 

@@ -20,7 +20,8 @@ from engine.errors import EngineError, RunError
 HELD_OUT = "holdout.jsonl"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-Progress = Callable[[str, float, float], None]
+Progress = Callable[[str, float, float, str], None]
+"""What is done, how much of how much, and a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def read(
             with draft.open("w", encoding="utf-8") as out:
                 for count, record in enumerate(_records(named), 1):
                     if count % 64 == 0:
-                        progress(f"read {named.name}", index, len(sources))
+                        note = f"{named.name}: {count:,} records"
+                        progress("read", index, len(sources), note)
                     result = _process(record, processors)
                     if isinstance(result, str):
                         dropped[result] += 1
@@ -68,7 +70,7 @@ def read(
             cards.append(
                 {"source": named.name, "read": count, "dropped": dropped, "held_out": set_aside}
             )
-    progress("read", len(sources), len(sources))
+    progress("read", len(sources), len(sources), "")
     spools = [_without(held, draft, card) for draft, card in zip(drafts, cards, strict=True)]
     return spools, cards
 
