@@ -28,6 +28,7 @@ _PUBLIC = {
     ),
     "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),
+    "layout": ("Layout", "ModelShape"),
     "language_model": ("LanguageModel", "ObjectiveModule"),
     "logprobs": ("cross_entropy", "token_logprobs"),
     "parameters": ("parameter_groups",),

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from engine.component import Kind, Schema
+from engine.layout import Layout, ModelShape
 
 Unit = Literal["steps", "tokens", "epochs", "seconds", "share"]
 
@@ -214,6 +215,10 @@ class ModelConfig(Config):
         """Tokens the model can attend to, as far as the configuration alone can tell."""
         return None
 
+    def shape(self, vocabulary: int) -> ModelShape | None:
+        """The model's sizes with a tokenizer of so many tokens; None where they are not known."""
+        return None
+
 
 class OptimizerConfig(Config):
     """Base of optimizers: learning rate, schedule and decay mean the same for all of them."""
@@ -250,6 +255,14 @@ class StrategyConfig(Config):
     def check_processes(self, processes: int) -> str | None:
         """What is wrong with this many processes, and the numbers that would work; or None."""
         return None
+
+    def check_model(self, shape: ModelShape, processes: int) -> str | None:
+        """Why a model of this shape cannot be split so, and what would work; or None."""
+        return None
+
+    def layout(self, processes: int) -> Layout:
+        """The degrees on so many processes, which :meth:`check_processes` has accepted."""
+        return Layout(data=processes)
 
 
 class EvaluatorConfig(Config):

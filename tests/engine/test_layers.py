@@ -15,7 +15,7 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-component errors log logprobs
+component errors layout log logprobs
 config hookspecs launch document manifest
 language_model data checkpoint artifact parameters plan source
 loop evaluation plugins

@@ -9,7 +9,7 @@ import engine
 NAMES = """
 Adapter Amount Artifact BaseCallback Batch Callback Chat Completion Component Config Context Count
 DataSource DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval
-Item Labelled LanguageModel LogLikelihood ModelConfig Number Objective ObjectiveConfig
+Item Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective ObjectiveConfig
 ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
 Progress Prompt Record Response Reward RollBack Rolling RunError Schedule Schema Score Setup Share
 SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text TokenizerTrainer VariableName
