@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from engine import Batch, Context, ObjectiveModule, Setup, Step
 from engine_parallel.config import DDP, Single
+from engine_parallel.masters import Masters
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_FP16_SCALE = 2.0**16
-_FP16_GROWTH_STEPS = 2000
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Replicated:
@@ -50,14 +49,8 @@ class Replicated:
         if setup.precision != "fp32":
             self._masters = [nn.Parameter(p.detach().float().clone()) for p in self._parameters]
             for parameter in self._model.parameters():
-                parameter.data = parameter.data.to(_DTYPES[setup.precision])
-        self._averages = [m.detach().clone() for m in self._masters] if setup.ema else []
-        scale = _FP16_SCALE if setup.precision == "fp16" else 1.0
-        self._scale = torch.tensor(scale, device=self._device)
-        self._good_steps = torch.zeros((), dtype=torch.int32, device=self._device)
-        self._optimizer: Any = setup.optimizer(list(zip(self._names, self._masters, strict=True)))
-        self._device_skips = getattr(self._optimizer, "_step_supports_amp_scaling", False)
-        self._make_optimizer_state()
+                parameter.data = parameter.data.to(DTYPES[setup.precision])
+        self._optimized = Masters(self._names, self._masters, setup, self._device)
 
     def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """See :class:`engine.Strategy`."""
@@ -72,15 +65,14 @@ class Replicated:
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
     ) -> dict[str, Tensor]:
         """See :class:`engine.Strategy`."""
-        for master in self._masters:
-            master.grad = None
+        self._optimized.clear()
         sums: dict[str, Tensor] = {}
         for batch in micro_batches:
             with torch.no_grad():
                 placed = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
             terms = self._module(placed)
             loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
-            (loss * self._scale).backward()
+            (loss * self._optimized.scale).backward()
             self._collect_gradients()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach()
@@ -88,27 +80,12 @@ class Replicated:
         return sums
 
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
-        """See :class:`engine.Strategy`. The decision to skip stays on the device where the
-        optimizer can take it there, which it says as torch's own do to its GradScaler."""
-        gradients = [m.grad for m in self._masters if m.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True) / self._scale
-        skipped = ~(norm <= spike_limit) | ~norm.isfinite()
-        clip = torch.ones_like(norm)
-        if max_norm is not None:
-            clip = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr * group.get("lr_scale", 1.0)
-        self._update(clip / self._scale, skipped, gradients)
-        if self._averages:
-            weight = (1 - self._setup.ema) * (~skipped).float()  # type: ignore[operator]
-            torch._foreach_lerp_(self._averages, [m.detach() for m in self._masters], weight)
+        """See :class:`engine.Strategy`."""
+        gradients = self._optimized.gradients()
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True) / self._optimized.scale
+        done = self._optimized.step(norm, lr, max_norm, spike_limit)
         self._to_model(self._masters)
-        if self._setup.precision == "fp16":
-            # Halves after an overflow, doubles after 2000 good steps (Micikevicius et al. 2018).
-            torch._amp_update_scale_(
-                self._scale, self._good_steps, skipped.float(), 2.0, 0.5, _FP16_GROWTH_STEPS
-            )
-        return Step(norm, skipped)
+        return done
 
     @contextmanager
     def inference(self) -> Iterator[nn.Module]:
@@ -116,75 +93,38 @@ class Replicated:
         attention = self._model.config._attn_implementation
         self._model.set_attn_implementation("sdpa")
         self._model.eval()
-        if self._averages:
+        averages = self._optimized.averages
+        if averages:
             if self._masters is self._parameters:
                 kept = [p.detach().clone() for p in self._parameters]
             else:
                 kept = self._masters
-            self._copy(self._averages, self._parameters)
+            self._copy(averages, self._parameters)
         try:
             yield self._model
         finally:
-            if self._averages:
+            if averages:
                 self._copy(kept, self._parameters)
             self._model.train()
             self._model.set_attn_implementation(attention)
 
     def state(self) -> dict[str, Any]:
         """See :class:`engine.Strategy`."""
-        state = {
-            "model": dict(zip(self._names, (m.detach() for m in self._masters), strict=True)),
-            "optimizer": {
-                name: dict(self._optimizer.state[master])
-                for name, master in zip(self._names, self._masters, strict=True)
-            },
-            "scale": {"scale": self._scale, "good_steps": self._good_steps},
-        }
-        if self._averages:
-            state["average"] = dict(zip(self._names, self._averages, strict=True))
-        return state
+        return self._optimized.state()
 
     def load(self, state: dict[str, Any]) -> None:
-        """See :class:`engine.Strategy`. Tensors were loaded in place."""
-        for name, master in zip(self._names, self._masters, strict=True):
-            self._optimizer.state[master].update(state["optimizer"][name])
+        """See :class:`engine.Strategy`."""
+        self._optimized.load(state)
         self._to_model(self._masters)
 
     def export(self) -> Iterator[tuple[str, Tensor]]:
         """See :class:`engine.Strategy`. In float32 whatever the precision of training."""
-        finals = self._averages or self._masters
+        finals = self._optimized.finals
         trained = {id(p): f for p, f in zip(self._parameters, finals, strict=True)}
         final_of = self._frozen | trained
         for name, tensor in self._model.state_dict(keep_vars=True).items():
             final = final_of.get(id(tensor), tensor).detach()
             yield name, final.float() if final.is_floating_point() else final
-
-    def _make_optimizer_state(self) -> None:
-        """Optimizers make their state at the first step; a checkpoint to load into needs it now.
-
-        So one step is taken that is skipped, or else has neither rate nor gradient.
-        """
-        for master in self._masters:
-            master.grad = torch.zeros_like(master)
-        for group in self._optimizer.param_groups:
-            group["lr"] = 0.0
-        if self._device_skips:
-            one = torch.ones((), device=self._device)
-            self._update(one, one.bool(), [])
-            return
-        self._optimizer.step()
-        for state in self._optimizer.state.values():
-            if torch.is_tensor(state.get("step")):
-                state["step"].zero_()
-
-    def _update(self, factor: Tensor, skipped: Tensor, gradients: list[Tensor]) -> None:
-        if self._device_skips:
-            self._optimizer.grad_scale = 1 / factor
-            self._optimizer.found_inf = skipped.float()
-            self._optimizer.step()
-        elif not skipped:
-            torch._foreach_mul_(gradients, factor)
-            self._optimizer.step()
 
     def _collect_gradients(self) -> None:
         """Adds a micro-batch's narrow gradients to the masters' in float32."""

@@ -130,9 +130,9 @@ def test_a_bad_step_changes_nothing(precision, poison):
 def test_fp16_s_scale_halves_on_overflow_and_training_goes_on():
     """The scale finds its level, and the loss falls."""
     strategy = _strategy(precision="fp16")
-    strategy._scale.fill_(2.0**40)
+    strategy.state()["scale"]["scale"].fill_(2.0**40)
     losses = _train(strategy, 60)
-    assert float(strategy._scale) < 2.0**40
+    assert float(strategy.state()["scale"]["scale"]) < 2.0**40
     assert losses[-1] < losses[0]
 
 

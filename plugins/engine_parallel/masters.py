@@ -1,0 +1,131 @@
+"""The float32 weights that are optimized, whatever holds them: optimizer, average, loss scale.
+
+Each is the part of a parameter that this rank has; the strategy says how parts make a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine import Setup, Step
+
+_FP16_SCALE = 2.0**16
+_FP16_GROWTH_STEPS = 2000
+
+Whole = Callable[[int, Tensor], Tensor]
+"""Master number n's part, or a part of its shape, as what a checkpoint holds of it."""
+
+
+class Masters:
+    """Weights with gradients in ``grad``, and all that one optimizer step of them needs."""
+
+    def __init__(
+        self, names: Sequence[str], weights: Sequence[Tensor], setup: Setup, device: torch.device
+    ) -> None:
+        self.names, self.weights = list(names), list(weights)
+        self._ema = setup.ema
+        self.averages = [w.detach().clone() for w in weights] if setup.ema else []
+        self._fp16 = setup.precision == "fp16"
+        self.scale = torch.tensor(_FP16_SCALE if self._fp16 else 1.0, device=device)
+        self._good_steps = torch.zeros((), dtype=torch.int32, device=device)
+        self._optimizer: Any = setup.optimizer(list(zip(self.names, self.weights, strict=True)))
+        self._device_skips = getattr(self._optimizer, "_step_supports_amp_scaling", False)
+        self._make_optimizer_state()
+
+    @property
+    def finals(self) -> list[Tensor]:
+        """What is scored and exported: the average where there is one."""
+        return self.averages or self.weights
+
+    def clear(self) -> None:
+        """Forgets the gradients."""
+        for weight in self.weights:
+            weight.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        """Those that there are, times the loss scale."""
+        return [w.grad for w in self.weights if w.grad is not None]
+
+    def step(self, norm: Tensor, lr: float, max_norm: float | None, spike_limit: float) -> Step:
+        """One update, given the gradient's global norm (the same on every rank, loss scale out).
+
+        The decision to skip stays on the device where the optimizer can take it there, which it
+        says as torch's own do to its GradScaler.
+        """
+        skipped = ~(norm <= spike_limit) | ~norm.isfinite()
+        clip = torch.ones_like(norm)
+        if max_norm is not None:
+            clip = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        self._update(clip / self.scale, skipped)
+        if self.averages:
+            weight = (1 - self._ema) * (~skipped).float()  # type: ignore[operator]
+            torch._foreach_lerp_(self.averages, [w.detach() for w in self.weights], weight)
+        if self._fp16:
+            # Halves after an overflow, doubles after 2000 good steps (Micikevicius et al. 2018).
+            torch._amp_update_scale_(
+                self.scale, self._good_steps, skipped.float(), 2.0, 0.5, _FP16_GROWTH_STEPS
+            )
+        return Step(norm, skipped)
+
+    def state(self, whole: Whole = lambda number, part: part) -> dict[str, Any]:
+        """See :class:`engine.Strategy`: by the parameters' names, the same for every strategy."""
+
+        def entry(number: int, value: Any) -> Any:
+            same = torch.is_tensor(value) and value.shape == self.weights[number].shape
+            return whole(number, value) if same and value.dim() else value
+
+        state = {
+            "model": {n: whole(i, w.detach()) for i, (n, w) in self._numbered(self.weights)},
+            "optimizer": {
+                name: {key: entry(i, value) for key, value in self._optimizer.state[weight].items()}
+                for i, (name, weight) in self._numbered(self.weights)
+            },
+            "scale": {"scale": self.scale, "good_steps": self._good_steps},
+        }
+        if self.averages:
+            state["average"] = {n: whole(i, a) for i, (n, a) in self._numbered(self.averages)}
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes what is no tensor from the state; tensors were loaded in place."""
+        for name, weight in zip(self.names, self.weights, strict=True):
+            for key, value in state["optimizer"][name].items():
+                if not torch.is_tensor(value):
+                    self._optimizer.state[weight][key] = value
+
+    def _numbered(self, values: Sequence[Tensor]) -> enumerate[tuple[str, Tensor]]:
+        return enumerate(zip(self.names, values, strict=True))
+
+    def _make_optimizer_state(self) -> None:
+        """Optimizers make their state at the first step; a checkpoint to load into needs it now.
+
+        So one step is taken that is skipped, or else has neither rate nor gradient.
+        """
+        for weight in self.weights:
+            weight.grad = torch.zeros_like(weight)
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.0
+        if self._device_skips:
+            one = torch.ones((), device=self.scale.device)
+            self._update(one, one.bool())
+        else:
+            self._optimizer.step()
+            for state in self._optimizer.state.values():
+                if torch.is_tensor(state.get("step")):
+                    state["step"].zero_()
+        self.clear()
+
+    def _update(self, factor: Tensor, skipped: Tensor) -> None:
+        if self._device_skips:
+            self._optimizer.grad_scale = 1 / factor
+            self._optimizer.found_inf = skipped.float()
+            self._optimizer.step()
+        elif not skipped:
+            torch._foreach_mul_(self.gradients(), factor)
+            self._optimizer.step()
