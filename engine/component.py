@@ -216,7 +216,11 @@ class Step:
 
 
 class Strategy(Protocol):
-    """All that differs between one process and many, forward and backward included."""
+    """All that differs between one process and many, forward and backward included.
+
+    A strategy may have ``min_micro_batches``, into which the loop then parts a step where rows allow:
+    a pipeline needs as many as it has stages to keep them busy.
+    """
 
     data_rank: int
     data_size: int

@@ -130,8 +130,9 @@ class Loop:
         examples, cursor = self._data.take(
             state.cursor, rows, state.excluded, strategy.data_rank, strategy.data_size
         )
-        pieces = range(0, len(examples), plan.micro_rows)
-        micro_batches = [self._objective.collate(examples[i : i + plan.micro_rows]) for i in pieces]
+        size = plan.rows_at_once(len(examples), getattr(strategy, "min_micro_batches", 1))
+        pieces = (examples[i : i + size] for i in range(0, len(examples), size))
+        micro_batches = [self._objective.collate(piece) for piece in pieces]
         totals = strategy.all_sum({**_counts(micro_batches), "stop": float(self._signals.count)})
         if totals.pop("stop"):
             return None
@@ -146,7 +147,6 @@ class Loop:
         own = {"seconds": time.perf_counter() - started}
         figures = strategy.all_sum({**{k: float(v) for k, v in sums.items()}, **own})
         seconds = figures.pop("seconds") / strategy.data_size
-
         state.step += 1
         state.tokens += tokens
         state.samples += rows

@@ -10,6 +10,15 @@ from engine.component import Callback, Progress, Score
 from engine.config import Amount
 from engine.errors import RunError
 
+SEQUENCE = 1024
+"""Tokens in a row where neither spec nor model says."""
+_MICRO_TOKENS = 8192
+
+
+def micro_rows(micro_tokens: int | None, sequence: int) -> int:
+    """Rows in one forward pass."""
+    return max(1, (micro_tokens or _MICRO_TOKENS) // sequence)
+
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
@@ -58,6 +67,10 @@ class Plan:
     evaluations: Sequence[Evaluation] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     inexact: bool = False
+
+    def rows_at_once(self, rows: int, pieces: int) -> int:
+        """Rows of a micro-batch: as many as allowed, in at least ``pieces`` if there are enough."""
+        return min(self.micro_rows, max(1, rows // pieces))
 
     def check_versions(self, saved: Mapping[str, str]) -> None:
         """Raises RunError where numbers might come out differently and nobody allowed that."""

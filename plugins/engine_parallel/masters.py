@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine import Setup, Step
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _FP16_SCALE = 2.0**16
 _FP16_GROWTH_STEPS = 2000
 

@@ -24,4 +24,10 @@ def engine_strategies() -> Sequence[Component]:
             "engine_parallel.replicated:build_ddp",
             "The model on every process, the batch split (torch DistributedDataParallel).",
         ),
+        Component(
+            "mesh",
+            "engine_parallel.config:Mesh",
+            "engine_parallel.mesh:build",
+            "A grid: copies, shards, parts of matrices, layers, rows and experts.",
+        ),
     ]

@@ -16,10 +16,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine import Batch, Context, ObjectiveModule, Setup, Step
+from engine_parallel.batches import placed
 from engine_parallel.config import DDP, Single
-from engine_parallel.masters import Masters
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from engine_parallel.layers import compile_layers, stack
+from engine_parallel.masters import DTYPES, Masters
 
 
 class Replicated:
@@ -38,7 +38,7 @@ class Replicated:
         if setup.activation_checkpointing:
             self._model.activation_checkpointing_enable({"use_reentrant": False})
         if setup.compile:
-            _compile_layers(self._model)
+            compile_layers(stack(self._model.base_model))
         self._module = ObjectiveModule(self._model, setup.objective)
         trained = [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
         self._names = [name for name, _ in trained]
@@ -68,9 +68,7 @@ class Replicated:
         self._optimized.clear()
         sums: dict[str, Tensor] = {}
         for batch in micro_batches:
-            with torch.no_grad():
-                placed = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
-            terms = self._module(placed)
+            terms = self._module(placed(batch, self._device, self._setup))
             loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
             (loss * self._optimized.scale).backward()
             self._collect_gradients()
@@ -168,12 +166,6 @@ class Replicated:
     def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
         torch._foreach_copy_(list(target), list(source))
 
-    def _placed(self, batch: Batch) -> Batch:
-        def place(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v.to(self._device, non_blocking=True) for k, v in tensors.items()}
-
-        return Batch(place(batch.inputs), place(batch.targets), batch.counts, batch.tokens)
-
 
 def build_single(config: Single, context: Context) -> Replicated:
     """One process."""
@@ -183,10 +175,3 @@ def build_single(config: Single, context: Context) -> Replicated:
 def build_ddp(config: DDP, context: Context) -> Replicated:
     """Every process of the group."""
     return Replicated(context, config.bucket_mb)
-
-
-def _compile_layers(model: Any) -> None:
-    """Layer by layer: they share one compiled graph, so it takes seconds and not minutes."""
-    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
-    for layer in max(stacks, key=len, default=[]):
-        layer.compile(dynamic=False)

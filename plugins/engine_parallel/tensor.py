@@ -1,0 +1,72 @@
+"""Tensor parallelism with sequence parallelism (Korthikanti et al. 2022) for a run of layers.
+
+Between the blocks each rank has a part of every row, inside them a part of every matrix. Which
+matrices are cut by columns and which by rows, transformers says of each architecture.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import Replicate, Shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    PrepareModuleInput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+
+from engine import SpecError
+from engine_parallel.decoder import Decoder
+
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
+    """Cuts the weights in place. Raises SpecError for an architecture without a usable plan."""
+    body = decoder.body
+    plan = _layer_plan(model)
+    for layer in body.layers.values():
+        parallelize_module(layer, mesh, plan)
+    if decoder.is_first:
+        style = RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1))
+        parallelize_module(body, mesh, {"embed_tokens": style})
+    if decoder.is_last:
+        parallelize_module(body, mesh, {"norm": SequenceParallel(use_local_output=True)})
+        head = getattr(decoder, decoder.head_name)
+        if decoder.is_first and model.config.tie_word_embeddings:
+            head.weight = body.embed_tokens.weight
+        else:  # cut by rows of the vocabulary; the loss is computed from the parts
+            parallelize_module(decoder, mesh, {decoder.head_name: ColwiseParallel()})
+
+
+def _layer_plan(model: Any) -> dict[str, ParallelStyle]:
+    kind = model.config.model_type
+    given = getattr(model.config, "base_model_tp_plan", None) or {}
+    plan: dict[str, ParallelStyle] = {}
+    for name, style in given.items():
+        inside = re.fullmatch(r"layers\.\*\.(.+)", name)
+        if inside is None or style not in ("colwise", "rowwise"):
+            raise SpecError(f"tensor: there is no way here to cut '{name}' of a {kind} {style}")
+        row = RowwiseParallel(output_layouts=Shard(1))
+        plan[inside[1]] = ColwiseParallel() if style == "colwise" else row
+    layer = model.base_model.layers[0]
+    missing = [name for name in ("self_attn", "mlp", *_NORMS) if not hasattr(layer, name)]
+    if not plan or missing:
+        raise SpecError(
+            f"tensor: transformers has no plan for cutting a {kind}",
+            mend="use shard, pipeline or context, or a model built like llama",
+        )
+    whole = {"desired_input_layouts": Replicate()}
+    return plan | {
+        **{name: SequenceParallel(use_local_output=True) for name in _NORMS},
+        "self_attn": PrepareModuleInput(
+            input_kwarg_layouts={"hidden_states": Shard(1)},
+            desired_input_kwarg_layouts={"hidden_states": Replicate()},
+        ),
+        "mlp": PrepareModuleInput(input_layouts=Shard(1), **whole),
+    }
