@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "activations": ("Scores",),
     "component": (
         "Adapter", "Artifact", "BaseCallback", "Batch", "Callback", "Component", "Context",
         "DataSource", "Evaluator", "Example", "Generation", "Item", "LogLikelihood", "Objective",
@@ -19,7 +20,7 @@ _PUBLIC = {
     "config": (
         "Amount", "Config", "Count", "DataSourceConfig", "EvaluatorConfig", "Interval",
         "ModelConfig", "Number", "ObjectiveConfig", "Of", "OptimizerConfig", "ParameterGroup",
-        "Share", "StageRef", "StrategyConfig", "VariableName", "runtime", "units",
+        "Share", "StageRef", "StrategyConfig", "TokenizerConfig", "VariableName", "runtime", "units",
     ),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (

@@ -12,6 +12,7 @@ from engine.config import StageRef
 from engine.document import Path_
 from engine.plugins import Found, Plugins
 from engine.problems import models_in, nearest
+from engine.shapes import shape_of
 
 if TYPE_CHECKING:
     from engine.spec import Spec, Stage, Train
@@ -52,19 +53,23 @@ def inconsistencies(
     model: type[Spec], spec: Spec | None, data: Mapping[str, Any], plugins: Plugins, processes: int
 ) -> _Problems:
     """Problems of a spec; of a wrong one (``spec`` is None), those of the parts that are right."""
-    stages = _stages(data)
-    verbs = {name: next((v for v in VERBS if v in raw), "") for name, raw in stages.items()}
+    raws = _stages(data)
+    verbs = {name: next((v for v in VERBS if v in raw), "") for name, raw in raws.items()}
     dependencies: dict[str, list[str]] = {}
-    for name, raw in stages.items():
-        stage = spec.stages[name] if spec else _valid(_stage_class(model), raw)
+    stages: dict[str, Stage | None] = {
+        name: spec.stages[name] if spec else _valid(_stage_class(model), raw)
+        for name, raw in raws.items()
+    }
+    for name, raw in raws.items():
+        stage = stages[name]
         fields = list(_fields(name, stage) if stage else _sound_fields(model, name, raw))
         found = [r for at, info, value in fields for r in _field_references(at, info, value)]
         yield from _wrong_references(found, verbs)
         dependencies[name] = [r.stage for r in found]
         for at, _, value in fields:
             yield from _missing_requirements(at, value, plugins)
-        for at, message in _stage_problems(stage, processes) if stage else ():
-            yield ("stages", name, stage.verb, *at), message
+        for at, message in _stage_problems(stages, name, processes):
+            yield ("stages", name, verbs[name], *at), message
     waiting = dependencies.keys() - ordered(dependencies)
     if waiting:
         circle = _circle(dependencies, waiting)
@@ -124,9 +129,13 @@ def _missing_requirements(at: Path_, value: Any, plugins: Plugins) -> _Problems:
             yield inner, f"{needs}: {found.install_command()}"
 
 
-def _stage_problems(stage: Stage, processes: int) -> _Problems:
+def _stage_problems(stages: Mapping[str, Stage | None], name: str, processes: int) -> _Problems:
+    stage = stages[name]
+    if stage is None:
+        return
     if stage.train:
         yield from _train_problems(stage.train, processes)
+        yield from _shape_problems(stages, name, stage.train, processes)
     for index, evaluator in enumerate(stage.evaluate.evaluators if stage.evaluate else ()):
         if getattr(evaluator, "every", None) is not None:
             yield ("evaluators", index, "every"), "only counts inside a train stage"
@@ -158,6 +167,26 @@ def _train_problems(train: Train, processes: int) -> _Problems:
         yield ("model",), str(error)
         return
     yield from _length_problems(train, context)
+
+
+def _shape_problems(
+    stages: Mapping[str, Stage | None], name: str, train: Any, processes: int
+) -> _Problems:
+    """Whether the strategy can split the model; only where its degrees make sense at all."""
+    if train.strategy.check_processes(processes):
+        return
+    try:
+        train.model.context_length()
+    except (OSError, ValueError):  # a damaged file, which is told already
+        return
+    try:
+        shape = shape_of(stages, name)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        yield ("model",), f"its size cannot be read: {type(error).__name__}: {error}"
+        return
+    wrong = train.strategy.check_model(shape, processes) if shape else None
+    if wrong:
+        yield ("strategy",), wrong
 
 
 def _length_problems(train: Train, context: int | None) -> _Problems:

@@ -73,8 +73,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option(
     "--allow",
     multiple=True,
-    type=click.Choice(["versions"]),
-    help="versions: resume with others than the checkpoint's, not bit-identical.",
+    type=click.Choice(["versions", "memory"]),
+    help="versions: resume with others than the checkpoint's, not bit-identical. memory: start "
+    "what seems not to fit.",
 )
 @click.option(
     "--deterministic", is_flag=True, help="Deterministic kernels, where there is a choice."
@@ -98,6 +99,10 @@ def run(
     process = Process.from_environment()
     processes = max(nproc, process.world_size)
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=processes)
+    if "memory" not in allow:
+        from engine.fitting import check_memory
+
+        check_memory(loaded, runs, processes, here=max(nproc, process.local_world_size), only=stage)
     if nproc > 1 and process.world_size == 1:
         return spawn(nproc, sys.argv[1:])
     from engine.session import run_spec
@@ -125,6 +130,34 @@ def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[
 
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
     click.echo(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
+
+
+@cli.command()
+@_SPEC
+@_SET
+@click.option("--nproc", type=click.IntRange(1), default=1, help="Processes in all.")
+@click.option("--memory", metavar="SIZE", help="Of each process, e.g. 24GB, not as found here.")
+@click.option("--speed", metavar="FLOPS", type=float, help="A second that a process executes.")
+@click.option("--price", type=click.FloatRange(0), help="Of a process, an hour.")
+@_BLOCK
+@_JSON
+def plan(
+    spec: Path,
+    overrides: tuple[str, ...],
+    nproc: int,
+    memory: str | None,
+    speed: float | None,
+    price: float | None,
+    blocked: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Says what SPEC will need: memory, disk, FLOPs, time and cost."""
+    from engine.outlook import Terms, parse_size, print_plan
+    from engine.spec import load_spec
+
+    room = None if memory is None else parse_size(memory)
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
+    print_plan(loaded, Terms(nproc, room, speed, price), as_json)
 
 
 @cli.command()

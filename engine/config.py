@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import reprlib
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,12 @@ from pydantic_core import core_schema
 
 from engine.component import Kind, Schema
 from engine.layout import Layout, ModelShape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from engine.activations import Scores
+    from engine.forecast import Candidate
 
 Unit = Literal["steps", "tokens", "epochs", "seconds", "share"]
 
@@ -215,8 +221,23 @@ class ModelConfig(Config):
         """Tokens the model can attend to, as far as the configuration alone can tell."""
         return None
 
-    def shape(self, vocabulary: int) -> ModelShape | None:
-        """The model's sizes with a tokenizer of so many tokens; None where they are not known."""
+    def shape(self, vocabulary: int | None) -> ModelShape | None:
+        """The model's sizes with a tokenizer of so many tokens (None: it does not tell).
+
+        None where they are not known. Raises OSError or ValueError for a file that is damaged.
+        """
+        return None
+
+    def scores(self, device: str) -> Scores:
+        """Which attention scores training keeps on a ``cpu`` or ``cuda``."""
+        return "none"
+
+
+class TokenizerConfig(Config):
+    """Base of tokenizers."""
+
+    def vocabulary(self) -> int | None:
+        """Number of tokens, added ones included, as far as the configuration alone can tell."""
         return None
 
 
@@ -235,6 +256,10 @@ class OptimizerConfig(Config):
         (), description="Parameters with a rate or decay of their own; the first match counts."
     )
 
+    def state_floats(self, *, hidden: bool) -> float:
+        """Numbers of state per parameter: of matrices between embedding and head, or of others."""
+        return 2
+
 
 class ParameterGroup(Config):
     """Parameters, chosen by name, that are optimized differently."""
@@ -251,6 +276,8 @@ class StrategyConfig(Config):
 
     whole_matrices: ClassVar[bool] = True
     """False where parameters are sharded, which rules out optimizers that need whole matrices."""
+    chooses: ClassVar[bool] = False
+    """True for a strategy that stands for one of the others."""
 
     def check_processes(self, processes: int) -> str | None:
         """What is wrong with this many processes, and the numbers that would work; or None."""
@@ -263,6 +290,15 @@ class StrategyConfig(Config):
     def layout(self, processes: int) -> Layout:
         """The degrees on so many processes, which :meth:`check_processes` has accepted."""
         return Layout(data=processes)
+
+    @classmethod
+    def suggestions(cls, processes: int) -> Sequence[Mapping[str, Any]]:
+        """Fields worth a try with so many processes, for who looks for a layout that fits."""
+        return ()
+
+    def choice(self, candidates: Sequence[Candidate]) -> Candidate | None:
+        """Of a strategy that ``chooses``: which of these it stands for, least traffic first."""
+        return None
 
 
 class EvaluatorConfig(Config):

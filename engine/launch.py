@@ -46,6 +46,12 @@ class Process:
             raise SpecError(f"RANK={rank} does not fit WORLD_SIZE={size}")
         return cls(rank, size, local)
 
+    @property
+    def local_world_size(self) -> int:
+        """Processes on this machine, as far as the launcher says."""
+        told = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        return int(told) if told.isdecimal() else 1
+
     def tune(self, *, deterministic: bool = False) -> None:
         """Keeps freed memory instead of giving it back to the kernel after every operation.
 

@@ -14,6 +14,7 @@ class ModelShape:
 
     ``gated`` feed-forward blocks have three matrices, others two. ``experts`` counts feed-forward
     blocks per layer, of which ``experts_per_token`` work on a token. ``context`` is in tokens.
+    ``head_size`` is the width of a head where it is not ``hidden_size / heads``.
     """
 
     layers: int
@@ -28,6 +29,12 @@ class ModelShape:
     biased: bool = False
     experts: int = 1
     experts_per_token: int = 1
+    head_size: int | None = None
+
+    @property
+    def head_width(self) -> int:
+        """Of each head's queries, keys and values."""
+        return self.head_size or self.hidden_size // self.heads
 
 
 @dataclass(frozen=True, slots=True)

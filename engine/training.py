@@ -27,14 +27,12 @@ from engine.errors import RunError
 from engine.evaluation import evaluate
 from engine.language_model import LanguageModel
 from engine.loop import Loop
-from engine.plan import Evaluation, Plan, Ramp
+from engine.plan import SEQUENCE, Evaluation, Plan, Ramp, micro_rows
 from engine.spec import Train
 
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
 
-_SEQUENCE = 1024
-_MICRO_TOKENS = 8192
 _COMPILE_ABOVE_FLOPS = {"cpu": 3e13, "cuda": 1e16}
 """Training FLOPs from which compiling the layers, 10 to 30 s, repays itself: about two minutes."""
 _EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
@@ -113,7 +111,7 @@ def train(
             stage=name,
             seed=run.spec.seed,
             sequence=sequence,
-            micro_rows=max(1, (config.batch.micro_tokens or _MICRO_TOKENS) // sequence),
+            micro_rows=micro_rows(config.batch.micro_tokens, sequence),
             ramp=_ramp(config),
             budget=config.budget,
             lr=optimizer.lr,
@@ -254,7 +252,7 @@ def _sequence(run: Run, config: Train) -> int:
     if length is None and base is not None:
         file = run.folder.path / base / "final" / "config.json"
         length = json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
-    return int(length or _SEQUENCE)
+    return int(length or SEQUENCE)
 
 
 def _parameters(model: nn.Module) -> int:

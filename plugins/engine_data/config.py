@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from engine import Config, Count, DataSourceConfig, Schema, VariableName
+from engine import Config, Count, DataSourceConfig, Schema, TokenizerConfig, VariableName
 
 
 class PythonLibrary(DataSourceConfig):
@@ -91,15 +92,19 @@ class Length(Config):
         return self
 
 
-class BPE(Config):
+class BPE(TokenizerConfig):
     """Byte-level byte-pair encoding (Sennrich et al. 2016), trained on the corpus."""
 
     vocab_size: Count = Field(4096, ge=258, description="Tokens, special ones included.")
     min_frequency: Count = Field(2, description="Pairs seen less often are not merged.")
     sample_mb: Count = Field(32, description="Train on about so many MB, evenly spread.")
 
+    def vocabulary(self) -> int:
+        """At most, as a small corpus has fewer pairs."""
+        return self.vocab_size
 
-class PretrainedTokenizer(Config):
+
+class PretrainedTokenizer(TokenizerConfig):
     """A tokenizer that exists."""
 
     path: str = Field(description="Folder, or name on the hub.")
@@ -113,6 +118,20 @@ class PretrainedTokenizer(Config):
             )
         return self
 
+    def vocabulary(self) -> int | None:
+        """As tokenizer.json says, which is read as data; None for a name on the hub."""
+        file = Path(self.path) / "tokenizer.json"
+        if not file.is_file():
+            return None
+        described = json.loads(file.read_text(encoding="utf-8"))
+        tokens = described["model"]["vocab"]
+        known = set(tokens) if isinstance(tokens, dict) else {token for token, _ in tokens}
+        return len(known | {token["content"] for token in described.get("added_tokens", ())})
 
-class Bytes(Config):
+
+class Bytes(TokenizerConfig):
     """One token a byte, and the end of a document."""
+
+    def vocabulary(self) -> int:
+        """The bytes, the end, and padding."""
+        return 258

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine_lm.shapes import WITH_BLOCKS
+
 NAME = "engine_blocks"
 _BLOCK = 128
 
@@ -51,6 +53,8 @@ def attention(
     if groups > 1:
         key_BKTE = key_BKTE.repeat_interleave(groups, 1)
         value_BKTE = value_BKTE.repeat_interleave(groups, 1)
+    # So that the first keys of all heads are a view; else each block keeps a copy of them.
+    key_BKTE, value_BKTE = key_BKTE.contiguous(), value_BKTE.contiguous()
     length = query_BHTE.shape[2]
     place_T = torch.arange(length, device=query_BHTE.device)
     first_BT = place_T - (place_T[None] if position_ids is None else position_ids)
@@ -77,7 +81,4 @@ def _no_mask(*_: Any, **__: Any) -> None:
 
 def _uses_interface(model: Any) -> bool:
     """Whether the model's attention goes through transformers' interface, with position ids."""
-    return model.config.model_type in _WITH_POSITION_IDS
-
-
-_WITH_POSITION_IDS = frozenset({"llama"})
+    return model.config.model_type in WITH_BLOCKS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ from engine import (
     Count,
     EvaluatorConfig,
     ModelConfig,
+    ModelShape,
     Number,
     ObjectiveConfig,
     Of,
@@ -21,6 +22,10 @@ from engine import (
     Share,
     StageRef,
 )
+from engine_lm import shapes
+
+if TYPE_CHECKING:
+    from engine import Scores
 
 
 class Llama(ModelConfig):
@@ -59,6 +64,25 @@ class Llama(ModelConfig):
         """Tokens."""
         return self.context
 
+    def shape(self, vocabulary: int | None) -> ModelShape | None:
+        """As the fields say."""
+        if vocabulary is None:
+            return None
+        return ModelShape(
+            layers=self.layers,
+            hidden_size=self.hidden_size,
+            heads=self.heads,
+            kv_heads=self.kv_heads or self.heads,
+            intermediate_size=self.intermediate_size or shapes.round_up(self.hidden_size * 8 // 3),
+            vocabulary=shapes.round_up(vocabulary),
+            context=self.context,
+            tied=self.tie_embeddings,
+        )
+
+    def scores(self, device: str) -> Scores:
+        """Those of :mod:`engine_lm.attention`."""
+        return shapes.scores("llama", device)
+
 
 class CausalLM(ModelConfig):
     """Any transformers architecture from scratch."""
@@ -70,7 +94,19 @@ class CausalLM(ModelConfig):
 
     def context_length(self) -> int | None:
         """Tokens, if the config says."""
-        return _context(self.config)
+        return shapes.context(self.config)
+
+    def shape(self, vocabulary: int | None) -> ModelShape | None:
+        """As the config says; None where it leaves sizes to the architecture's defaults."""
+        if vocabulary is not None:
+            vocabulary = shapes.round_up(vocabulary)
+        return shapes.shape(
+            {"model_type": self.architecture, "vocab_size": vocabulary, **self.config}
+        )
+
+    def scores(self, device: str) -> Scores:
+        """By the architecture."""
+        return shapes.scores(self.architecture, device)
 
 
 class Pretrained(ModelConfig):
@@ -98,8 +134,23 @@ class Pretrained(ModelConfig):
 
     def context_length(self) -> int | None:
         """Tokens, as config.json says."""
+        return shapes.context(self._config())
+
+    def shape(self, vocabulary: int | None) -> ModelShape | None:
+        """As config.json says; None for a name on the hub."""
+        config = self._config()
+        have = config.get("vocab_size", 0)
+        if self.resize_embeddings and vocabulary is not None and vocabulary > have:
+            config["vocab_size"] = shapes.round_up(vocabulary)
+        return shapes.shape(config)
+
+    def scores(self, device: str) -> Scores:
+        """By the architecture."""
+        return shapes.scores(str(self._config().get("model_type")), device)
+
+    def _config(self) -> dict[str, Any]:
         file = Path(self.path) / "config.json"
-        return _context(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 class StageModel(ModelConfig):
@@ -123,6 +174,10 @@ class AdamW(OptimizerConfig):
     betas: tuple[Number, Number] = Field((0.9, 0.95), description="Decay of the two moments.")
     eps: Number = Field(1e-8, gt=0, description="Added to the denominator.")
 
+    def state_floats(self, *, hidden: bool) -> float:
+        """Two moments."""
+        return 2
+
 
 class Muon(OptimizerConfig):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on the rest.
@@ -136,6 +191,10 @@ class Muon(OptimizerConfig):
     adamw_lr_scale: Number = Field(1.0, gt=0, description="Rate of the rest, relative to lr.")
     betas: tuple[Number, Number] = Field((0.9, 0.95), description="AdamW's moments, for the rest.")
     eps: Number = Field(1e-8, gt=0, description="AdamW's epsilon, for the rest.")
+
+    def state_floats(self, *, hidden: bool) -> float:
+        """The matrices' momentum; two moments of the rest."""
+        return 1 if hidden else 2
 
 
 class Constant(Config):
@@ -173,10 +232,3 @@ class Perplexity(EvaluatorConfig):
         description="Tokens scored per window, the rest being context; without it windows do not "
         "overlap but for the last, as in lm-eval.",
     )
-
-
-def _context(config: dict[str, Any]) -> int | None:
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx"):
-        if isinstance(config.get(name), int):
-            return int(config[name])
-    return None

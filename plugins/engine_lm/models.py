@@ -5,7 +5,6 @@ A new model's vocabulary is the tokenizer's, rounded up to 64 so that matrix pro
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -14,15 +13,14 @@ from torch import nn
 from engine import Context, RunError, SpecError
 from engine_lm import attention
 from engine_lm.config import CausalLM, Llama, Pretrained, StageModel
-
-_VOCABULARY_MULTIPLE = 64
+from engine_lm.shapes import round_up
 
 
 def build_llama(config: Llama, context: Context) -> nn.Module:
     """transformers' LlamaForCausalLM."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    width = config.intermediate_size or _round_up(config.hidden_size * 8 // 3)
+    width = config.intermediate_size or round_up(config.hidden_size * 8 // 3)
     return _prepared(
         LlamaForCausalLM(
             LlamaConfig(
@@ -68,7 +66,7 @@ def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
                 f"model '{config.path}' has {have} embeddings, its tokenizer {tokens} tokens",
                 mend="set resize_embeddings: true",
             )
-        model.resize_token_embeddings(_round_up(tokens))
+        model.resize_token_embeddings(round_up(tokens))
     _check_documents(model, config.path)
     return _prepared(model)
 
@@ -138,12 +136,8 @@ def _check_documents(model: Any, name: str) -> None:
 def _from_tokenizer(tokenizer: Any) -> dict[str, Any]:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     return {
-        "vocab_size": _round_up(len(tokenizer)),
+        "vocab_size": round_up(len(tokenizer)),
         "bos_token_id": eos if bos is None else bos,
         "eos_token_id": eos,
         "pad_token_id": tokenizer.pad_token_id,
     }
-
-
-def _round_up(number: int) -> int:
-    return math.ceil(number / _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE

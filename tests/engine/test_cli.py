@@ -29,6 +29,7 @@ COMMANDS = sorted(cli.commands)
         (["run", "--help"], HEAVY),
         (["plugins"], {"torch", "transformers"}),
         (["validate", "SPEC"], {"torch", "transformers"}),
+        (["plan", "SPEC"], {"torch", "transformers"}),
         (["schema"], {"torch", "transformers"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -74,8 +75,8 @@ def test_help_lists_all_commands_in_80_columns(command):
     out, _ = command("--help")
     listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line]
     assert listed == COMMANDS
-    assert {"run", "validate", "runs", "data", "plugins", "schema", "new-plugin", "verify-resume",
-            "generate", "chat", "export"} <= set(listed)  # fmt: skip
+    assert {"run", "validate", "plan", "runs", "data", "plugins", "schema", "new-plugin",
+            "verify-resume", "generate", "chat", "export"} <= set(listed)  # fmt: skip
     assert max(map(len, out.splitlines())) <= 80
     assert metadata.version("training-engine") in command("--version")[0]
 
@@ -87,8 +88,10 @@ def test_help_lists_all_commands_in_80_columns(command):
         (["run"], "Missing argument 'SPEC'"),
         (["run", "x.yaml", "--no-such-option"], "No such option"),
         (["run", "x.yaml", "--nproc", "0"], "0 is not in the range"),
-        (["run", "x.yaml", "--allow", "all"], "'all' is not 'versions'"),
+        (["run", "x.yaml", "--allow", "all"], "'all' is not one of 'versions', 'memory'"),
         (["run", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
+        (["plan", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
+        (["plan", "x.yaml", "--memory", "much"], "'much' is no size; write e.g. 24GB or 16GiB"),
         (["validate", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
         (["verify-resume", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
         (["generate", "a/b", "--prompt", "x"], "a/b: no stage of a run; name one as in"),

@@ -15,17 +15,17 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-component errors layout log logprobs
-config hookspecs launch document manifest
-language_model data checkpoint artifact parameters plan source
+component errors layout log logprobs machine
+config hookspecs launch document manifest activations
+language_model data checkpoint artifact parameters plan source estimate shapes
 loop evaluation plugins
 problems compose observers scaffold
 checks
 spec
-folder scoring reference verify
-training summary
+folder scoring reference verify forecast
+training summary advice fitting
 run
-session opened
+session opened outlook
 listing talk testing
 cli
 """

@@ -24,3 +24,7 @@ class Lion(OptimizerConfig):
     betas: tuple[Beta, Beta] = Field(
         (0.9, 0.99), description="Share of the momentum in the update, and in the next momentum."
     )
+
+    def state_floats(self, *, hidden: bool) -> float:
+        """The momentum."""
+        return 1

@@ -1,0 +1,255 @@
+"""What a rank needs to train a model: memory by kind, FLOPs, traffic and time, by formulas.
+
+States of the model are divided as ZeRO divides them (Rajbhandari et al. 2020, section 5 and table
+1); activations are in :mod:`engine.activations`. Bytes and FLOPs, never their multiples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.activations import Pass, Recompute, Scores, layer_bytes, model_bytes
+from engine.layout import Layout, ModelShape
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_FLOAT = 4
+_CHUNK = 1 << 21
+"""Logits at once in the loss (:mod:`engine.logprobs`), at least 64 rows of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Bytes of a number: of the weights that compute, of gradients, of a master copy (0: none)."""
+
+    weight: int
+    gradient: int
+    master: int
+
+
+WIDTHS = {"fp32": Widths(4, 4, 0), "bf16": Widths(2, 4, 4), "fp16": Widths(2, 4, 4)}
+"""Narrow weights beside float32 masters, whose gradients are summed in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Numbers of parameters: in matrices between embedding and head, and in all others."""
+
+    hidden: float
+    rest: float
+
+    @property
+    def all(self) -> float:
+        """Together."""
+        return self.hidden + self.rest
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on one rank by kind. ``optimizer`` counts masters and averages, too; ``buffers`` are
+    what is there for a moment only, counted as if all of it were there at once."""
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    activations: float = 0
+    buffers: float = 0
+
+    @property
+    def least(self) -> float:
+        """Without buffers: what must be there at the end of a forward pass."""
+        return self.parameters + self.gradients + self.optimizer + self.activations
+
+    @property
+    def total(self) -> float:
+        """With all."""
+        return self.least + self.buffers
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A training step, as far as its size goes.
+
+    ``rows`` of ``sequence`` tokens are in a micro-batch, of which each rank takes ``micro_batches``
+    a step. ``state_floats`` are the optimizer's per parameter of hidden matrices and of others;
+    ``averaged`` keeps an average of the weights; ``staged`` copies what a checkpoint saves in this
+    memory first; ``offload`` takes kept activations elsewhere.
+    """
+
+    shape: ModelShape
+    precision: Precision
+    rows: int
+    sequence: int
+    micro_batches: int
+    scores: Scores = "none"
+    recompute: Recompute = "none"
+    offload: bool = False
+    state_floats: tuple[float, float] = (2, 2)
+    averaged: bool = False
+    staged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a step needs of each rank: memory of the fullest, and bytes that each sends.
+
+    ``flops`` are the model's, of the whole step and without what is computed again; ``work`` those
+    that a rank executes; ``idle`` is the share of a step that a pipeline waits beside its work.
+    """
+
+    memory: Memory
+    flops: float
+    work: float
+    traffic: float
+    idle: float
+
+    def seconds(self, speed: float, bandwidth: float) -> float:
+        """Of a step, where a rank executes ``speed`` FLOPs and sends ``bandwidth`` bytes a second."""
+        return self.work / speed * (1 + self.idle) + self.traffic / bandwidth
+
+
+def estimate(work: Work, layout: Layout) -> Estimate:
+    """For the fullest rank of this layout."""
+    shape, widths = work.shape, WIDTHS[work.precision]
+    mine = rank_parameters(shape, layout)
+    states = model_states(mine, layout, widths, work.state_floats, averaged=work.averaged)
+    one = Pass(
+        work.rows,
+        math.ceil(work.sequence / layout.context),
+        widths.weight,
+        work.scores,
+        layout.tensor,
+        sequence_parallel=True,
+    )
+    layers = math.ceil(shape.layers / layout.pipeline)
+    flying = min(layout.pipeline, work.micro_batches)  # of a 1F1B schedule's first stage
+    kept = layers * layer_bytes(shape, one, work.recompute) + model_bytes(shape, one)
+    memory = Memory(
+        states.parameters,
+        states.gradients,
+        states.optimizer,
+        0 if work.offload else kept * flying,
+        _buffers(work, layout, mine, one),
+    )
+    tokens = work.rows * work.sequence * work.micro_batches * layout.samples_over
+    flops = tokens * token_flops(shape, work.sequence)
+    executed = flops / layout.ranks * _executed(work)
+    idle = (layout.pipeline - 1) / work.micro_batches
+    return Estimate(memory, flops, executed, _traffic(work, layout, mine, one), idle)
+
+
+def parameters(shape: ModelShape) -> int:
+    """Of the whole model."""
+    return round(rank_parameters(shape, Layout()).all)
+
+
+def rank_parameters(shape: ModelShape, layout: Layout) -> Parameters:
+    """On the fullest rank, before ``shard`` and its like divide them.
+
+    A pipeline's first stage has the embedding, its last the head, tied or not. Experts are parted
+    by ``expert`` unless the states are divided over those ranks, too.
+    """
+    hidden, inside = shape.hidden_size, shape.intermediate_size
+    heads, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    attention = 2 * hidden * heads + 2 * hidden * keys
+    feed_forward = (3 if shape.gated else 2) * hidden * inside
+    router = hidden * shape.experts if shape.experts > 1 else 0
+    counted = layout.parameters_over % layout.expert == 0
+    experts = shape.experts if counted else math.ceil(shape.experts / layout.expert)
+    layers = math.ceil(shape.layers / layout.pipeline)
+    matrices = layers * (attention + router + experts * feed_forward) / layout.tensor
+    vectors = 2 * hidden
+    if shape.biased:
+        vectors += 3 * hidden + heads + 2 * keys + experts * (inside + hidden)
+    copies = 1 if shape.tied or layout.pipeline > 1 else 2
+    rest = copies * shape.vocabulary * hidden / layout.tensor
+    return Parameters(matrices, rest + layers * vectors + (2 if shape.biased else 1) * hidden)
+
+
+def model_states(
+    mine: Parameters,
+    layout: Layout,
+    widths: Widths,
+    state_floats: tuple[float, float],
+    *,
+    averaged: bool = False,
+) -> Memory:
+    """Parameters, gradients and the optimizer's states of a rank that computes with ``mine``."""
+    own = (widths.master + (_FLOAT if averaged else 0)) * mine.all
+    states = _FLOAT * (state_floats[0] * mine.hidden + state_floats[1] * mine.rest)
+    return Memory(
+        parameters=widths.weight * mine.all / layout.parameters_over,
+        gradients=widths.gradient * mine.all / layout.gradients_over,
+        optimizer=(own + states) / layout.optimizer_over,
+    )
+
+
+def checkpoint_bytes(
+    mine: Parameters, state_floats: tuple[float, float], *, averaged: bool = False
+) -> float:
+    """A checkpoint of these parameters: float32 weights, their average, the optimizer's states."""
+    weights = _FLOAT * (2 if averaged else 1) * mine.all
+    return weights + _FLOAT * (state_floats[0] * mine.hidden + state_floats[1] * mine.rest)
+
+
+def token_flops(shape: ModelShape, sequence: int) -> float:
+    """Training FLOPs of a token: 6 for each weight that multiplies, and causal attention's two
+    products at half of all pairs (Chowdhery et al. 2022, PaLM, appendix B)."""
+    hidden, heads = shape.hidden_size, shape.heads * shape.head_width
+    keys = shape.kv_heads * shape.head_width
+    feed_forward = (3 if shape.gated else 2) * hidden * shape.intermediate_size
+    layer = 2 * hidden * (heads + keys) + shape.experts_per_token * feed_forward
+    weights = shape.layers * layer + shape.vocabulary * hidden
+    return 6 * weights + 6 * shape.layers * sequence * heads
+
+
+def _executed(work: Work) -> float:
+    """FLOPs that are executed for each of the model's: a second forward pass is a third more."""
+    return 4 / 3 if work.recompute == "full" else 1
+
+
+def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
+    shape, widths = work.shape, WIDTHS[work.precision]
+    logits = max(_CHUNK, 64 * shape.vocabulary) / layout.tensor
+    total = (2 * widths.weight + 2 * _FLOAT) * logits
+    if widths.master and layout.gradients_over == 1:  # narrow ones, until they are added up
+        total += widths.weight * mine.all
+    if layout.samples_over > 1 and layout.gradients_over == 1:  # flat, on their way
+        total += widths.gradient * mine.all
+    if layout.parameters_over > 1:  # whole layers: this one, the next, and a gradient
+        layer = mine.all / math.ceil(shape.layers / layout.pipeline)
+        total += (2 * widths.weight + widths.gradient) * layer
+    if work.recompute != "none" or work.offload:  # the layer whose backward pass it is
+        total += layer_bytes(shape, one)
+    if work.staged:
+        saved = checkpoint_bytes(mine, work.state_floats, averaged=work.averaged)
+        total += saved / layout.optimizer_over
+    return total
+
+
+def _traffic(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
+    """Bytes that a rank sends in a step, rings and all-to-alls taken at their best.
+
+    Summing gradients takes twice their bytes; gathered parameters are sent in each pass, and their
+    gradients once (ZeRO, section 7). A tensor-parallel layer sums four times (Korthikanti et al.
+    2022, section 4.2).
+    """
+    widths, over = WIDTHS[work.precision], layout.parameters_over
+    copies = layout.samples_over * layout.context // over
+    gradients = widths.gradient * mine.all
+    total = gradients * _ring(over) + 2 * gradients / over * _ring(copies)
+    total += 2 * widths.weight * mine.all * _ring(over) * work.micro_batches
+    between = one.width * one.tokens * work.shape.hidden_size
+    layers = math.ceil(work.shape.layers / layout.pipeline)
+    passes = layers * 4 * 2 * _ring(layout.tensor)
+    passes += layers * 4 * work.shape.experts_per_token * _ring(layout.expert)
+    passes += 4 * _ring(layout.pipeline)
+    keys = 2 * work.shape.kv_heads * work.shape.head_width * one.width * one.tokens
+    around = layers * 3 * keys * (layout.context - 1)
+    return total + (passes * between + around) * work.micro_batches
+
+
+def _ring(ranks: int) -> float:
+    """Share of a tensor that each of so many ranks sends to gather or scatter it."""
+    return (ranks - 1) / ranks

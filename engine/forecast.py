@@ -1,0 +1,208 @@
+"""What each train stage of a spec will need of every rank, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.compose import Composer
+from engine.config import Config, StrategyConfig
+from engine.estimate import (
+    Estimate,
+    Precision,
+    Work,
+    checkpoint_bytes,
+    estimate,
+    parameters,
+    rank_parameters,
+)
+from engine.layout import Layout, ModelShape
+from engine.machine import Machine
+from engine.plan import SEQUENCE, micro_rows
+from engine.plugins import Plugins
+from engine.shapes import model_of, shape_of
+from engine.spec import Loaded, Train
+
+_KEPT_BESIDE = 1
+"""Checkpoints beside those that are kept: the oldest goes only when the newest is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A strategy, how it would share the work, and what each rank would need."""
+
+    config: StrategyConfig
+    layout: Layout
+    estimate: Estimate
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a train stage will need.
+
+    ``memory`` is what a rank has, in bytes, ``step_seconds`` and ``seconds`` the time of a step and
+    of the whole, ``disk`` bytes of checkpoints and of the final model. ``steps``, ``tokens`` and
+    ``seconds`` are None where the budget counts what only the data can tell. Where only a part of
+    the parameters is trained the figures are upper bounds: ``whole`` is False.
+    """
+
+    stage: str
+    chosen: Candidate
+    shape: ModelShape
+    work: Work
+    memory: float
+    step_seconds: float
+    steps: float | None
+    tokens: float | None
+    seconds: float | None
+    disk: float
+    whole: bool
+
+    @property
+    def parameters(self) -> int:
+        """Of the model."""
+        return parameters(self.shape)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a rank has as much memory as it needs, buffers included."""
+        return self.chosen.fits
+
+    @property
+    def flops(self) -> float | None:
+        """Of the whole training."""
+        return None if self.steps is None else self.steps * self.chosen.estimate.flops
+
+
+def forecasts(loaded: Loaded, processes: int, machine: Machine) -> dict[str, Forecast | None]:
+    """By train stage, in the order in which they run; None for a model whose size is not known."""
+    names = [name for name in loaded.spec.order if loaded.spec.stages[name].train]
+    return {name: forecast(loaded, name, processes, machine) for name in names}
+
+
+def forecast(
+    loaded: Loaded, name: str, processes: int, machine: Machine, train: Train | None = None
+) -> Forecast | None:
+    """Of one stage, or of what it would be as ``train``."""
+    stages = loaded.spec.stages
+    shape, model = shape_of(stages, name), model_of(stages, name)
+    if shape is None or model is None:
+        return None
+    train = train or stages[name].train
+    assert train is not None
+    work = _work(train, shape, model.scores(machine.device), machine.device)
+    chosen = choose(train, work, processes, machine.memory, loaded.plugins)
+    work = divided(work, train, chosen.layout)
+    seconds = chosen.estimate.seconds(machine.speed(train.precision), machine.bandwidth)
+    steps = _steps(train, seconds)
+    saved = checkpoint_bytes(
+        rank_parameters(shape, Layout()), work.state_floats, averaged=work.averaged
+    )
+    kept = train.checkpoint.keep + _KEPT_BESIDE + bool(train.evaluate)
+    return Forecast(
+        stage=name,
+        chosen=chosen,
+        shape=shape,
+        work=work,
+        memory=machine.memory,
+        step_seconds=seconds,
+        steps=steps,
+        tokens=None if steps is None else steps * train.batch.tokens,
+        seconds=None if steps is None else steps * seconds,
+        disk=kept * saved + 4 * parameters(shape),
+        whole=not train.freeze and getattr(train.model, "adapter", None) is None,
+    )
+
+
+def choose(train: Train, work: Work, processes: int, memory: float, plugins: Plugins) -> Candidate:
+    """The stage's strategy, or the one that it takes from all that are installed."""
+    strategy: Any = train.strategy
+    others = candidates(train, work, processes, memory, plugins) if strategy.chooses else ()
+    return strategy.choice(others) or _candidate(strategy, train, work, processes, memory)
+
+
+def candidates(
+    train: Train, work: Work, processes: int, memory: float, plugins: Plugins
+) -> list[Candidate]:
+    """What the installed strategies suggest for so many processes, those that work, least traffic
+    first."""
+    found = []
+    for strategy in _suggested(plugins, processes):
+        optimizer: Any = train.optimizer
+        possible = (
+            strategy.check_processes(processes) is None
+            and strategy.check_model(work.shape, processes) is None
+            and (optimizer.elementwise or strategy.whole_matrices)
+        )
+        if possible:
+            found.append(_candidate(strategy, train, work, processes, memory))
+    return sorted(found, key=lambda c: c.estimate.traffic)
+
+
+def divided(work: Work, train: Train, layout: Layout) -> Work:
+    """With the micro-batches that each rank gets: of no more rows than it has, and a pipeline as
+    many as it has stages, where rows allow."""
+    rows = max(1, math.ceil(train.batch.tokens / work.sequence / layout.samples_over))
+    most = micro_rows(train.batch.micro_tokens, work.sequence)
+    most = min(most, max(1, rows // layout.pipeline))
+    return replace(work, rows=most, micro_batches=math.ceil(rows / most))
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """A component as a spec would say it, without defaults."""
+    return config.model_dump(mode="json", exclude_defaults=True)
+
+
+def size(number: float) -> str:
+    """Bytes, for people: ``5.1 GB``."""
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number:.0f} B"
+
+
+def _work(train: Train, shape: ModelShape, scores: Any, device: str) -> Work:
+    optimizer: Any = train.optimizer
+    floats = (optimizer.state_floats(hidden=True), optimizer.state_floats(hidden=False))
+    precision: Precision = train.precision
+    return Work(
+        shape=shape,
+        precision=precision,
+        rows=1,
+        sequence=train.batch.sequence or shape.context or SEQUENCE,
+        micro_batches=1,
+        scores=scores,
+        recompute="full" if train.activation_checkpointing else "none",
+        state_floats=floats,
+        averaged=train.ema is not None,
+        staged=train.checkpoint.background and device == "cpu",
+    )
+
+
+def _candidate(
+    strategy: StrategyConfig, train: Train, work: Work, processes: int, memory: float
+) -> Candidate:
+    layout = strategy.layout(processes)
+    needs = estimate(divided(work, train, layout), layout)
+    return Candidate(strategy, layout, needs, needs.memory.total <= memory)
+
+
+def _suggested(plugins: Plugins, processes: int) -> Iterator[StrategyConfig]:
+    composer = Composer(plugins)
+    for name, found in plugins.of_kind("strategy").items():
+        if not found.missing_requirements():
+            cls: Any = composer.config_class("strategy", name)
+            for fields in cls.suggestions(processes):
+                yield cls.model_validate({"type": name, **fields})
+
+
+def _steps(train: Train, step_seconds: float) -> float | None:
+    """Of the budget; None where it counts epochs of data that nobody has counted yet."""
+    budget = train.budget
+    if budget.unit == "epochs":
+        return None
+    per_step = {"steps": 1, "tokens": train.batch.tokens, "seconds": step_seconds}[budget.unit]
+    return math.ceil(budget.value / per_step)

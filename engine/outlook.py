@@ -1,0 +1,191 @@
+"""Prints what a spec will need: ``engine plan``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from engine.advice import Advice, advice
+from engine.errors import SpecError
+from engine.forecast import Forecast, forecasts, plain, size
+from engine.machine import Machine
+from engine.spec import Loaded
+
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B?\s*")
+_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+_KINDS = ("parameters", "gradients", "optimizer", "activations", "buffers")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is assumed: ``memory`` of a rank in bytes, ``speed`` in FLOPs a second and ``price`` an
+    hour of it; what is None is this machine's, or is not told."""
+
+    processes: int = 1
+    memory: float | None = None
+    speed: float | None = None
+    price: float | None = None
+
+    def machine(self) -> Machine:
+        """This one, or what is assumed in its place."""
+        here = Machine.here(self.processes)
+        memory = here.memory if self.memory is None else self.memory
+        return replace(here, memory=memory, assumed_speed=self.speed)
+
+
+def print_plan(loaded: Loaded, terms: Terms, as_json: bool) -> None:
+    """Every train stage, as tables in 80 columns or as JSON: bytes, FLOPs and seconds."""
+    machine = terms.machine()
+    found = forecasts(loaded, terms.processes, machine)
+    told = {
+        name: None if f is None or f.fits else advice(loaded, f, terms.processes, machine)
+        for name, f in found.items()
+    }
+    if as_json:
+        rows = [{"stage": name, **_row(f, told[name], terms)} for name, f in found.items()]
+        print(json.dumps(rows, indent=1))  # noqa: T201
+        return
+    console = Console(highlight=False, width=80)
+    for name, f in found.items():
+        _print_stage(console, name, f, told[name], terms, machine)
+    if not found:
+        console.print("nothing is trained here")
+
+
+def parse_size(text: str) -> float:
+    """``24GB``, ``24 GiB``, ``512M`` or plain bytes. Raises SpecError."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise SpecError(f"'{text}' is no size", mend="write e.g. 24GB or 16GiB")
+    thousand: int = 1024 if found[3] else 1000
+    power: int = _POWERS[found[2]]
+    return float(found[1]) * thousand**power  # type: ignore[no-any-return]
+
+
+def _row(found: Forecast | None, told: list[Advice] | None, terms: Terms) -> dict[str, Any]:
+    if found is None:
+        return {"parameters": None}
+    needs = found.chosen.estimate
+    return {
+        "parameters": found.parameters,
+        "processes": terms.processes,
+        "strategy": plain(found.chosen.config),
+        "layout": asdict(found.chosen.layout),
+        "memory": {**asdict(needs.memory), "total": needs.memory.total, "available": found.memory},
+        "fits": found.fits,
+        "advice": [{"settings": a.fields(), "total": a.memory} for a in told or ()],
+        "disk": found.disk,
+        "steps": found.steps,
+        "tokens": found.tokens,
+        "step": {"flops": needs.flops, "traffic": needs.traffic, "seconds": found.step_seconds},
+        "flops": found.flops,
+        "seconds": found.seconds,
+        "cost": _cost(found, terms),
+        "upper_bound": not found.whole,
+    }
+
+
+def _cost(found: Forecast, terms: Terms) -> float | None:
+    if terms.price is None or found.seconds is None:
+        return None
+    return terms.price * terms.processes * found.seconds / 3600
+
+
+def _print_stage(
+    console: Console,
+    name: str,
+    found: Forecast | None,
+    told: list[Advice] | None,
+    terms: Terms,
+    machine: Machine,
+) -> None:
+    if found is None:
+        console.print(
+            f"[bold]{name}[/]  its size is not known: the model's config, or its tokenizer's, "
+            "leaves it to defaults or to the hub"
+        )
+        return
+    ranks = f"{terms.processes} process{'es' if terms.processes > 1 else ''}"
+    title = f"{number(found.parameters)} parameters on {ranks}, {machine.name}"
+    console.print(f"[bold]{name}[/]  {escape(title)}")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=14)
+    table.add_column()
+    for label, text in _lines(found, told, terms):
+        table.add_row(f"  {label}", escape(text))
+    console.print(table)
+
+
+def _lines(found: Forecast, told: list[Advice] | None, terms: Terms) -> Iterator[tuple[str, str]]:
+    needs, work = found.chosen.estimate, found.work
+    yield "strategy", _strategy(found)
+    yield (
+        "micro-batch",
+        f"{work.rows} × {work.sequence} tokens, {work.micro_batches} a step on each rank",
+    )
+    bound = "" if found.whole else ", as if all parameters were trained"
+    for kind in _KINDS:
+        yield kind, f"{size(getattr(needs.memory, kind)):>8}"
+    verdict = "fits" if found.fits else "does not fit"
+    total = f"{size(needs.memory.total):>8} of {size(found.memory)} on each rank: {verdict}{bound}"
+    yield "memory", total
+    if told is not None:
+        yield from _advised(told)
+    yield "disk", f"{size(found.disk):>8} of checkpoints and the final model"
+    step = f"{number(needs.flops)} FLOPs in {duration(found.step_seconds)}"
+    sent = f", {size(needs.traffic)} sent by a rank" if terms.processes > 1 else ""
+    yield "a step", step + sent
+    if found.steps is None or found.seconds is None or found.tokens is None:
+        yield "in all", "not known before the data is prepared: the budget counts epochs"
+        return
+    yield (
+        "in all",
+        f"{number(found.steps)} steps, {number(found.tokens)} tokens, "
+        f"{number(found.flops or 0)} FLOPs",
+    )
+    cost = _cost(found, terms)
+    yield "time", duration(found.seconds) + ("" if cost is None else f", cost {cost:.2f}")
+
+
+def _advised(told: list[Advice]) -> Iterator[tuple[str, str]]:
+    if not told:
+        yield "fits with", "none of the settings here: take more processes or a smaller model"
+    for place, one in enumerate(told):
+        yield "fits with" if place == 0 else "", f"{one}  ({size(one.memory)})"
+
+
+def _strategy(found: Forecast) -> str:
+    fields = plain(found.chosen.config)
+    kind = fields.pop("type")
+    told = ", ".join(f"{name} {value}" for name, value in fields.items())
+    return f"{kind}: {told}" if told else kind
+
+
+def number(value: float) -> str:
+    """For people: ``2.56M``."""
+    for factor, letter in (
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "B"),
+        (1e6, "M"),
+        (1e3, "k"),
+    ):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """For people: ``2 min``, to two digits as it is an estimate."""
+    for factor, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 2 * factor:
+            return f"about {float(f'{seconds / factor:.2g}'):g} {unit}"
+    return f"about {1000 * seconds:.2g} ms" if seconds < 1 else f"about {seconds:.1f} s"

@@ -1,0 +1,81 @@
+"""Sizes of a model from its transformers config, read as data: nothing heavy is imported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from engine import ModelShape
+
+if TYPE_CHECKING:
+    from engine import Scores
+
+_MULTIPLE = 64
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
+_PLAIN = {"gpt2", "gpt_neox", "gptj", "gpt_neo", "opt", "phi", "starcoder2", "falcon", "bloom"}
+"""Feed-forward blocks of two matrices, with biases, and norms that have them, too."""
+_TIED = {
+    "gpt2",
+    "gpt_neo",
+    "opt",
+    "falcon",
+    "bloom",
+    "starcoder2",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+}
+"""One matrix for embedding and head where the config does not say."""
+WITH_BLOCKS = frozenset({"llama"})
+"""Architectures that :mod:`engine_lm.attention` may take over."""
+
+
+def round_up(number: int) -> int:
+    """To whole 64s, so that matrix products stay aligned."""
+    return math.ceil(number / _MULTIPLE) * _MULTIPLE
+
+
+def context(config: Mapping[str, Any]) -> int | None:
+    """Tokens, if the config says."""
+    return _first(config, *_CONTEXT)
+
+
+def scores(architecture: str, device: str) -> Scores:
+    """Attention's in training: our own blocks on a CPU where it applies, else fused."""
+    return "causal" if device == "cpu" and architecture in WITH_BLOCKS else "none"
+
+
+def shape(config: Mapping[str, Any]) -> ModelShape | None:
+    """The sizes that a config.json states; None where it leaves one to a default."""
+    layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
+    hidden = _first(config, "hidden_size", "n_embd")
+    heads = _first(config, "num_attention_heads", "n_head", "num_heads")
+    vocabulary = _first(config, "vocab_size")
+    plain = config.get("model_type") in _PLAIN
+    inside = _first(config, "moe_intermediate_size", "intermediate_size", "n_inner", "ffn_dim")
+    if inside is None and plain and hidden:
+        inside = 4 * hidden
+    if not (layers and hidden and heads and vocabulary and inside):
+        return None
+    return ModelShape(
+        layers=layers,
+        hidden_size=hidden,
+        heads=heads,
+        kv_heads=_first(config, "num_key_value_heads") or heads,
+        intermediate_size=inside,
+        vocabulary=vocabulary,
+        context=context(config) or 0,
+        gated=not plain,
+        tied=bool(config.get("tie_word_embeddings", config.get("model_type") in _TIED)),
+        biased=plain,
+        experts=_first(config, "num_local_experts", "num_experts", "n_routed_experts") or 1,
+        experts_per_token=_first(config, "num_experts_per_tok") or 1,
+        head_size=_first(config, "head_dim"),
+    )
+
+
+def _first(config: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these fields that holds a number."""
+    found = (config.get(name) for name in names)
+    return next((value for value in found if isinstance(value, int)), None)

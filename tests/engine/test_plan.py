@@ -1,0 +1,198 @@
+"""`engine plan`: what a spec will need, what would make it fit, and runs that are refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.errors import SpecError
+from engine.fitting import check_memory
+from engine.forecast import forecasts
+from engine.machine import Machine
+from engine.outlook import parse_size
+from engine.spec import load_spec
+
+MODEL = {"type": "llama", "hidden_size": 128, "layers": 4, "heads": 4, "context": 256}
+
+
+@pytest.fixture
+def train(tiny_spec):
+    """The body of the train stage, of a model of a million parameters."""
+    train = tiny_spec["stages"]["base"]["train"]
+    train |= {"model": MODEL, "batch": {"tokens": 8192}, "precision": "fp32"}
+    return train
+
+
+@pytest.fixture
+def plan(train, command, tiny_spec, write_spec):
+    """The plan of the tiny spec as it is now, as data."""
+
+    def plan(*options):
+        out, err = command("plan", write_spec(tiny_spec), *options, "--json")
+        assert err == ""
+        return json.loads(out)
+
+    return plan
+
+
+def test_every_train_stage_has_its_table(plan, train, tiny_spec, write_spec, command):
+    """In 80 columns; figures for machines add up."""
+    tiny_spec["stages"]["chat"] = {"train": {**train, "model": "base"}}
+    out, _ = command("plan", write_spec(tiny_spec), "--price", 3)
+    assert max(map(len, out.splitlines())) <= 80
+    words = [line.split()[0] for line in out.splitlines()]
+    assert words.count("parameters") == words.count("disk") == words.count("time") == 2
+    assert [w for w in words if w in tiny_spec["stages"]] == ["base", "chat"]
+    for stage in plan():
+        kinds = {k: v for k, v in stage["memory"].items() if k not in ("total", "available")}
+        assert sum(kinds.values()) == pytest.approx(stage["memory"]["total"])
+        assert stage["fits"]
+        assert stage["flops"] == stage["steps"] * stage["step"]["flops"]
+
+
+def test_budgets_become_steps_time_and_cost(plan, train):
+    """Of a given speed and price; epochs are not known before the data is there."""
+    speed = ("--speed", 1e9, "--price", 2)
+    for budget, steps in (("6 steps", 6), ("100k tokens", 13)):
+        train["budget"] = budget
+        (stage,) = plan(*speed)
+        seconds = steps * stage["step"]["flops"] / 1e9
+        assert (stage["steps"], stage["tokens"]) == (steps, steps * 8192)
+        assert stage["seconds"] == pytest.approx(seconds)
+        assert stage["cost"] == pytest.approx(2 * seconds / 3600)
+    train["budget"] = "1h"
+    (stage,) = plan(*speed)
+    assert stage["seconds"] == pytest.approx(3600, rel=0.01)
+    train["budget"] = "2 epochs"
+    (stage,) = plan(*speed)
+    assert stage["steps"] is stage["seconds"] is stage["cost"] is None
+    assert stage["step"]["seconds"] > 0
+
+
+def test_the_plan_reads_what_training_reads(plan, train):
+    """Micro-batches, precision, averages, recomputation and checkpoints."""
+
+    def changed(**fields):
+        before = plan()[0]
+        train.update(fields)
+        after = plan()[0]
+        return {
+            "disk": after["disk"] / before["disk"],
+            **{k: after["memory"][k] / v for k, v in before["memory"].items()},
+        }
+
+    assert changed(batch={"tokens": 8192, "micro_tokens": 2048})["activations"] < 0.5
+    assert changed(batch={"tokens": 2048, "sequence": 128})["activations"] < 1
+    assert changed(precision="bf16")["parameters"] == 0.5
+    averaged = changed(ema=0.9)
+    assert averaged["optimizer"] == pytest.approx(16 / 12)
+    assert averaged["disk"] > 1.2
+    assert changed(activation_checkpointing=True)["activations"] < 0.5
+    assert changed(checkpoint={"keep": 9})["disk"] > 2
+    assert changed(optimizer={"type": "muon"})["optimizer"] < 0.9
+
+
+def test_a_model_of_unknown_size(plan, train, command, tiny_spec, write_spec):
+    """Says so instead of guessing."""
+    train["model"] = {"type": "causal-lm", "architecture": "gpt2", "config": {"n_layer": 2}}
+    assert plan() == [{"stage": "base", "parameters": None}]
+    assert "its size is not known" in command("plan", write_spec(tiny_spec))[0]
+
+
+def test_only_knobs_that_make_it_fit_are_told_cheapest_first(plan):
+    """And each does: set as advised, the plan says that it fits, with that many bytes."""
+    (roomy,) = plan()
+    assert roomy["advice"] == []
+    least = roomy["memory"]["total"] * 0.6
+    (tight,) = plan("--memory", f"{least:.0f}B")
+    assert not tight["fits"]
+    told = [list(a["settings"]) for a in tight["advice"]]
+    assert told[0] == ["batch.micro_tokens"]
+    assert ["activation_checkpointing"] in told
+    for advice in tight["advice"]:
+        settings = [f"stages.base.train.{p}={json.dumps(v)}" for p, v in advice["settings"].items()]
+        options = [word for setting in settings for word in ("--set", setting)]
+        (mended,) = plan("--memory", f"{least:.0f}B", *options)
+        assert mended["fits"]
+        assert mended["memory"]["total"] == advice["total"] <= least
+
+
+def test_knobs_are_turned_together_where_none_is_enough(
+    plan, train, command, tiny_spec, write_spec
+):
+    """Or it is said that nothing helps."""
+    states = plan()[0]["memory"]
+    alone = states["parameters"] + states["gradients"] + states["optimizer"]
+    (tight,) = plan("--memory", f"{1.6 * alone + states['buffers']:.0f}B")
+    (advice,) = tight["advice"]
+    assert len(advice["settings"]) > 1
+    assert plan("--memory", "1MB")[0]["advice"] == []
+    out, _ = command("plan", write_spec(tiny_spec), "--memory", "1MB")
+    assert "fits with none of the settings here" in " ".join(out.split())
+
+
+def test_a_part_that_is_trained_is_an_upper_bound(plan, train):
+    """What is frozen needs less, and is not known before the model is built."""
+    assert plan()[0]["upper_bound"] is False
+    train["freeze"] = ["*.embed_tokens.*"]
+    assert plan()[0]["upper_bound"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("24GB", 24e9), ("16 GiB", 2**34), ("512M", 512e6), ("1.5T", 1.5e12), ("1000", 1000)],
+)
+def test_sizes(text, size):
+    """As people write them."""
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["much", "1.2.3GB", "-1GB", "3 parrots"])
+def test_what_is_no_size(text):
+    """Is told."""
+    with pytest.raises(SpecError, match="is no size; write"):
+        parse_size(text)
+
+
+# ------------------------------------------------------------------------------------ refused runs
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """A machine of 10 MB."""
+    monkeypatch.setattr("engine.machine.memory_here", lambda: 10e6)
+
+
+def test_a_run_that_cannot_fit_is_refused(train, tiny_spec, write_spec, command, small, tmp_path):
+    """With numbers and the mend, before anything starts."""
+    spec = write_spec(tiny_spec)
+    _, err = command("run", spec, "--runs", tmp_path / "runs", status=2)
+    assert "stages.base.train: needs at least " in err
+    assert "MB of memory on each of 1 processes, where there are 10 MB" in err
+    assert "`engine plan` says what would make it fit; `--allow memory` tries" in err
+    assert list(tmp_path.iterdir()) == [spec]
+
+
+def test_what_may_fit_is_not_refused(train, tiny_spec, write_spec, small, tmp_path, monkeypatch):
+    """Nor what is frozen in part, of unknown size, or not to be run."""
+    train["freeze"] = ["*.embed_tokens.*"]
+    check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
+    del train["freeze"]
+    check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1, only="corpus")
+    needs = forecasts(load_spec(write_spec(tiny_spec)), 1, Machine("cpu", "", 1))["base"]
+    least = needs.chosen.estimate.memory.least
+    monkeypatch.setattr("engine.machine.memory_here", lambda: least)
+    check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
+    with pytest.raises(SpecError, match="needs at least"):
+        check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=2)
+    monkeypatch.setattr("engine.machine.memory_here", lambda: 10e6)
+    train["model"] = {"type": "causal-lm", "architecture": "gpt2"}
+    check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
+
+
+def test_a_stage_that_is_done_needs_nothing(tiny_spec, write_spec, command, copied, small):
+    """However small the machine has become; and who insists may try."""
+    spec = write_spec(tiny_spec)
+    check_memory(load_spec(spec), copied.parent, 1, here=1)
+    command("run", spec, "--runs", copied.parent, "--allow", "memory")

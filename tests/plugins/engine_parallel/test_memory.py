@@ -1,0 +1,66 @@
+"""The states that a plan counts are the storages that training holds."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from engine_parallel.replicated import Replicated
+
+from engine import Example, Layout, Setup
+from engine.estimate import WIDTHS, model_states, rank_parameters
+from engine.testing import StandAloneContext
+
+CONTEXT = SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
+MODEL = {"type": "llama", "hidden_size": 64, "layers": 2, "heads": 2, "context": 64}
+
+
+def _storages(tensors) -> int:
+    """Bytes, each storage once."""
+    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(found.values())
+
+
+def _tensors(value) -> list[torch.Tensor]:
+    if isinstance(value, dict):
+        return [tensor for inner in value.values() for tensor in _tensors(inner)]
+    return [value] if torch.is_tensor(value) else []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_states_on_one_process(precision, optimizer, ema):
+    """Parameters, gradients, and masters, moments and averages: to 1 in 1000, for Adam's counters."""
+    context = StandAloneContext()
+    objective = context.build("objective", {"type": "next-token"})
+    strategy = Replicated(CONTEXT)
+    config = context.config("optimizer", {"type": optimizer})
+    strategy.prepare(
+        Setup(
+            build=lambda: context.build("model", MODEL),
+            optimizer=context.component("optimizer", config),
+            objective=objective,
+            precision=precision,
+            ema=ema,
+        )
+    )
+    fields = {"input_ids": [1] * 16, "labels": [2] * 16, "position_ids": list(range(16))}
+    batch = objective.collate([Example(16, fields)])
+    strategy.forward_backward([batch], {"loss": 16.0})
+    strategy.step(1e-3, 1.0, float("inf"))
+
+    parameters = list(strategy._model.parameters())
+    held = _tensors(strategy.state())
+    gradients = [master.grad for master in strategy._masters]
+    own = {t.untyped_storage().data_ptr() for t in parameters}
+    rest = [t for t in held if t.untyped_storage().data_ptr() not in own]
+
+    shape = context.config("model", MODEL).shape(258)
+    floats = tuple(config.state_floats(hidden=hidden) for hidden in (True, False))
+    mine, widths = rank_parameters(shape, Layout()), WIDTHS[precision]
+    states = model_states(mine, Layout(), widths, floats, averaged=ema is not None)
+    assert states.parameters == _storages(parameters)
+    assert states.gradients == _storages(gradients)
+    assert states.optimizer == pytest.approx(_storages(rest), rel=1e-3)
