@@ -80,6 +80,18 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option(
     "--deterministic", is_flag=True, help="Deterministic kernels, where there is a choice."
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    help="Seconds without a sign of life after which a process counts as lost.",
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(0),
+    default=0,
+    help="How often the processes start anew when one is lost (with --nproc).",
+)
 def run(
     spec: Path,
     runs: Path,
@@ -91,6 +103,8 @@ def run(
     as_json: bool,
     allow: tuple[str, ...],
     deterministic: bool,
+    timeout: float,
+    restarts: int,
 ) -> int:
     """Runs what is missing of SPEC."""
     from engine.launch import Process, spawn
@@ -104,7 +118,7 @@ def run(
 
         check_memory(loaded, runs, processes, here=max(nproc, process.local_world_size), only=stage)
     if nproc > 1 and process.world_size == 1:
-        return spawn(nproc, sys.argv[1:])
+        return spawn(nproc, sys.argv[1:], restarts)
     from engine.session import run_spec
 
     process.tune(deterministic=deterministic)
@@ -116,6 +130,7 @@ def run(
         rerun=rerun,
         as_json=as_json,
         inexact="versions" in allow,
+        timeout=timeout,
     )
 
 

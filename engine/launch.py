@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,11 @@ class Process:
         told = os.environ.get("LOCAL_WORLD_SIZE", "1")
         return int(told) if told.isdecimal() else 1
 
+    @property
+    def restarted(self) -> bool:
+        """Whether the launcher started this anew after a failure, the command line being the same."""
+        return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
     def tune(self, *, deterministic: bool = False) -> None:
         """Keeps freed memory instead of giving it back to the kernel after every operation.
 
@@ -84,16 +90,36 @@ class Process:
         import torch
         import torch.distributed as dist
 
-        if "MASTER_ADDR" not in os.environ:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
             raise RunError(
-                f"WORLD_SIZE={self.world_size} but MASTER_ADDR is not set",
+                f"WORLD_SIZE={self.world_size} but {' and '.join(missing)} is not set",
                 mend="start with --nproc, torchrun, or a launcher that sets it",
             )
+        place = {"store": self.store(), "rank": self.rank, "world_size": self.world_size}
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=self.device)
+            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=self.device, **place)
         else:
-            dist.init_process_group("gloo")
+            dist.init_process_group("gloo", **place)
+
+    def store(self, *, timeout: float = 300.0) -> Any:
+        """The launcher's store, or that of rank 0. An answer may take ``timeout`` seconds.
+
+        Its keys are of this start alone: the launcher's outlives the processes, and those that start
+        anew must not find the addresses of the dead.
+        """
+        from torch.distributed import PrefixStore, TCPStore
+
+        store = TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            self.world_size,
+            is_master=self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+            timeout=timedelta(seconds=timeout),
+            multi_tenant=True,
+        )
+        return PrefixStore(f"start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
     def leave(self) -> None:
         """Parts from the other processes."""
@@ -177,10 +203,11 @@ class Signals:
             os._exit(1)
 
 
-def spawn(nproc: int, arguments: Sequence[str]) -> int:
+def spawn(nproc: int, arguments: Sequence[str], restarts: int = 0) -> int:
     """Runs ``engine ARGUMENTS`` in ``nproc`` processes here, through torch's elastic launcher.
 
-    Gives the exit status: 0, that of the rank that failed first, or 1 after a signal.
+    Where one fails all are started anew, up to ``restarts`` times. Gives the exit status: 0, that of
+    the rank that failed first, or 1 after a signal.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -194,7 +221,7 @@ def spawn(nproc: int, arguments: Sequence[str]) -> int:
         run_id=str(uuid.uuid4()),
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        max_restarts=0,
+        max_restarts=restarts,
     )
     try:
         elastic_launch(config, sys.executable)("-m", "engine.cli", *arguments)

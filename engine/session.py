@@ -14,6 +14,7 @@ from engine.log import Display, EventLog, JsonDisplay, RichDisplay, SilentDispla
 from engine.run import Run
 from engine.spec import Loaded, Spec
 from engine.summary import print_summary
+from engine.watch import Watch
 
 
 def run_spec(
@@ -25,12 +26,16 @@ def run_spec(
     rerun: Collection[str] = (),
     as_json: bool = False,
     inexact: bool = False,
+    timeout: float = 600.0,
 ) -> int:
     """Runs a spec in ``runs/NAME`` and gives the exit status. Raises EngineError.
 
-    ``inexact`` resumes with other versions than a checkpoint was written with.
+    ``inexact`` resumes with other versions than a checkpoint was written with; a process that is not
+    heard of for ``timeout`` seconds counts as lost.
     """
     _check_names(loaded.spec, only, rerun)
+    if process.restarted:  # what was to start anew has been started
+        rerun = ()
     folder = RunFolder(runs / loaded.spec.name)
     first = process.rank == 0
     process.join()
@@ -39,6 +44,8 @@ def run_spec(
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         stack.callback(signal.signal, signal.SIGTERM, before)
         stack.callback(process.leave)
+        if process.world_size > 1:
+            stack.callback(Watch(process, timeout).stop)
         process.first_alone(lambda: stack.enter_context(folder.locked()))
         display: Display = SilentDisplay()
         if first:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = """
 component errors layout log logprobs machine
 config hookspecs launch document manifest activations
-language_model data checkpoint artifact parameters plan source estimate shapes
+language_model data checkpoint artifact watch parameters plan source estimate shapes
 loop evaluation plugins
 problems compose observers scaffold
 checks

@@ -1,0 +1,96 @@
+"""Watches over the other processes: one that is killed, stopped or cut off is noticed and named.
+
+A collective that waits for a dead process may wait for half an hour. So each process shows by a
+beat in the launcher's store that it lives, and ends itself where somebody's beat is missing for too
+long; the launcher then restarts all of them or ends the job.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from engine.launch import Process
+
+_BEAT_SECONDS = 0.5
+_VERDICT = "watch/verdict"
+_LEFT = "left"
+
+
+class Watch:
+    """A thread that beats for this rank and listens for all others."""
+
+    def __init__(self, process: Process, timeout: float) -> None:
+        """``timeout``: seconds without a beat after which a process counts as lost."""
+        self._process, self._rank, self._timeout = process, process.rank, timeout
+        self._ranks = range(process.world_size)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the watch; the others hear that this rank left."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        heard = dict.fromkeys(self._ranks, ("", time.monotonic()))
+        answered = time.monotonic()
+        store: Any = None
+        beat = 0
+        while True:
+            leaving = self._stopping.wait(_BEAT_SECONDS)
+            try:
+                if store is None:
+                    store = self._process.store(timeout=max(1.0, self._timeout / 4))
+                    store.set(f"watch/place/{self._rank}", f"{socket.gethostname()} {os.getpid()}")
+                beat += 1
+                store.set(f"watch/beat/{self._rank}", _LEFT if leaving else str(beat))
+                if leaving:
+                    return
+                self._listen(store, heard)
+                answered = time.monotonic()
+            except RuntimeError:  # torch's errors of stores and connections are of this kind
+                if leaving:
+                    return
+                if time.monotonic() - answered > self._timeout:
+                    self._end("the meeting place of the processes does not answer any more")
+
+    def _listen(self, store: Any, heard: dict[int, tuple[str, float]]) -> None:
+        """Raises RuntimeError where the store does not answer."""
+        if store.check([_VERDICT]):
+            self._end(store.get(_VERDICT).decode())
+        # Rank 0 listens to all, and all to rank 0: its verdict reaches everybody.
+        now = time.monotonic()
+        for other in self._ranks if self._rank == 0 else (0,):
+            key = f"watch/beat/{other}"
+            beat = store.get(key).decode() if store.check([key]) else ""
+            if beat != heard[other][0]:
+                heard[other] = (beat, now)
+            elif beat != _LEFT and now - heard[other][1] > self._timeout:
+                verdict = (
+                    f"rank {other} has not been heard of for {self._timeout:.0f} s: killed, stopped "
+                    "or cut off"
+                )
+                store.set(_VERDICT, verdict)
+                _kill_if_here(store, other)
+                self._end(verdict)
+
+    def _end(self, why: str) -> None:
+        """At once: the main thread may be inside a collective that never returns."""
+        if not self._stopping.is_set():
+            sys.stderr.write(f"error: rank {self._rank} ends: {why}\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+
+def _kill_if_here(store: Any, rank: int) -> None:
+    """A stopped process would keep the launcher waiting for it."""
+    host, pid = store.get(f"watch/place/{rank}").decode().split()
+    if host == socket.gethostname():
+        os.kill(int(pid), signal.SIGKILL)
