@@ -166,6 +166,9 @@ def _train_problems(train: Train, processes: int) -> _Problems:
     except (OSError, ValueError) as error:  # a model's own file is damaged
         yield ("model",), str(error)
         return
+    wrong = parts.strategy.check_train(train, processes)
+    if wrong:
+        yield ("strategy",), wrong
     yield from _length_problems(train, context)
 
 

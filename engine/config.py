@@ -287,6 +287,10 @@ class StrategyConfig(Config):
         """Why a model of this shape cannot be split so, and what would work; or None."""
         return None
 
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """What in the rest of the train stage contradicts this, with both values; or None."""
+        return None
+
     def layout(self, processes: int) -> Layout:
         """The degrees on so many processes, which :meth:`check_processes` has accepted."""
         return Layout(data=processes)

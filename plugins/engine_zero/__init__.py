@@ -1,0 +1,1 @@
+"""Strategy `zero`: DeepSpeed's ZeRO, which divides what every process would hold a copy of."""

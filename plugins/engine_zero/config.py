@@ -1,0 +1,77 @@
+"""Configuration of the strategy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from engine import Layout, StrategyConfig
+from engine_zero import merge
+
+Place = Literal["none", "cpu", "disk"]
+
+
+class Zero(StrategyConfig):
+    """DeepSpeed's ZeRO: every process reads a part of the batch and keeps a part of the state."""
+
+    whole_matrices: ClassVar[bool] = False
+
+    stage: Literal[1, 2, 3] = Field(
+        2,
+        description="What is divided among the processes: 1 the optimizer's state, 2 gradients, too, "
+        "3 weights, too.",
+    )
+    offload_optimizer: Place = Field(
+        "none",
+        description="Where float32 masters and optimizer state lie; the CPU then updates them.",
+    )
+    offload_parameters: Place = Field(
+        "none", description="Where weights lie that are not in use; with stage 3."
+    )
+    offload_folder: str | None = Field(None, description="Folder for what is offloaded to disk.")
+    config: str | dict[str, Any] | None = Field(
+        None,
+        description="DeepSpeed's own configuration, as a mapping or the path of a JSON file; what "
+        "the spec says itself may not say otherwise there.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Zero:
+        places = {n: getattr(self, n) for n in ("offload_optimizer", "offload_parameters")}
+        for name, place in places.items():
+            needs_three = place == "disk" or (place == "cpu" and name == "offload_parameters")
+            if needs_three and self.stage < 3:
+                raise ValueError(f"{name} '{place}' needs stage 3, and stage is {self.stage}")
+        to_disk = [name for name, place in places.items() if place == "disk"]
+        if to_disk and self.offload_folder is None:
+            raise ValueError(f"{to_disk[0]} 'disk' needs offload_folder")
+        if self.offload_folder is not None and not to_disk:
+            raise ValueError(
+                f"offload_folder is '{self.offload_folder}', but nothing is offloaded to disk"
+            )
+        wrong = list(merge.own_contradictions(merge.read(self.config), self))
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """See :class:`engine.StrategyConfig`."""
+        wrong = list(merge.contradictions(merge.read(self.config), train, processes))
+        if train.precision == "fp16":
+            wrong.append(
+                "no fp16: DeepSpeed has none on CPUs, and on GPUs it is not tried; use bf16"
+            )
+        return "; ".join(wrong) or None
+
+    def layout(self, processes: int) -> Layout:
+        """See :class:`engine.StrategyConfig`."""
+        optimizer, gradients, parameters = (
+            processes if self.stage >= stage else 1 for stage in (1, 2, 3)
+        )
+        return Layout(
+            data=processes,
+            parameters_over=parameters,
+            gradients_over=gradients,
+            optimizer_over=optimizer,
+        )

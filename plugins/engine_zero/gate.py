@@ -1,0 +1,60 @@
+"""The decision to skip a step, taken inside DeepSpeed's: only there is the gradient norm known.
+
+DeepSpeed (0.19.8) skips a step whose norm is not finite. Each of its three optimizers asks one
+method of its own for the norm; that method is wrapped, and says "not finite" of a norm above the
+limit as well. So a spike goes the way of an overflow, on all ranks alike, as they share the norm.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_INVALID = -1.0
+"""What DeepSpeed's norms are where a gradient is not finite."""
+
+
+class Gate:
+    """Lets an optimizer's steps pass up to ``limit``; ``norm`` is that of the last one."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.limit = math.inf
+        self.norm = torch.tensor(math.inf)
+        self._optimizer = optimizer
+        if hasattr(optimizer, "scaled_global_norm"):  # stages 1 and 2
+            norm_of = optimizer.scaled_global_norm
+            optimizer.scaled_global_norm = lambda *a, **k: self._passed(norm_of(*a, **k))
+        elif hasattr(optimizer, "_get_norm_groups"):  # stage 3
+            groups_of = optimizer._get_norm_groups
+            optimizer._get_norm_groups = lambda: [self._passed(_combined(groups_of()))]
+        else:  # stage 1 in bf16
+            gradients_of = optimizer.get_grads_for_norm
+            optimizer.get_grads_for_norm = lambda for_clipping=False: (
+                gradients_of(for_clipping=True) if for_clipping else self._seen(gradients_of())
+            )
+
+    def set(self, limit: float, max_norm: float | None) -> None:
+        """What the next step may not exceed, and to what norm its gradient is clipped."""
+        self.limit = limit
+        self.norm = torch.tensor(math.inf)  # where DeepSpeed sees an overflow, it asks no norm
+        self._optimizer.clip_grad = max_norm or 0.0
+
+    def _passed(self, norm: Any) -> Tensor:
+        norm = torch.as_tensor(norm, dtype=torch.float32)
+        invalid = not bool(norm >= 0) or not bool(norm.isfinite())
+        self.norm = torch.full_like(norm, math.inf) if invalid else norm.clone()
+        return norm if self.norm <= self.limit else torch.full_like(norm, _INVALID)
+
+    def _seen(self, found: tuple[list[Tensor], Any]) -> tuple[list[Tensor], Any]:
+        gradients, of_experts = found
+        norm = self._passed(torch.nn.utils.get_total_norm(gradients))
+        # The norm that DeepSpeed takes of these is the same, or infinite.
+        return (gradients if norm >= 0 else [torch.full_like(norm, math.inf)]), of_experts
+
+
+def _combined(norms: list[Any]) -> Tensor:
+    found = torch.stack([torch.as_tensor(n, dtype=torch.float32) for n in norms])
+    return torch.where((found >= 0).all(), found.norm(), _INVALID)

@@ -1,0 +1,21 @@
+"""What this plugin declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine import Component, hookimpl
+
+
+@hookimpl
+def engine_strategies() -> Sequence[Component]:
+    """Data parallelism that divides optimizer state, gradients and weights."""
+    return [
+        Component(
+            "zero",
+            "engine_zero.config:Zero",
+            "engine_zero.zero:build",
+            "The batch split, and the state of training too (DeepSpeed ZeRO 1, 2 and 3).",
+            extra="zero",
+        )
+    ]

@@ -1,0 +1,255 @@
+"""Strategy `zero`: DeepSpeed owns weights, gradients and optimizer; what it is given and asked for.
+
+DeepSpeed averages gradients over ranks, where the engine's losses are already divided by counts
+over all of them: so losses are multiplied by the number of ranks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from engine import Batch, Context, ObjectiveModule, RunError, Setup, Step
+from engine_zero.config import Zero
+from engine_zero.gate import Gate
+from engine_zero.parts import FlatParts, Parts, Rows, Stage3Parts, shared_entries, whole
+from engine_zero.settings import deepspeed_settings
+from engine_zero.start import check_disk, deepspeed_for
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class ZeroStrategy:
+    """Strategy ``zero``."""
+
+    def __init__(self, config: Zero, context: Context) -> None:
+        self.data_rank = context.rank
+        self.data_size = context.world_size
+        self._config = config
+        self._context = context
+        self._device = context.device
+
+    def prepare(self, setup: Setup) -> None:
+        """See :class:`engine.Strategy`. Raises RunError."""
+        if setup.precision not in DTYPES:
+            raise RunError(
+                f"strategy 'zero': no {setup.precision}: DeepSpeed has none on CPUs, and on GPUs it "
+                "is not tried yet",
+                mend="set precision: bf16",
+            )
+        self._setup = setup
+        self._dtype = DTYPES[setup.precision]
+        model: Any = setup.build().to(self._device)
+        with deepspeed_for(self._context) as deepspeed:
+            if "disk" in (self._config.offload_optimizer, self._config.offload_parameters):
+                check_disk(deepspeed)
+            self._rows = Rows()
+            self._plain = _without_weights(model)
+            if setup.activation_checkpointing:
+                model.activation_checkpointing_enable({"use_reentrant": False})
+            if setup.compile and self._config.stage < 3:  # hooks there break its graphs
+                _compile_layers(model)
+            self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+            self._shapes = {n: p.shape for n, p in model.named_parameters()}
+            self._weights = dict(model.named_parameters())
+            # Frozen weights are narrowed to compute with, and leave as they came.
+            self._frozen = {
+                n: self._rows.divide(p) for n, p in self._weights.items() if not p.requires_grad
+            }
+            narrow = setup.precision != "fp32"
+            masters = {n: p.detach().float().clone() for n, p in self._named.items() if narrow}
+            optimizer = setup.optimizer(list(self._named.items()))
+            self._engine, self._zero, *_ = deepspeed.initialize(
+                model=ObjectiveModule(model, setup.objective),
+                optimizer=optimizer,
+                config=deepspeed_settings(self._config, setup.precision, self._device),
+            )
+        self._base: Any = optimizer
+        self._gate = Gate(self._zero)
+        self._parts: Parts = (Stage3Parts if self._config.stage == 3 else FlatParts)(self._zero)
+        for name, master in masters.items():  # DeepSpeed's come from the narrowed weights
+            self._write(name, master)
+        self._averages = {n: self._read(n).clone() for n in self._named} if setup.ema else {}
+        self._make_optimizer_state()
+
+    def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """See :class:`engine.Strategy`."""
+        if self.data_size == 1:
+            return dict(values)
+        names = sorted(values)
+        total = torch.tensor([values[n] for n in names], dtype=torch.float64)
+        dist.all_reduce(total)
+        return dict(zip(names, total.tolist(), strict=True))
+
+    def forward_backward(
+        self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
+    ) -> dict[str, Tensor]:
+        """See :class:`engine.Strategy`."""
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(micro_batches, 1):
+            self._engine.set_gradient_accumulation_boundary(number == len(micro_batches))
+            with torch.no_grad():
+                placed = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
+            terms = self._engine(placed)
+            loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
+            self._engine.backward(loss * self.data_size, scale_wrt_gas=False)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        return sums
+
+    def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
+        """See :class:`engine.Strategy`."""
+        self._gate.set(spike_limit, max_norm)
+        for group in self._base.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        self._engine.step()
+        skipped = bool(self._zero.overflow)
+        if not skipped:
+            for name, average in self._averages.items():
+                average.lerp_(self._read(name), 1 - self._setup.ema)  # type: ignore[operator]
+        return Step(self._gate.norm, torch.tensor(skipped))
+
+    @contextmanager
+    def inference(self) -> Iterator[nn.Module]:
+        """See :class:`engine.Strategy`. A second module without hooks, which has weights only here:
+        at stages 1 and 2 the trained model's own, else gathered."""
+        for name, parameter in self._plain.named_parameters():
+            parameter.data = self._whole_weight(name)
+        self._plain.eval()
+        try:
+            yield self._plain
+        finally:
+            self._plain.train()
+            for parameter in self._plain.parameters():
+                parameter.data = parameter.data.new_empty(0)
+
+    def state(self) -> dict[str, Any]:
+        """See :class:`engine.Strategy`. Copies on the CPU, of which each rank has its rows; they are
+        gathered parameter by parameter."""
+        state: dict[str, Any] = {
+            "model": {n: self._rows.divide(self._whole(n, self._read(n))) for n in self._named},
+            "optimizer": {n: self._optimizer_state(n) for n in self._named},
+            # As strategies with a loss scale keep it, so that they can go on from here.
+            "scale": {"scale": torch.ones(()), "good_steps": torch.zeros((), dtype=torch.int32)},
+        }
+        if self._averages:
+            state["average"] = {
+                n: self._rows.divide(self._whole(n, a)) for n, a in self._averages.items()
+            }
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """See :class:`engine.Strategy`."""
+        for name, parameter in self._named.items():
+            self._write(name, self._rows.join(state["model"][name]))
+            flat = self._parts.flat(parameter)
+            kept = self._base.state[flat]
+            shared = dict(shared_entries(kept, flat))
+            for key, value in state["optimizer"][name].items():
+                if key not in shared:
+                    self._write(name, self._rows.join(value), key)
+                elif torch.is_tensor(value):
+                    kept[key].copy_(value)
+                else:
+                    kept[key] = value
+        for name, average in self._averages.items():
+            average.copy_(self._cut(name, self._rows.join(state["average"][name])))
+        self._parts.refresh()
+
+    def export(self) -> Iterator[tuple[str, Tensor]]:
+        """See :class:`engine.Strategy`. In float32 whatever the precision of training."""
+        names = {id(p): n for n, p in self._plain.named_parameters()}
+        for name, tensor in self._plain.state_dict(keep_vars=True).items():
+            own = names.get(id(tensor))
+            final = tensor.detach()
+            if own is not None and own in self._named:
+                final = self._whole(own, self._averages.get(own, self._read(own)))
+            elif own is not None:
+                final = self._rows.join(self._frozen[own])
+            yield name, final.float() if final.is_floating_point() else final
+
+    def _make_optimizer_state(self) -> None:
+        """Optimizers make their state at the first step; a checkpoint to load into needs it now.
+
+        So one step is taken that is skipped, or else has neither rate nor gradient.
+        """
+        for group in self._base.param_groups:
+            group["lr"] = 0.0
+        if getattr(self._base, "_step_supports_amp_scaling", False):
+            self._base.grad_scale = self._base.found_inf = torch.ones((), device=self._device)
+            self._parts.make_state()
+            del self._base.grad_scale, self._base.found_inf
+            return
+        self._parts.make_state()
+        for state in self._base.state.values():
+            if torch.is_tensor(state.get("step")):
+                state["step"].zero_()
+
+    def _optimizer_state(self, name: str) -> dict[str, Any]:
+        flat = self._parts.flat(self._named[name])
+        kept = self._base.state[flat]
+        shared = dict(shared_entries(kept, flat))
+        return {
+            key: self._rows.divide(self._whole(name, self._read(name, key)))
+            if key not in shared
+            else (value.cpu().clone() if torch.is_tensor(value) else value)
+            for key, value in kept.items()
+        }
+
+    def _whole_weight(self, name: str) -> Tensor:
+        """A weight as the model computes with it."""
+        if name in self._averages:
+            return self._whole(name, self._averages[name]).to(self._device, self._dtype)
+        if self._config.stage < 3:
+            return self._weights[name].data
+        if name in self._frozen:
+            return self._rows.join(self._frozen[name]).to(self._device, self._dtype)
+        return self._whole(name, self._read(name)).to(self._device, self._dtype)
+
+    def _read(self, name: str, key: str | None = None) -> Tensor:
+        return self._parts.read(self._named[name], key)
+
+    def _write(self, name: str, tensor: Tensor, key: str | None = None) -> None:
+        self._parts.write(self._named[name], self._cut(name, tensor), key)
+
+    def _whole(self, name: str, part: Tensor) -> Tensor:
+        return whole(part, self._parts.start(self._named[name]), self._shapes[name])
+
+    def _cut(self, name: str, tensor: Tensor) -> Tensor:
+        """This rank's part of a whole tensor."""
+        start = self._parts.start(self._named[name])
+        return tensor.flatten()[start : start + self._read(name).numel()]
+
+    def _placed(self, batch: Batch) -> Batch:
+        def place(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {k: v.to(self._device, non_blocking=True) for k, v in tensors.items()}
+
+        return Batch(place(batch.inputs), place(batch.targets), batch.counts, batch.tokens)
+
+
+def build(config: Zero, context: Context) -> ZeroStrategy:
+    """Every process of the group."""
+    return ZeroStrategy(config, context)
+
+
+def _without_weights(model: Any) -> Any:
+    """A copy with empty parameters, and the model's own buffers, for generation and scoring."""
+    shared: dict[int, Any] = {id(b): b for b in model.buffers()}
+    for parameter in model.parameters():
+        shared[id(parameter)] = nn.Parameter(parameter.detach().new_empty(0), requires_grad=False)
+    plain = copy.deepcopy(model, shared)
+    plain.set_attn_implementation("sdpa")
+    return plain
+
+
+def _compile_layers(model: Any) -> None:
+    """Layer by layer: they share one compiled graph, so it takes seconds and not minutes."""
+    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
+    for layer in max(stacks, key=len, default=[]):
+        layer.compile(dynamic=False)

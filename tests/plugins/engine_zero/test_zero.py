@@ -1,0 +1,236 @@
+"""Strategy `zero` on two real processes, beside `single` and `ddp`; and on one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from engine_zero.config import Zero
+from engine_zero.zero import ZeroStrategy
+from safetensors.torch import load_file
+
+from engine import RunError, Setup
+
+_STAGES = (1, 2, 3)
+_PRECISIONS = ("fp32", "bf16")
+
+
+def _two_ranks(folder: Path, steps: int) -> list[dict]:
+    script = Path(__file__).with_name("two_ranks.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(script), str(folder), "1,2,3", str(steps)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: list[dict] = json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What two_ranks.py saw on each rank, all stages in one start."""
+    return _two_ranks(tmp_path_factory.mktemp("two-ranks"), 5)
+
+
+@pytest.mark.parametrize("stage", _STAGES)
+def test_two_ranks_train_as_one_process(ranks, stage):
+    """Unequal documents and micro-batches: losses, norms and held-out perplexity to 1e-4; weights to
+    1e-4 after six steps of AdamW at 1e-2, named, shaped and typed as `single` exports them."""
+    for rank in ranks:
+        _check_curve(rank[f"plain/{stage}"])
+
+
+def _check_curve(found: dict) -> None:
+    for ours, theirs in zip(found["curve"], found["single"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    ours, theirs = (torch.tensor(x).exp() for x in found["held_out"])
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-4)
+    assert found["distance"] < 1e-4
+
+
+def test_a_stage_divides_what_it_says(ranks):
+    """Bytes by storages on each of two ranks, gradients between two micro-batches: half of masters
+    and optimizer state (12 a parameter) at all stages, of gradients (4) from 2 on, of weights at 3."""
+    for rank in ranks:
+        for stage in _STAGES:
+            found = rank[f"plain/{stage}"]
+            whole, held = found["model_bytes"], found["bytes"]
+            share = {kind: held[kind] / whole for kind in held}
+            expected = {
+                "weights": 0.5 if stage == 3 else 1.0,
+                "gradients": 0.5 if stage >= 2 else 1.0,
+                "optimizer": 1.5,
+            }
+            assert share == pytest.approx(expected, rel=0.02)  # padding of the flat tensors
+
+
+@pytest.mark.parametrize("precision", _PRECISIONS)
+@pytest.mark.parametrize("stage", _STAGES)
+def test_a_bad_step_is_skipped_on_all_ranks(ranks, stage, precision):
+    """A NaN on rank 1 only, and a finite spike: nothing changes, bit by bit, average included; and
+    the run goes on as one that never met them, which is what `ddp` beside it is."""
+    for rank in ranks:
+        found = rank[f"{precision}/{stage}"]
+        assert found["skipped"] == [True, True]
+        assert found["spike"] == pytest.approx(found["ddp"][2][1], rel=1e-4)
+        assert found["unchanged"]
+        assert found["curve"][2:] == [pytest.approx(step, rel=1e-4) for step in found["ddp"][2:]]
+
+
+@pytest.mark.parametrize("precision", _PRECISIONS)
+@pytest.mark.parametrize("stage", _STAGES)
+def test_averages_and_frozen_and_recomputed_layers_are_as_with_ddp(ranks, stage, precision):
+    """Losses and norms to 1e-4, exported averages to 1e-5; in bf16 from masters never rounded."""
+    for rank in ranks:
+        found = rank[f"{precision}/{stage}"]
+        assert found["curve"] == [pytest.approx(step, rel=1e-4) for step in found["ddp"]]
+        assert found["held_out"][0] == pytest.approx(found["held_out"][1], rel=1e-5)
+        assert found["distance"] < 1e-5
+
+
+@pytest.mark.parametrize("precision", _PRECISIONS)
+@pytest.mark.parametrize("stage", _STAGES)
+def test_a_checkpoint_goes_on_bit_by_bit(ranks, stage, precision):
+    """Loaded into another model, two more steps give all of the unbroken run's state."""
+    for rank in ranks:
+        found = rank[f"{precision}/{stage}"]
+        assert found["taken_over"] == 0
+        assert found["resumed"]
+        assert found["held_out_resumed"] == 0
+
+
+@pytest.mark.parametrize("precision", _PRECISIONS)
+@pytest.mark.parametrize("stage", _STAGES)
+def test_checkpoints_are_read_by_other_strategies(ranks, stage, precision):
+    """To `ddp` on two ranks and `single` on one, and back: weights bit by bit, losses to 1e-5."""
+    for rank in ranks:
+        found = rank[f"{precision}/{stage}"]
+        assert [found["to_ddp"], found["to_single"], found["from_ddp"]] == [0, 0, 0]
+        for losses in (found["next_to"], found["next_from_ddp"]):
+            assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-5)
+
+
+def test_one_process_keeps_the_contract_and_stays_quiet():
+    """The conformance kit at all stages, offloaded to the CPU, too: standard output is the test's own,
+    the root logger is as it was, and of the environment only DeepSpeed's own names are set."""
+    script = Path(__file__).with_name("one_rank.py")
+    env = {n: v for n, v in os.environ.items() if n not in ("LOCAL_RANK", "DS_ACCELERATOR")}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**env, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert found["same_log"]
+    assert {n for n in found["added"] if n in ("LOCAL_RANK", "DS_ACCELERATOR")} == {
+        "LOCAL_RANK",
+        "DS_ACCELERATOR",
+    }
+
+
+def test_fp16_is_refused_by_the_strategy_itself(tiny_context):
+    """For who builds one without a spec."""
+    strategy = ZeroStrategy(Zero(), tiny_context)
+    with pytest.raises(RunError, match="DeepSpeed has none on CPUs"):
+        strategy.prepare(Setup(build=None, optimizer=None, objective=None, precision="fp16"))
+
+
+def test_disk_is_refused_where_deepspeed_cannot_use_it():
+    """In a process of its own, as it imports DeepSpeed; where libaio is there, nothing is refused."""
+    code = """if True:
+        import torch
+        from types import SimpleNamespace
+        from engine import RunError
+        from engine_zero.start import check_disk, deepspeed_for
+        context = SimpleNamespace(device=torch.device("cpu"))
+        with deepspeed_for(context) as deepspeed:
+            can = deepspeed.ops.op_builder.AsyncIOBuilder().is_compatible()
+            try:
+                check_disk(deepspeed)
+                told = ""
+            except RunError as error:
+                told = str(error)
+        assert bool(told) != can
+        print(told or "async_io, libaio-dev")
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "async_io" in done.stdout
+    assert "libaio-dev" in done.stdout
+
+
+@pytest.fixture
+def tiny_context():
+    """As much of a context as the strategy asks for before it builds anything."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
+
+
+def _events(run: Path, name: str) -> list[dict]:
+    file = run / "events.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    found = (json.loads(line) for line in lines if line.endswith("}"))
+    return [event for event in found if event["event"] == name]
+
+
+def _final(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "base" / "final" / "model.safetensors")
+
+
+def test_a_killed_run_ends_as_the_unbroken_one(
+    tiny_spec, write_spec, engine, run_here, finished_run, tmp_path
+):
+    """SIGKILL to both ranks and the launcher: the same command gives the same final weights, bit by
+    bit; they are those of `single` to 1e-4, and so are losses and perplexity."""
+    train = tiny_spec["stages"]["base"]["train"]
+    train |= {"precision": "fp32", "checkpoint": {"every": "1 steps"}}
+    alone = run_here(tiny_spec).folder
+    train["strategy"] = {"type": "zero", "stage": 3}
+    spec = write_spec(tiny_spec)
+    command = ["run", str(spec), "--nproc", "2", "--json", "--runs"]
+    engine(*command, tmp_path / "whole")
+    whole, broken = tmp_path / "whole" / "tiny", tmp_path / "broken" / "tiny"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.cli", *command, str(broken.parent)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not _events(broken, "checkpoint"):
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 0 < len(_events(broken, "step")) < 6
+    engine(*command, broken.parent)
+    ours, theirs, single = (_final(run) for run in (whole, broken, alone))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert {n: (t.shape, t.dtype) for n, t in ours.items()} == {
+        n: (t.shape, t.dtype) for n, t in single.items()
+    }
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, single[name], rtol=1e-4, atol=1e-4)
+    for event, field in (("step", "loss"), ("score", "value")):
+        values = [[e[field] for e in _events(run, event)] for run in (whole, alone)]
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+@pytest.mark.soak
+def test_fifty_steps_at_every_stage(tmp_path):
+    """The curve stays within 1e-4 of `single`'s; so do perplexity and weights."""
+    for rank in _two_ranks(tmp_path, 50):
+        for stage in _STAGES:
+            _check_curve(rank[f"plain/{stage}"])

@@ -1,0 +1,285 @@
+"""Trains with strategy `zero` beside `single` and writes down what each rank saw; for torchrun.
+
+torchrun --nproc-per-node 2 two_ranks.py FOLDER STAGE,… STEPS
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from engine_lm.next_token import NextTokenObjective
+from engine_parallel.replicated import Replicated
+from engine_zero.config import Zero
+from engine_zero.zero import ZeroStrategy
+from torch.distributed.tensor import DTensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from engine import Batch, Example, Setup
+from engine.checkpoint import Checkpoints
+from engine.parameters import parameter_groups
+
+LR, CLIP = 1e-2, 1.0
+CPU = torch.device("cpu")
+
+
+class Objective(NextTokenObjective):
+    """Whose loss can be multiplied."""
+
+    factor = 1.0
+
+    def loss(self, hidden_BTD, head, batch):
+        return {n: v * self.factor for n, v in super().loss(hidden_BTD, head, batch).items()}
+
+
+def model(seed: int = 0, tied: bool = True) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=67,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=32,
+            tie_word_embeddings=tied,
+        )
+    )
+
+
+def frozen_model(seed: int = 0) -> LlamaForCausalLM:
+    """Checkpoints leave out frozen weights, so those are always the same."""
+    built, embedding = model(seed), model().model.embed_tokens.weight.detach()
+    built.model.embed_tokens.weight.requires_grad_(False).copy_(embedding)
+    return built
+
+
+def optimizer(parameters):
+    """Two groups: matrices decay; and the norms' rate is halved."""
+    config: Any = SimpleNamespace(weight_decay=0.1, groups=())
+
+    def settings(name, parameter):
+        return {"lr_scale": 0.5 if parameter.ndim < 2 else 1.0}
+
+    return torch.optim.AdamW(parameter_groups(config, parameters, settings), fused=True)
+
+
+def setup(objective: Objective, **changes: Any) -> Setup:
+    return Setup(**{"build": model, "optimizer": optimizer, "objective": objective, **changes})
+
+
+def examples(seed: int, count: int = 8) -> list[Example]:
+    """Of unequal lengths, so that ranks and micro-batches count differently."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for number in range(count):
+        length = 5 + (7 * number + 3 * seed) % 23
+        tokens = torch.randint(0, 67, (length + 1,), generator=generator).numpy()
+        places = torch.arange(length).numpy()
+        fields = {"input_ids": tokens[:-1], "labels": tokens[1:], "position_ids": places}
+        made.append(Example(length, fields))
+    return made
+
+
+class Training:
+    """A strategy and the objective in it."""
+
+    def __init__(self, rank: int, size: int, config: Zero | None, **changes: Any) -> None:
+        self.objective = Objective()
+        self.rank, self.size = rank, size
+        context: Any = SimpleNamespace(rank=rank, world_size=size, device=CPU)
+        self.strategy: Any = ZeroStrategy(config, context) if config else Replicated(context)
+        self.strategy.prepare(setup(self.objective, **changes))
+
+    def backward(self, number: int) -> float:
+        """Two micro-batches per rank; the loss over all."""
+        batches = self._batches(number)
+        local = float(sum(b.counts["loss"] for b in batches))
+        counts = self.strategy.all_sum({"loss": local})
+        sums = self.strategy.forward_backward(batches, counts)
+        return self.strategy.all_sum({"loss": float(sums["loss"])})["loss"] / counts["loss"]
+
+    def part_backward(self, number: int) -> None:
+        """The first of several micro-batches, when gradients take the most room."""
+        self.strategy._engine.set_gradient_accumulation_boundary(False)
+        terms = self.strategy._engine(self._batches(number)[0])
+        self.strategy._engine.backward(terms["loss"])
+
+    def _batches(self, number: int) -> list[Batch]:
+        mine = examples(number)[self.rank :: self.size]
+        half = len(mine) // 2
+        return [self.objective.collate(e) for e in (mine[:half], mine[half:])]
+
+    def step(self, number: int, limit: float = math.inf, clip: float = CLIP) -> tuple[float, ...]:
+        """Loss and gradient norm of a step, and whether it was skipped."""
+        loss = self.backward(number)
+        done = self.strategy.step(LR / (1 + number), clip, limit)
+        return loss, float(done.grad_norm), bool(done.skipped)
+
+    def steps(self, start: int, stop: int) -> list[tuple[float, ...]]:
+        return [self.step(number) for number in range(start, stop)]
+
+    def held_out(self) -> float:
+        """Nats per token on unseen rows, which this rank reads alone."""
+        batch = self.objective.collate(examples(99))
+        with self.strategy.inference() as plain, torch.no_grad():
+            assert not plain.training
+            logits = plain(**batch.inputs, use_cache=False).logits.float()
+        labels = batch.targets["labels"].flatten()
+        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels))
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in self.strategy.export()}
+
+
+def flat(state: dict, at: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{at}{key}/")
+        else:
+            yield f"{at}{key}", value.to_local() if isinstance(value, DTensor) else value.clone()
+
+
+def same(a: dict, b: dict) -> bool:
+    a, b = dict(flat(a)), dict(flat(b))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def distance(a: dict, b: dict) -> float:
+    """The largest difference between two models' weights; they have the same entries."""
+    assert [(n, t.shape, t.dtype) for n, t in a.items()] == [
+        (n, t.shape, t.dtype) for n, t in b.items()
+    ]
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def storages(tensors) -> int:
+    """Bytes of the tensors, each storage once."""
+    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(found.values())
+
+
+def held(training: Training) -> dict[str, int]:
+    """Bytes of weights, gradients, and masters with optimizer state."""
+    strategy = training.strategy
+    parameters = list(strategy._engine.module.parameters())
+    flats = list({id(f): f for f in map(strategy._parts.flat, parameters)}.values())
+    state = [v for f in flats for v in strategy._base.state[f].values() if v.dim()]
+    weights = [getattr(p, "ds_tensor", p).data for p in parameters] + [p.data for p in parameters]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    for kept in strategy._zero.averaged_gradients.values():
+        gradients += list(kept or [])
+    for kept in getattr(strategy._zero, "all_grad_tensors", {}).values():
+        gradients += list(kept or [])
+    return {
+        "weights": storages(weights),
+        "gradients": storages(gradients),
+        "optimizer": storages([*flats, *state]),
+    }
+
+
+def plain(rank, size, stage: int, steps: int) -> dict[str, Any]:
+    """Beside `single`: curve, weights, held-out loss; and the bytes on this rank."""
+    changes: dict[str, Any] = {"build": lambda: model(tied=False)}
+    alone = Training(0, 1, None, **changes)
+    # Nothing is too small to be divided.
+    small = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
+    training = Training(rank, size, Zero(stage=stage, config=small), **changes)
+    found: dict[str, Any] = {"model_bytes": storages(alone.strategy._model.parameters())}
+    found["curve"], found["single"] = training.steps(0, steps), alone.steps(0, steps)
+    found["held_out"] = [training.held_out(), alone.held_out()]
+    found["curve"] += training.steps(steps, steps + 1)
+    found["single"] += alone.steps(steps, steps + 1)
+    found["distance"] = distance(training.weights(), alone.weights())
+    training.part_backward(0)
+    found["bytes"] = held(training)
+    return found
+
+
+def whole(rank, size, stage: int, folder: Path, **changes: Any) -> dict[str, Any]:
+    """Beside `ddp`, with all that may go wrong in between; then from checkpoints."""
+    training, ddp = (
+        Training(rank, size, Zero(stage=stage), **changes),
+        Training(rank, size, None, **changes),
+    )
+    found: dict[str, Any] = {"curve": training.steps(0, 2), "ddp": ddp.steps(0, 2)}
+    saved = save(training, folder)
+    at = training.weights()
+    before = training.strategy.state()
+    training.objective.factor = math.nan if rank == 1 else 1.0
+    poisoned = training.step(2)
+    training.objective.factor = 1.0
+    spike = training.step(2, limit=1e-4)
+    found["skipped"] = [poisoned[2], spike[2]]
+    found["spike"] = spike[1]
+    found["unchanged"] = same(before, training.strategy.state())
+    found["curve"] += training.steps(2, 4)
+    found["ddp"] += ddp.steps(2, 4)
+    found["held_out"] = [training.held_out(), ddp.held_out()]
+    found["distance"] = distance(training.weights(), ddp.weights())
+
+    resumed = Training(
+        rank, size, Zero(stage=stage), **{**changes, "build": lambda: changes["build"](9)}
+    )
+    load(resumed, saved)
+    found["taken_over"] = distance(at, resumed.weights())
+    resumed.steps(2, 4)
+    found["resumed"] = same(training.strategy.state(), resumed.strategy.state())
+    found["held_out_resumed"] = resumed.held_out() - training.held_out()
+
+    saved_ddp = save(ddp, folder / "ddp")
+    load(resumed, saved_ddp)
+    found["from_ddp"] = distance(ddp.weights(), resumed.weights())
+    found["next_from_ddp"] = [t.step(4)[0] for t in (ddp, resumed)]
+    load(ddp, saved)
+    found["to_ddp"] = distance(at, ddp.weights())
+    single = Training(0, 1, None, **changes)
+    state = single.strategy.state()
+    dcp.load(state, storage_reader=dcp.FileSystemReader(saved.folder / "tensors"), no_dist=True)
+    single.strategy.load(state)
+    found["to_single"] = distance(at, single.weights())
+    found["next_to"] = [found["curve"][2][0], *(t.step(2)[0] for t in (ddp, single))]
+    return found
+
+
+def save(training: Training, folder: Path):
+    checkpoints = Checkpoints(folder, rank=training.rank, background=True)
+    checkpoints.save(training.strategy.state(), {}, step=2, score=None)
+    checkpoints.close()
+    return checkpoints.latest()
+
+
+def load(training: Training, saved) -> None:
+    state = training.strategy.state()
+    Checkpoints(saved.folder.parent, rank=training.rank).load(saved, state)
+    training.strategy.load(state)
+
+
+def main(folder: Path, stages: list[int], steps: int) -> None:
+    dist.init_process_group("gloo")
+    rank, size = dist.get_rank(), dist.get_world_size()
+    found: dict[str, Any] = {}
+    fp32 = {"build": frozen_model, "ema": 0.8}
+    bf16 = {"build": model, "ema": 0.8, "precision": "bf16", "activation_checkpointing": True}
+    for stage in stages:
+        found[f"plain/{stage}"] = plain(rank, size, stage, steps)
+        found[f"fp32/{stage}"] = whole(rank, size, stage, folder / f"{stage}-fp32", **fp32)
+        found[f"bf16/{stage}"] = whole(rank, size, stage, folder / f"{stage}-bf16", **bf16)
+    gathered: list[Any] = [None] * size
+    dist.all_gather_object(gathered, found)
+    if rank == 0:
+        (folder / "found.json").write_text(json.dumps(gathered), encoding="utf-8")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(s) for s in sys.argv[2].split(",")], int(sys.argv[3]))
