@@ -75,8 +75,11 @@ def _knobs(train: Train, found: Forecast, machine: Machine) -> Iterator[Iterator
         yield ({"batch.micro_tokens": half * sequence} for half in halves)
     if train.precision == "fp32":
         yield iter([{"precision": "bf16"}])
-    if not train.activation_checkpointing:
-        yield iter([{"activation_checkpointing": True}])
+    stronger = {False: ("selective", "full"), "selective": ("full",)}
+    for way in stronger.get(train.activation_checkpointing, ()):
+        yield iter([{"activation_checkpointing": way}])
+    if machine.device != "cpu" and not train.offload_activations:
+        yield iter([{"offload_activations": True}])
 
 
 def _with(train: Train, settings: Settings) -> Train:

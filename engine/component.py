@@ -194,7 +194,11 @@ Schedule = Callable[[Progress], float]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a strategy needs to make a model trainable."""
+    """What a strategy needs to make a model trainable.
+
+    ``activation_checkpointing`` recomputes ``full`` layers (True means the same), or ``selective``
+    all but their products with weights; a strategy that cannot tell them apart takes the former.
+    """
 
     build: Callable[[], nn.Module]
     optimizer: Optimizers
@@ -202,7 +206,8 @@ class Setup:
     frozen: Mapping[str, nn.Module] = field(default_factory=dict)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
-    activation_checkpointing: bool = False
+    activation_checkpointing: Literal["selective", "full"] | bool = False
+    offload_activations: bool = False
     ema: float | None = None
     seed: int = 0
 

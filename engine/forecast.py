@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.activations import Recompute
 from engine.compose import Composer
 from engine.config import Config, StrategyConfig
 from engine.estimate import (
@@ -27,6 +28,12 @@ from engine.spec import Loaded, Train
 
 _KEPT_BESIDE = 1
 """Checkpoints beside those that are kept: the oldest goes only when the newest is whole."""
+_RECOMPUTED: dict[str | bool, Recompute] = {
+    False: "none",
+    True: "full",
+    "full": "full",
+    "selective": "selective",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +182,8 @@ def _work(train: Train, shape: ModelShape, scores: Any, device: str) -> Work:
         sequence=train.batch.sequence or shape.context or SEQUENCE,
         micro_batches=1,
         scores=scores,
-        recompute="full" if train.activation_checkpointing else "none",
+        recompute=_RECOMPUTED[train.activation_checkpointing],
+        offload=train.offload_activations and device != "cpu",
         state_floats=floats,
         averaged=train.ema is not None,
         staged=train.checkpoint.background and device == "cpu",

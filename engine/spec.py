@@ -117,8 +117,13 @@ class Train(Config):
         None,
         description="Decay of an average of the weights, which is what is scored and exported.",
     )
-    activation_checkpointing: bool = runtime(
-        False, description="Recompute activations in the backward pass, to save memory."
+    activation_checkpointing: Literal["selective", "full"] | bool = runtime(
+        False,
+        description="Compute activations again in the backward pass, to save memory: whole layers "
+        "(true), or all but their products with weights.",
+    )
+    offload_activations: bool = runtime(
+        False, description="Keep activations in main memory, where an accelerator trains."
     )
     compile: Literal["auto"] | bool = runtime(
         "auto", description="torch.compile; auto: where the budget is long enough to repay it."

@@ -61,6 +61,7 @@ def train(
             precision=config.precision,
             compile=_compile(run, config, flops),
             activation_checkpointing=config.activation_checkpointing,
+            offload_activations=config.offload_activations,
             ema=config.ema,
             seed=run.spec.seed,
         )

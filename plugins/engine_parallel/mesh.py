@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from engine import Batch, Context, ObjectiveModule, Setup, Step
 from engine_parallel import config as configs
+from engine_parallel.activations import offloaded, recompute
 from engine_parallel.batches import pad, placed
 from engine_parallel.context import share_rows
 from engine_parallel.decoder import Decoder, Terms, cut
@@ -52,8 +53,7 @@ class Mesh:
             first.setdefault(id(parameter), name)
         every = model.named_parameters(remove_duplicate=False)
         self._name_of = {name: first[id(parameter)] for name, parameter in every}
-        if setup.activation_checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+        recompute(model, setup)
         self._terms = Terms()
         self._runs = self._cut(model)
         modules = [run for _, run in self._runs]
@@ -89,10 +89,11 @@ class Mesh:
         terms = self._terms
         terms.batches = [placed(batch, self._device, self._setup) for batch in micro_batches]
         terms.counts, terms.sums, terms.scale = dict(counts), {}, self._masters.scale
-        if self._pipeline is None:
-            self._one_by_one()
-        else:
-            self._in_pipeline()
+        with offloaded(self._setup):
+            if self._pipeline is None:
+                self._one_by_one()
+            else:
+                self._in_pipeline()
         for part in self._trained:
             if part.parameter.grad is not None:
                 part.weight.grad = part.parameter.grad.to_local()

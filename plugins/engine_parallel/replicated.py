@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine import Batch, Context, ObjectiveModule, Setup, Step
+from engine_parallel.activations import offloaded, recompute
 from engine_parallel.batches import placed
 from engine_parallel.config import DDP, Single
 from engine_parallel.layers import compile_layers, stack
@@ -35,8 +36,7 @@ class Replicated:
         """See :class:`engine.Strategy`."""
         self._setup = setup
         self._model: Any = setup.build().to(self._device)
-        if setup.activation_checkpointing:
-            self._model.activation_checkpointing_enable({"use_reentrant": False})
+        recompute(self._model, setup)
         if setup.compile:
             compile_layers(stack(self._model.base_model))
         self._module = ObjectiveModule(self._model, setup.objective)
@@ -68,7 +68,8 @@ class Replicated:
         self._optimized.clear()
         sums: dict[str, Tensor] = {}
         for batch in micro_batches:
-            terms = self._module(placed(batch, self._device, self._setup))
+            with offloaded(self._setup):
+                terms = self._module(placed(batch, self._device, self._setup))
             loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
             (loss * self._optimized.scale).backward()
             self._collect_gradients()

@@ -24,8 +24,8 @@ RUNTIME = {
     Spec: ["engine", "name", "plugins", "stages"],  # stages count each by itself
     Stage: [],
     Prepare: [],
-    Train: ["strategy", "budget", "activation_checkpointing", "compile", "evaluate", "checkpoint",
-            "callbacks"],
+    Train: ["strategy", "budget", "activation_checkpointing", "offload_activations", "compile",
+            "evaluate", "checkpoint", "callbacks"],
     Evaluate: [],
 }  # fmt: skip
 
@@ -56,6 +56,8 @@ def _keys(spec: dict[str, Any], write_spec, *settings: str) -> dict[str, str]:
         "stages.base.train.callbacks=[spike-guard]",
         "stages.base.train.compile=true",
         "stages.base.train.activation_checkpointing=true",
+        "stages.base.train.activation_checkpointing=selective",
+        "stages.base.train.offload_activations=true",
         "stages.base.train.batch.micro_tokens=64",
         "stages.corpus.prepare.sources.0.weight=0.2",
         "stages.corpus.prepare.sources.0.max_epochs=2",

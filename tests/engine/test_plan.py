@@ -88,9 +88,21 @@ def test_the_plan_reads_what_training_reads(plan, train):
     averaged = changed(ema=0.9)
     assert averaged["optimizer"] == pytest.approx(16 / 12)
     assert averaged["disk"] > 1.2
-    assert changed(activation_checkpointing=True)["activations"] < 0.5
+    selective = changed(activation_checkpointing="selective")["activations"]
+    assert changed(activation_checkpointing="full")["activations"] < selective < 0.7
+    assert changed(activation_checkpointing=True)["activations"] == 1
+    assert changed(offload_activations=True)["activations"] == 1  # they are in this memory anyway
     assert changed(checkpoint={"keep": 9})["disk"] > 2
     assert changed(optimizer={"type": "muon"})["optimizer"] < 0.9
+
+
+def test_an_accelerator_s_activations_may_be_elsewhere(train, tiny_spec, write_spec):
+    """Then only the layer at work is there."""
+    gpu = Machine("cuda", "", 80e9)
+    here = forecasts(load_spec(write_spec(tiny_spec)), 1, gpu)["base"].chosen.estimate.memory
+    train["offload_activations"] = True
+    away = forecasts(load_spec(write_spec(tiny_spec)), 1, gpu)["base"].chosen.estimate.memory
+    assert here.activations > away.buffers > away.activations == 0
 
 
 def test_a_model_of_unknown_size(plan, train, command, tiny_spec, write_spec):
@@ -110,6 +122,7 @@ def test_only_knobs_that_make_it_fit_are_told_cheapest_first(plan):
     told = [list(a["settings"]) for a in tight["advice"]]
     assert told[0] == ["batch.micro_tokens"]
     assert ["activation_checkpointing"] in told
+    assert ["precision"] not in told  # in bf16 scores are kept twice: no help here
     for advice in tight["advice"]:
         settings = [f"stages.base.train.{p}={json.dumps(v)}" for p, v in advice["settings"].items()]
         options = [word for setting in settings for word in ("--set", setting)]

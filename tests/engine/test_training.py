@@ -60,18 +60,21 @@ GOLDEN = [5.74384, 4.02901, 3.29424, 3.42856, 2.93906, 3.00491]
 
 
 @pytest.mark.covers(
-    "Train.precision", "Train.ema", "Train.compile", "Train.activation_checkpointing"
-)
+    "Train.precision", "Train.ema", "Train.compile", "Train.activation_checkpointing",
+    "Train.offload_activations",
+)  # fmt: skip
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo looks at it
 def test_the_strategy_is_told_how_to_compute(tiny_spec, train, run_here, setups):
     """What each of these does to the numbers, the strategy's own tests show."""
     run_here(tiny_spec, runs="a")
-    train |= {"precision": "fp16", "ema": 0.5, "activation_checkpointing": True, "compile": True}
+    train |= {"precision": "fp16", "ema": 0.5, "compile": True}
+    train |= {"activation_checkpointing": "selective", "offload_activations": True}
     run_here(tiny_spec, runs="b")
     plain, told = setups
     assert (plain.precision, plain.ema, plain.compile) == ("bf16", None, False)
     assert (told.precision, told.ema, told.compile) == ("fp16", 0.5, True)
-    assert (plain.activation_checkpointing, told.activation_checkpointing) == (False, True)
+    assert (plain.activation_checkpointing, told.activation_checkpointing) == (False, "selective")
+    assert (plain.offload_activations, told.offload_activations) == (False, True)
 
 
 @pytest.mark.covers("Train.budget")
