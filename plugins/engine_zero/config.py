@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -63,6 +64,11 @@ class Zero(StrategyConfig):
                 "no fp16: DeepSpeed has none on CPUs, and on GPUs it is not tried; use bf16"
             )
         return "; ".join(wrong) or None
+
+    @classmethod
+    def suggestions(cls, processes: int) -> Sequence[Mapping[str, Any]]:
+        """Each stage, for several."""
+        return [{"stage": stage} for stage in (1, 2, 3)] if processes > 1 else []
 
     def layout(self, processes: int) -> Layout:
         """See :class:`engine.StrategyConfig`."""

@@ -42,6 +42,12 @@ class Gate:
         self.norm = torch.tensor(math.inf)  # where DeepSpeed sees an overflow, it asks no norm
         self._optimizer.clip_grad = max_norm or 0.0
 
+    def forget(self) -> None:
+        """After a skipped step. DeepSpeed drops its gradients, but not those that it adds up in float32
+        on the way to the CPU: the next step would have them in it, NaN for ever after a NaN."""
+        kept = getattr(self._optimizer, "averaged_gradients", {})
+        kept.update(dict.fromkeys(kept))
+
     def _passed(self, norm: Any) -> Tensor:
         norm = torch.as_tensor(norm, dtype=torch.float32)
         invalid = not bool(norm >= 0) or not bool(norm.isfinite())

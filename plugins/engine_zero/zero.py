@@ -110,7 +110,9 @@ class ZeroStrategy:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self._engine.step()
         skipped = bool(self._zero.overflow)
-        if not skipped:
+        if skipped:
+            self._gate.forget()
+        else:
             for name, average in self._averages.items():
                 average.lerp_(self._read(name), 1 - self._setup.ema)  # type: ignore[operator]
         return Step(self._gate.norm, torch.tensor(skipped))

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
+from engine_zero.config import Zero
+from engine_zero.start import deepspeed_for
+from engine_zero.zero import ZeroStrategy
 
+from engine import RunError, Setup
 from engine.testing import check_component
 
 
@@ -19,10 +26,28 @@ def main() -> None:
     check_component("strategy", {"type": "zero", "stage": 2, "offload_optimizer": "cpu"})
     offloaded = {"offload_optimizer": "cpu", "offload_parameters": "cpu"}
     check_component("strategy", {"type": "zero", "stage": 3, **offloaded})
-    added = {n: v for n, v in os.environ.items() if before.get(n) != v}
-    same_log = root.level == level and root.handlers == handlers
-    found = {"added": added, "same_log": same_log, "threads": torch.get_num_threads()}
+    context: Any = SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
+    with deepspeed_for(context) as deepspeed:
+        can_use_disk = deepspeed.ops.op_builder.AsyncIOBuilder().is_compatible()
+    found = {
+        "added": [n for n, v in os.environ.items() if before.get(n) != v],
+        "same_log": root.level == level and root.handlers == handlers,
+        "can_use_disk": can_use_disk,
+        "disk": None if can_use_disk else refusal(context),
+    }
     print(json.dumps(found))
+
+
+def refusal(context: Any) -> str:
+    folder = Path("never-written")
+    config = Zero(stage=3, offload_optimizer="disk", offload_folder=str(folder))
+    setup: Any = Setup(torch.nn.Module, optimizer=None, objective=None)
+    try:
+        ZeroStrategy(config, context).prepare(setup)
+    except RunError as error:
+        assert not folder.exists()
+        return str(error)
+    raise AssertionError("it was not refused")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Trains with strategy `zero` beside `single` and writes down what each rank saw; for torchrun.
 
 torchrun --nproc-per-node 2 two_ranks.py FOLDER STAGE,… STEPS
+
+A spec.yaml in the folder is run, too.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine import Batch, Example, Setup
 from engine.checkpoint import Checkpoints
+from engine.launch import Process
 from engine.parameters import parameter_groups
+from engine.session import run_spec
+from engine.spec import load_spec
 
 LR, CLIP = 1e-2, 1.0
 CPU = torch.device("cpu")
@@ -251,6 +256,21 @@ def whole(rank, size, stage: int, folder: Path, **changes: Any) -> dict[str, Any
     return found
 
 
+def offloaded(rank, size, stage: int) -> dict[str, Any]:
+    """In bf16 beside `ddp`, with a NaN and a spike in between."""
+    places = {"offload_optimizer": "cpu"} | ({"offload_parameters": "cpu"} if stage == 3 else {})
+    training = Training(rank, size, Zero(stage=stage, **places), precision="bf16")
+    ddp = Training(rank, size, None, precision="bf16")
+    found: dict[str, Any] = {"curve": training.steps(0, 1), "ddp": ddp.steps(0, 3)}
+    training.objective.factor = math.nan if rank == 1 else 1.0
+    found["skipped"] = [training.step(1)[2]]
+    training.objective.factor = 1.0
+    found["skipped"] += [training.step(1, limit=1e-4)[2]]
+    found["curve"] += training.steps(1, 3)
+    found["distance"] = distance(training.weights(), ddp.weights())
+    return found
+
+
 def save(training: Training, folder: Path):
     checkpoints = Checkpoints(folder, rank=training.rank, background=True)
     checkpoints.save(training.strategy.state(), {}, step=2, score=None)
@@ -264,6 +284,16 @@ def load(training: Training, saved) -> None:
     training.strategy.load(state)
 
 
+class Joined(Process):
+    """A process that has met the others already, and stays with them."""
+
+    def join(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+
 def main(folder: Path, stages: list[int], steps: int) -> None:
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
@@ -272,8 +302,12 @@ def main(folder: Path, stages: list[int], steps: int) -> None:
     bf16 = {"build": model, "ema": 0.8, "precision": "bf16", "activation_checkpointing": True}
     for stage in stages:
         found[f"plain/{stage}"] = plain(rank, size, stage, steps)
+        found[f"offloaded/{stage}"] = offloaded(rank, size, stage)
         found[f"fp32/{stage}"] = whole(rank, size, stage, folder / f"{stage}-fp32", **fp32)
         found[f"bf16/{stage}"] = whole(rank, size, stage, folder / f"{stage}-bf16", **bf16)
+    if (folder / "spec.yaml").exists():
+        loaded = load_spec(folder / "spec.yaml", processes=size)
+        assert run_spec(loaded, folder, Joined(rank, size, rank), as_json=True) == 0
     gathered: list[Any] = [None] * size
     dist.all_gather_object(gathered, found)
     if rank == 0:
