@@ -7,12 +7,14 @@ long; the launcher then restarts all of them or ends the job.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from engine.launch import Process
@@ -23,43 +25,50 @@ _LEFT = "left"
 
 
 class Watch:
-    """A thread that beats for this rank and listens for all others."""
+    """Beats for this rank and listens for the others."""
 
     def __init__(self, process: Process, timeout: float) -> None:
         """``timeout``: seconds without a beat after which a process counts as lost."""
         self._process, self._rank, self._timeout = process, process.rank, timeout
         self._ranks = range(process.world_size)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
+        self._answered = time.monotonic()
+        self._threads = [
+            threading.Thread(target=work, name="watch", daemon=True)
+            for work in (self._beat, self._notice_silence)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Ends the watch; the others hear that this rank left."""
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join(self._timeout)
 
-    def _run(self) -> None:
+    def _beat(self) -> None:
         heard = dict.fromkeys(self._ranks, ("", time.monotonic()))
-        answered = time.monotonic()
         store: Any = None
         beat = 0
-        while True:
+        leaving = False
+        while not leaving:
             leaving = self._stopping.wait(_BEAT_SECONDS)
-            try:
+            beat += 1
+            # torch's errors of stores and connections are of this kind.
+            with contextlib.suppress(RuntimeError):
                 if store is None:
                     store = self._process.store(timeout=max(1.0, self._timeout / 4))
-                    store.set(f"watch/place/{self._rank}", f"{socket.gethostname()} {os.getpid()}")
-                beat += 1
+                    store.set(f"watch/place/{self._rank}", f"{_machine()} {os.getpid()}")
                 store.set(f"watch/beat/{self._rank}", _LEFT if leaving else str(beat))
-                if leaving:
-                    return
-                self._listen(store, heard)
-                answered = time.monotonic()
-            except RuntimeError:  # torch's errors of stores and connections are of this kind
-                if leaving:
-                    return
-                if time.monotonic() - answered > self._timeout:
-                    self._end("the meeting place of the processes does not answer any more")
+                if not leaving:
+                    self._listen(store, heard)
+                self._answered = time.monotonic()
+
+    def _notice_silence(self) -> None:
+        """In a thread of its own, as on a cut connection the other waits without end."""
+        while not self._stopping.wait(_BEAT_SECONDS):
+            if time.monotonic() - self._answered > self._timeout:
+                self._end("the meeting place of the processes does not answer any more")
 
     def _listen(self, store: Any, heard: dict[int, tuple[str, float]]) -> None:
         """Raises RuntimeError where the store does not answer."""
@@ -91,6 +100,15 @@ class Watch:
 
 def _kill_if_here(store: Any, rank: int) -> None:
     """A stopped process would keep the launcher waiting for it."""
-    host, pid = store.get(f"watch/place/{rank}").decode().split()
-    if host == socket.gethostname():
+    machine, pid = store.get(f"watch/place/{rank}").decode().split()
+    if machine == _machine():
         os.kill(int(pid), signal.SIGKILL)
+
+
+def _machine() -> str:
+    """Where a process id means the same process: containers may share a host's name, or a host."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return "/".join([boot, *(os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "net"))])
+    except OSError:  # no Linux
+        return socket.gethostname()
