@@ -6,10 +6,8 @@ rank), so a resumed run needs no replay.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -33,7 +31,9 @@ from engine.data.dataset import TrainingData
 from engine.errors import RunError
 from engine.launch import Process, Signals
 from engine.log import EventLog
-from engine.plan import Evaluation, Outcome, Plan, State, crossed, named
+from engine.plan import Evaluation, Outcome, Plan, State, crossed, mix, named
+from engine.replicas import find_fault
+from engine.terms import counts, means
 
 _SKIPS_ALLOWED = 50
 """Skipped steps in a row after which training has failed: fp16's scale finds its level in fewer."""
@@ -73,6 +73,8 @@ class Loop:
         self._score: float | None = None
         self._scores: list[Score] = []
         self._saved_at = -1
+        self._probe: list[Batch] = []
+        self._sound_at = 0
 
     def run(self) -> Outcome:
         """Trains until the budget is spent, a callback stops it, or a signal does."""
@@ -106,6 +108,8 @@ class Loop:
                 self._roll_back(action)
                 continue
             now = self.progress()
+            if self.plan.check_every and crossed(self.plan.check_every, before, now):
+                self._check()
             for evaluation in self.plan.evaluations:
                 # The one at the end of the stage is made there, whatever the interval.
                 due = evaluation.every and crossed(evaluation.every, before, now)
@@ -133,11 +137,12 @@ class Loop:
         size = plan.rows_at_once(len(examples), getattr(strategy, "min_micro_batches", 1))
         pieces = (examples[i : i + size] for i in range(0, len(examples), size))
         micro_batches = [self._objective.collate(piece) for piece in pieces]
-        totals = strategy.all_sum({**_counts(micro_batches), "stop": float(self._signals.count)})
+        totals = strategy.all_sum({**counts(micro_batches), "stop": float(self._signals.count)})
         if totals.pop("stop"):
             return None
         tokens = int(totals.pop("tokens"))
-        torch.manual_seed(_mix(plan.seed, state.step, strategy.data_rank))
+        self._probe = micro_batches[:1]
+        torch.manual_seed(mix(plan.seed, state.step, strategy.data_rank))
         lr = plan.lr * self._schedule(self.progress())
         sums = strategy.forward_backward(micro_batches, totals)
         limit = min((c.spike_limit for c in self._callbacks), default=math.inf)
@@ -158,7 +163,7 @@ class Loop:
         return {
             "step": state.step,
             "tokens": state.tokens,
-            **_means(figures, totals),
+            **means(figures, totals),
             "lr": lr,
             "grad_norm": float(step.grad_norm),
             "skipped": skipped,
@@ -209,6 +214,19 @@ class Loop:
             answers = [callback.scored(event) for callback in self._callbacks]
             action = next((a for a in answers if isinstance(a, Stop)), action)
         return action
+
+    def _check(self) -> None:
+        """Raises RunError for a fault, having dropped the checkpoints that may have it, too."""
+        wrong = find_fault(self._strategy, self._probe, self._process)
+        if wrong is None:
+            self._sound_at = self.state.step
+            return
+        self._checkpoints.wait()
+        self._checkpoints.drop_after(self._sound_at)
+        raise RunError(
+            f"{self.plan.stage}: at step {self.state.step} (not yet at {self._sound_at}): {wrong}",
+            mend="a memory or processor there fails; run again without it: it goes on from before",
+        )
 
     def _roll_back(self, action: RollBack) -> None:
         """Back to the last checkpoint before the bad steps, whose data is left out from now on.
@@ -275,25 +293,3 @@ class Loop:
 
     def _say(self, event: str, **fields: Any) -> dict[str, Any]:
         return self._log.emit(event, stage=self.plan.stage, **{"step": self.state.step, **fields})
-
-
-def _counts(micro_batches: Sequence[Batch]) -> dict[str, float]:
-    """Terms of each kind and input tokens, over the micro-batches."""
-    totals: Counter[str] = Counter()
-    for batch in micro_batches:
-        totals.update(batch.counts)
-        totals["tokens"] += batch.tokens
-    return {name: float(count) for name, count in totals.items()}
-
-
-def _means(sums: Mapping[str, float], counts: Mapping[str, float]) -> dict[str, float]:
-    """The loss, and its terms where there are several."""
-    means = {name: total / max(counts[name], 1.0) for name, total in sums.items()}
-    parts = {f"loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
-    return {"loss": sum(means.values()), **parts}
-
-
-def _mix(*numbers: int) -> int:
-    """A seed of its own for every combination."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1

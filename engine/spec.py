@@ -132,6 +132,11 @@ class Train(Config):
         (), description="Scores during training and at its end."
     )
     checkpoint: Checkpoints = runtime(Checkpoints(), description="Checkpoints.")
+    check_replicas: Interval | None = runtime(
+        None,
+        description="How often copies of weights and optimizer state on different ranks are compared,"
+        " to find a flipped bit; where there is no copy, one micro-batch is computed twice.",
+    )
     callbacks: tuple[Annotated[Config, Of("callback")], ...] = runtime(
         (), description="What watches and steers the training, in this order."
     )

@@ -119,6 +119,7 @@ def train(
             clip=config.clip,
             checkpoint_every=config.checkpoint.every,
             evaluations=evaluations,
+            check_every=config.check_replicas,
             versions={name: metadata.version(name) for name in _EXACT_WITH},
             inexact=run.inexact,
         ),

@@ -1,0 +1,24 @@
+"""A step's terms: how many there are of each kind, and what they come to on average."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from engine.component import Batch
+
+
+def counts(micro_batches: Sequence[Batch]) -> dict[str, float]:
+    """Terms of each kind and input tokens, over the micro-batches."""
+    totals: Counter[str] = Counter()
+    for batch in micro_batches:
+        totals.update(batch.counts)
+        totals["tokens"] += batch.tokens
+    return {name: float(count) for name, count in totals.items()}
+
+
+def means(sums: Mapping[str, float], counts: Mapping[str, float]) -> dict[str, float]:
+    """The loss, and its terms where there are several."""
+    means = {name: total / max(counts[name], 1.0) for name, total in sums.items()}
+    parts = {f"loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
+    return {"loss": sum(means.values()), **parts}
