@@ -22,6 +22,7 @@ _PUBLIC = {
         "ModelConfig", "Number", "ObjectiveConfig", "Of", "OptimizerConfig", "ParameterGroup",
         "Share", "StageRef", "StrategyConfig", "TokenizerConfig", "VariableName", "runtime", "units",
     ),
+    "forecast": ("Candidate",),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (
         "Chat", "Completion", "Labelled", "Preference", "Prompt", "Record", "Stepwise", "Text",

@@ -51,7 +51,7 @@ def advice(loaded: Loaded, found: Forecast, processes: int, machine: Machine) ->
 
     knobs = [list(options) for options in _knobs(train, found, machine)]
     alone = [next(filter(None, map(tried, options)), None) for options in knobs]
-    others = candidates(train, found.work, processes, machine.memory, loaded.plugins)
+    others = candidates(train, found.work, processes, machine, loaded.plugins)
     strategies = [{"strategy": other.config} for other in others]
     fitting = [*alone, *[a for a in map(tried, strategies) if a][:_STRATEGIES]]
     if any(fitting):

@@ -300,8 +300,11 @@ class StrategyConfig(Config):
         """Fields worth a try with so many processes, for who looks for a layout that fits."""
         return ()
 
-    def choice(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Of a strategy that ``chooses``: which of these it stands for, least traffic first."""
+    def choice(self, candidates: Sequence[Candidate]) -> tuple[Candidate, str] | None:
+        """Of a strategy that ``chooses``: which of these it stands for, and why.
+
+        They come with the least traffic and waiting first; None where there is nothing to choose.
+        """
         return None
 
 

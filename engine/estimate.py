@@ -12,6 +12,7 @@ from typing import Literal
 
 from engine.activations import Pass, Recompute, Scores, layer_bytes, model_bytes
 from engine.layout import Layout, ModelShape
+from engine.machine import Machine
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _FLOAT = 4
@@ -92,21 +93,33 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a step needs of each rank: memory of the fullest, and bytes that each sends.
+    """What a step needs of each rank: the memory of the fullest, work and traffic.
 
     ``flops`` are the model's, of the whole step and without what is computed again; ``work`` those
-    that a rank executes; ``idle`` is the share of a step that a pipeline waits beside its work.
+    that a rank executes, ``traffic`` bytes that it sends, in so many ``messages``; ``idle`` is the
+    share of a step that a pipeline waits beside its work.
     """
 
     memory: Memory
     flops: float
     work: float
     traffic: float
+    messages: float
     idle: float
 
-    def seconds(self, speed: float, bandwidth: float) -> float:
-        """Of a step, where a rank executes ``speed`` FLOPs and sends ``bandwidth`` bytes a second."""
-        return self.work / speed * (1 + self.idle) + self.traffic / bandwidth
+    def seconds(self, machine: Machine, precision: Precision) -> float:
+        """Of a step on such machines, when nothing is sent while something is computed."""
+        computing = self.work / machine.speed(precision) * (1 + self.idle)
+        return computing + self._sending(machine) / machine.bandwidth
+
+    def cost(self, machine: Machine) -> float:
+        """Bytes that a rank sends in a step, or could send while a message starts or it waits for a
+        pipeline to fill: a constant of the kind of machine, as a measured speed would differ each
+        time, and so would what is chosen by it."""
+        return self._sending(machine) + self.work * self.idle / machine.balance
+
+    def _sending(self, machine: Machine) -> float:
+        return self.traffic + self.messages * machine.latency * machine.bandwidth
 
 
 def estimate(work: Work, layout: Layout) -> Estimate:
@@ -136,7 +149,8 @@ def estimate(work: Work, layout: Layout) -> Estimate:
     flops = tokens * token_flops(shape, work.sequence)
     executed = flops / layout.ranks * _executed(work)
     idle = (layout.pipeline - 1) / work.micro_batches
-    return Estimate(memory, flops, executed, _traffic(work, layout, mine, one), idle)
+    traffic, messages = _traffic(work, layout, mine, one)
+    return Estimate(memory, flops, executed, traffic, messages, idle)
 
 
 def parameters(shape: ModelShape) -> int:
@@ -176,10 +190,11 @@ def model_states(
     averaged: bool = False,
 ) -> Memory:
     """Parameters, gradients and the optimizer's states of a rank that computes with ``mine``."""
+    weight = widths.weight if layout.resident or not widths.master else 0
     own = (widths.master + (_FLOAT if averaged else 0)) * mine.all
     states = _FLOAT * (state_floats[0] * mine.hidden + state_floats[1] * mine.rest)
     return Memory(
-        parameters=widths.weight * mine.all / layout.parameters_over,
+        parameters=weight * mine.all / layout.parameters_over,
         gradients=widths.gradient * mine.all / layout.gradients_over,
         optimizer=(own + states) / layout.optimizer_over,
     )
@@ -217,9 +232,10 @@ def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
         total += widths.weight * mine.all
     if layout.samples_over > 1 and layout.gradients_over == 1:  # flat, on their way
         total += widths.gradient * mine.all
-    if layout.parameters_over > 1:  # whole layers: this one, the next, and a gradient
-        layer = mine.all / math.ceil(shape.layers / layout.pipeline)
-        total += (2 * widths.weight + widths.gradient) * layer
+    if layout.parameters_over > 1 or not layout.resident:
+        # Embedding and head, and whole layers: this one, the next, and a gradient.
+        layer = mine.hidden / math.ceil(shape.layers / layout.pipeline)
+        total += (2 * widths.weight + widths.gradient) * layer + widths.weight * mine.rest
     if work.recompute != "none" or work.offload:  # the layer whose backward pass it is
         total += layer_bytes(shape, one)
     if work.staged:
@@ -228,26 +244,37 @@ def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
     return total
 
 
-def _traffic(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
-    """Bytes that a rank sends in a step, rings and all-to-alls taken at their best.
+def _traffic(work: Work, layout: Layout, mine: Parameters, one: Pass) -> tuple[float, float]:
+    """Bytes that a rank sends in a step, rings and all-to-alls taken at their best, and in how many
+    messages.
 
     Summing gradients takes twice their bytes; gathered parameters are sent in each pass, and their
     gradients once (ZeRO, section 7). A tensor-parallel layer sums four times (Korthikanti et al.
     2022, section 4.2).
     """
-    widths, over = WIDTHS[work.precision], layout.parameters_over
+    shape, widths, over = work.shape, WIDTHS[work.precision], layout.parameters_over
+    layers = math.ceil(shape.layers / layout.pipeline)
     copies = layout.samples_over * layout.context // over
     gradients = widths.gradient * mine.all
-    total = gradients * _ring(over) + 2 * gradients / over * _ring(copies)
-    total += 2 * widths.weight * mine.all * _ring(over) * work.micro_batches
-    between = one.width * one.tokens * work.shape.hidden_size
-    layers = math.ceil(work.shape.layers / layout.pipeline)
-    passes = layers * 4 * 2 * _ring(layout.tensor)
-    passes += layers * 4 * work.shape.experts_per_token * _ring(layout.expert)
-    passes += 4 * _ring(layout.pipeline)
-    keys = 2 * work.shape.kv_heads * work.shape.head_width * one.width * one.tokens
-    around = layers * 3 * keys * (layout.context - 1)
-    return total + (passes * between + around) * work.micro_batches
+    tokens = one.width * one.tokens
+    between, keys = tokens * shape.hidden_size, 2 * tokens * shape.kv_heads * shape.head_width
+    routed = between * shape.experts_per_token
+    once = [  # ranks, bytes and messages
+        (over, gradients * _ring(over), layers),
+        (copies, 2 * gradients / over * _ring(copies), 1),
+    ]
+    each = [
+        (over, 2 * widths.weight * mine.all * _ring(over), 2 * layers),
+        (layout.tensor, 8 * layers * between * _ring(layout.tensor), 8 * layers),
+        (layout.pipeline, 4 * between * _ring(layout.pipeline), 2),
+        (layout.context, 3 * layers * keys * (layout.context - 1), 3 * layers),
+        (layout.expert, 4 * layers * routed * _ring(layout.expert), 4 * layers),
+    ]
+    all_of_them = [*once, *each * work.micro_batches]
+    return (
+        sum(size for ranks, size, _ in all_of_them if ranks > 1),
+        sum(number for ranks, _, number in all_of_them if ranks > 1),
+    )
 
 
 def _ring(ranks: int) -> float:

@@ -38,12 +38,14 @@ _RECOMPUTED: dict[str | bool, Recompute] = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A strategy, how it would share the work, and what each rank would need."""
+    """A strategy, how it would share the work, what each rank would need, and if it was chosen
+    from several ``why``."""
 
     config: StrategyConfig
     layout: Layout
     estimate: Estimate
     fits: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,9 @@ def forecast(
     train = train or stages[name].train
     assert train is not None
     work = _work(train, shape, model.scores(machine.device), machine.device)
-    chosen = choose(train, work, processes, machine.memory, loaded.plugins)
+    chosen = choose(train, work, processes, machine, loaded.plugins)
     work = divided(work, train, chosen.layout)
-    seconds = chosen.estimate.seconds(machine.speed(train.precision), machine.bandwidth)
+    seconds = chosen.estimate.seconds(machine, train.precision)
     steps = _steps(train, seconds)
     saved = checkpoint_bytes(
         rank_parameters(shape, Layout()), work.state_floats, averaged=work.averaged
@@ -124,29 +126,36 @@ def forecast(
     )
 
 
-def choose(train: Train, work: Work, processes: int, memory: float, plugins: Plugins) -> Candidate:
+def choose(
+    train: Train, work: Work, processes: int, machine: Machine, plugins: Plugins
+) -> Candidate:
     """The stage's strategy, or the one that it takes from all that are installed."""
     strategy: Any = train.strategy
-    others = candidates(train, work, processes, memory, plugins) if strategy.chooses else ()
-    return strategy.choice(others) or _candidate(strategy, train, work, processes, memory)
+    if strategy.chooses:
+        several = candidates(train, work, processes, machine, plugins)
+        chosen: tuple[Candidate, str] | None = strategy.choice(several)
+        if chosen is not None:
+            return replace(chosen[0], why=chosen[1])
+    return _candidate(strategy, train, work, processes, machine)
 
 
 def candidates(
-    train: Train, work: Work, processes: int, memory: float, plugins: Plugins
+    train: Train, work: Work, processes: int, machine: Machine, plugins: Plugins
 ) -> list[Candidate]:
-    """What the installed strategies suggest for so many processes, those that work, least traffic
-    first."""
+    """What the installed strategies suggest for so many processes, those that work, the least
+    traffic and waiting first."""
     found = []
     for strategy in _suggested(plugins, processes):
         optimizer: Any = train.optimizer
         possible = (
             strategy.check_processes(processes) is None
             and strategy.check_model(work.shape, processes) is None
+            and strategy.check_train(train, processes) is None
             and (optimizer.elementwise or strategy.whole_matrices)
         )
         if possible:
-            found.append(_candidate(strategy, train, work, processes, memory))
-    return sorted(found, key=lambda c: c.estimate.traffic)
+            found.append(_candidate(strategy, train, work, processes, machine))
+    return sorted(found, key=lambda c: c.estimate.cost(machine))
 
 
 def divided(work: Work, train: Train, layout: Layout) -> Work:
@@ -191,11 +200,11 @@ def _work(train: Train, shape: ModelShape, scores: Any, device: str) -> Work:
 
 
 def _candidate(
-    strategy: StrategyConfig, train: Train, work: Work, processes: int, memory: float
+    strategy: StrategyConfig, train: Train, work: Work, processes: int, machine: Machine
 ) -> Candidate:
     layout = strategy.layout(processes)
     needs = estimate(divided(work, train, layout), layout)
-    return Candidate(strategy, layout, needs, needs.memory.total <= memory)
+    return Candidate(strategy, layout, needs, needs.memory.total <= machine.memory)
 
 
 def _suggested(plugins: Plugins, processes: int) -> Iterator[StrategyConfig]:

@@ -47,6 +47,7 @@ class Layout:
 
     The other three say over how many ranks each kind of state is divided beside tensor, pipeline
     and expert degrees: FSDP divides all by ``shard``, ZeRO-1 only the optimizer's by ``data``.
+    Narrow weights are ``resident`` beside float32 masters, or made from them for each layer's work.
     """
 
     data: int = 1
@@ -58,6 +59,7 @@ class Layout:
     parameters_over: int = 1
     gradients_over: int = 1
     optimizer_over: int = 1
+    resident: bool = True
 
     @property
     def ranks(self) -> int:

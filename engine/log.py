@@ -197,6 +197,9 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
             return f"[bold]{stage}[/]: {record['verb']}{record.get('detail', '')}"
         case "stage_skipped":
             return f"[bold]{stage}[/]: already done"
+        case "strategy_chosen":
+            told = " ".join(str(v) for pair in record["strategy"].items() for v in pair)
+            return f"  strategy {escape(told.removeprefix('type '))}: {escape(record['why'])}"
         case "score":
             stderr = f" ± {record['stderr']:.2g}" if record.get("stderr") else ""
             at = f" at step {record['step']}" if record.get("step") is not None else ""

@@ -36,6 +36,8 @@ _NARROW_CPUS = {"amx_bf16": 8, "avx512_bf16": 2}
 """How much faster bf16 products are than float32 ones on a CPU, by the instructions it has."""
 _BANDWIDTHS = {"cpu": 1e9, "cuda": 50e9}
 """Bytes a second from process to process: gloo on one machine, NCCL between eight devices."""
+_LATENCIES = {"cpu": 1e-4, "cuda": 2e-5}
+_BALANCES = {"cpu": 100, "cuda": 4000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,16 @@ class Machine:
     def bandwidth(self) -> float:
         """Bytes a second from a process to another."""
         return _BANDWIDTHS[self.device]
+
+    @property
+    def latency(self) -> float:
+        """Seconds until a message between two processes starts."""
+        return _LATENCIES[self.device]
+
+    @property
+    def balance(self) -> float:
+        """FLOPs that a process executes while it sends a byte, roughly."""
+        return _BALANCES[self.device]
 
     def speed(self, precision: str) -> float:
         """FLOPs a second that a process executes in training: right to a factor of two."""

@@ -77,6 +77,7 @@ def _row(found: Forecast | None, told: list[Advice] | None, terms: Terms) -> dic
         "parameters": found.parameters,
         "processes": terms.processes,
         "strategy": plain(found.chosen.config),
+        "why": found.chosen.why,
         "layout": asdict(found.chosen.layout),
         "memory": {**asdict(needs.memory), "total": needs.memory.total, "available": found.memory},
         "fits": found.fits,
@@ -126,6 +127,8 @@ def _print_stage(
 def _lines(found: Forecast, told: list[Advice] | None, terms: Terms) -> Iterator[tuple[str, str]]:
     needs, work = found.chosen.estimate, found.work
     yield "strategy", _strategy(found)
+    if found.chosen.why:
+        yield "", found.chosen.why
     yield (
         "micro-batch",
         f"{work.rows} × {work.sequence} tokens, {work.micro_batches} a step on each rank",
@@ -188,4 +191,6 @@ def duration(seconds: float) -> str:
     for factor, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
         if seconds >= 2 * factor:
             return f"about {float(f'{seconds / factor:.2g}'):g} {unit}"
-    return f"about {1000 * seconds:.2g} ms" if seconds < 1 else f"about {seconds:.1f} s"
+    if seconds < 1:
+        return f"about {float(f'{1000 * seconds:.2g}'):g} ms"
+    return f"about {seconds:.1f} s"

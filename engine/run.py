@@ -100,7 +100,7 @@ class Run:
         self.folder = folder
         self.process = process
         self.log = log
-        self._loaded = loaded
+        self.loaded = loaded
         self._keys = folders.keys(loaded.spec)
         self._observers = Observers(loaded.plugins, log, process)
 
@@ -109,9 +109,9 @@ class Run:
         stages = (only,) if only else self.spec.order
         self._check_identities([name for name in stages if name not in rerun])
         if self.process.rank == 0:
-            self.folder.describe(self._loaded, self.process.world_size)
+            self.folder.describe(self.loaded, self.process.world_size)
         self._observers.tell(
-            "engine_run_started", folder=str(self.folder.path), spec=self._loaded.resolved()
+            "engine_run_started", folder=str(self.folder.path), spec=self.loaded.resolved()
         )
         status = "failed"
         try:
@@ -125,7 +125,7 @@ class Run:
 
     def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
         """A component from its configuration."""
-        found = self._loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
+        found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
         return found.load_factory()(config, context)
 
     def context(self, stage: str, tokenizer: Any = None) -> StageContext:

@@ -20,13 +20,17 @@ from engine import manifest
 from engine.artifact import Artifact
 from engine.checkpoint import Checkpoints, Saved
 from engine.component import Example, Objective, Score, Setup
+from engine.compose import Composer
+from engine.config import Config
 from engine.data.dataset import TrainingData, WindowExamples
 from engine.data.mixture import Mixture, MixtureSource
 from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.evaluation import evaluate
+from engine.forecast import forecast, plain
 from engine.language_model import LanguageModel
 from engine.loop import Loop
+from engine.machine import Machine
 from engine.plan import SEQUENCE, Evaluation, Plan, Ramp, micro_rows
 from engine.spec import Train
 
@@ -50,7 +54,7 @@ def train(
     model = _build_model(run, config, context)
     sequence = _sequence(run, config)
     data = _training_data(run, name, config, objective, tokenizer, sequence)
-    strategy = run.build("strategy", config.strategy, context)
+    strategy = run.build("strategy", _strategy(run, name, config), context)
     parameters = _parameters(model)  # now, as some strategies shard them
     flops = 6 * parameters * _budget_tokens(config, data, sequence)
     strategy.prepare(
@@ -244,6 +248,21 @@ def _build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
     if not any(p.requires_grad for p in model.parameters()):
         raise RunError("freeze: no parameter is left to train", mend="freeze fewer")
     return model
+
+
+def _strategy(run: Run, name: str, config: Train) -> Config:
+    """The stage's, or the one that it stands for on these processes: rank 0's choice."""
+    strategy: Any = config.strategy
+    if not strategy.chooses:
+        return config.strategy
+    process = run.process
+    found = forecast(run.loaded, name, process.world_size, Machine.here(process.local_world_size))
+    if found is None:
+        return config.strategy
+    chosen, why = process.broadcast((plain(found.chosen.config), found.chosen.why))
+    run.log.emit("strategy_chosen", stage=name, strategy=chosen, why=why)
+    composed = Composer(run.loaded.plugins).config_class("strategy", chosen["type"])
+    return composed.model_validate(chosen)
 
 
 def _sequence(run: Run, config: Train) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from engine import Count, Layout, ModelShape, Number, StrategyConfig
+
+if TYPE_CHECKING:
+    from engine import Candidate
 
 
 class Single(StrategyConfig):
@@ -18,11 +22,21 @@ class Single(StrategyConfig):
             return None
         return f"'single' runs on 1 process, not {processes}; use {{type: ddp}}"
 
+    @classmethod
+    def suggestions(cls, processes: int) -> Sequence[Mapping[str, Any]]:
+        """For one."""
+        return [{}] if processes == 1 else []
+
 
 class DDP(StrategyConfig):
     """Every process holds the whole model; gradients are averaged."""
 
     bucket_mb: Number = Field(25.0, gt=0, description="Size of a gradient bucket, in MiB.")
+
+    @classmethod
+    def suggestions(cls, processes: int) -> Sequence[Mapping[str, Any]]:
+        """For several."""
+        return [{}] if processes > 1 else []
 
 
 class Mesh(StrategyConfig):
@@ -67,7 +81,18 @@ class Mesh(StrategyConfig):
             parameters_over=over,
             gradients_over=over,
             optimizer_over=over,
+            resident=False,
         )
+
+    @classmethod
+    def suggestions(cls, processes: int) -> Sequence[Mapping[str, Any]]:
+        """One degree, the rest copies; or beside ``shard``, which takes the rest."""
+        degrees = [d for d in range(2, processes + 1) if processes % d == 0]
+        found: list[Mapping[str, Any]] = [{"shard": d} for d in degrees]
+        for name in ("tensor", "pipeline", "context"):
+            found += [{name: d} for d in degrees]
+            found += [{name: d, "shard": processes // d} for d in degrees if d < processes]
+        return found
 
     def check_processes(self, processes: int) -> str | None:
         """The degrees must multiply to the number of processes."""
@@ -112,6 +137,18 @@ class Mesh(StrategyConfig):
                 f"use one of {_divisors(shape.experts)}"
             )
         return None
+
+
+class Auto(StrategyConfig):
+    """Any of the others: whatever fits the memory with the least traffic, as `engine plan` has it."""
+
+    chooses: ClassVar[bool] = True
+
+    def choice(self, candidates: Sequence[Candidate]) -> tuple[Candidate, str] | None:
+        """See :mod:`engine_parallel.auto`."""
+        from engine_parallel.auto import choose
+
+        return choose(candidates)
 
 
 def _divisors(number: int) -> str:

@@ -30,4 +30,10 @@ def engine_strategies() -> Sequence[Component]:
             "engine_parallel.mesh:build",
             "A grid: copies, shards, parts of matrices, layers, rows and experts.",
         ),
+        Component(
+            "auto",
+            "engine_parallel.config:Auto",
+            "engine_parallel.auto:build",
+            "Whichever of the installed ones fits with the least traffic.",
+        ),
     ]

@@ -18,6 +18,7 @@ from engine.estimate import (
     token_flops,
 )
 from engine.layout import Layout, ModelShape
+from engine.machine import Machine
 
 GPT2 = ModelShape(12, 768, 12, 12, 3072, 50257, 1024, gated=False, biased=True)
 LLAMA_7B = ModelShape(32, 4096, 32, 32, 11008, 32000, 4096, tied=False)
@@ -118,10 +119,21 @@ def test_what_each_layout_saves_and_sends():
     assert sharded.memory.parameters == alone.memory.parameters / 8
     assert copies.memory.optimizer == alone.memory.optimizer
     assert (alone.idle, piped.idle) == (0, 7 / 8)
-    assert piped.seconds(1e12, 1e9) > piped.work / 1e12 * 1.8
+    machine = Machine("cpu", "", 1e9, 8, assumed_speed=1e12)
+    assert piped.seconds(machine, "bf16") > piped.work / 1e12 * 1.8
+    assert alone.cost(machine) == 0 < copies.cost(machine) < piped.cost(machine)
     assert context.memory.activations < 0.2 * alone.memory.activations
     assert copies.flops == 8 * alone.flops
     assert copies.work == alone.work
+
+
+def test_small_messages_are_dear():
+    """A tiny model's gradients are one message; a layer's parts are several each."""
+    tiny = replace(WORK, shape=ModelShape(2, 32, 2, 2, 128, 320, 32), sequence=32)
+    machine = Machine("cpu", "", 1e9, 2)
+    copies, parts = (estimate(tiny, layout) for layout in (Layout(data=2), Layout(tensor=2)))
+    assert parts.messages == 8 * 2 * 8
+    assert copies.cost(machine) < parts.cost(machine)
 
 
 def test_recomputation_costs_a_third_and_offloading_nothing():

@@ -131,6 +131,21 @@ def test_only_knobs_that_make_it_fit_are_told_cheapest_first(plan):
         assert mended["memory"]["total"] == advice["total"] <= least
 
 
+def test_strategies_that_make_it_fit_are_told_least_traffic_first(plan, train):
+    """Copies that are too large become parts; each of those told does fit."""
+    train |= {"strategy": "ddp", "batch": {"tokens": 1024}, "precision": "bf16"}
+    (roomy,) = plan("--nproc", 4)
+    limit = roomy["memory"]["total"] * 0.9
+    (tight,) = plan("--nproc", 4, "--memory", f"{limit:.0f}B")
+    told = [a["settings"]["strategy"] for a in tight["advice"] if "strategy" in a["settings"]]
+    assert 0 < len(told) <= 3
+    for strategy in told:
+        train["strategy"] = strategy
+        (mended,) = plan("--nproc", 4, "--memory", f"{limit:.0f}B")
+        assert mended["fits"]
+        assert mended["memory"]["optimizer"] < roomy["memory"]["optimizer"]
+
+
 def test_knobs_are_turned_together_where_none_is_enough(
     plan, train, command, tiny_spec, write_spec
 ):
@@ -143,6 +158,16 @@ def test_knobs_are_turned_together_where_none_is_enough(
     assert plan("--memory", "1MB")[0]["advice"] == []
     out, _ = command("plan", write_spec(tiny_spec), "--memory", "1MB")
     assert "fits with none of the settings here" in " ".join(out.split())
+
+
+def test_a_strategy_that_chooses_says_what(plan, train, command, tiny_spec, write_spec):
+    """And why, for people and machines."""
+    train["strategy"] = "auto"
+    (stage,) = plan("--nproc", 2)
+    assert stage["strategy"] == {"type": "ddp"}
+    out, _ = command("plan", write_spec(tiny_spec), "--nproc", 2)
+    assert stage["why"] in " ".join(out.split())
+    assert stage["why"].startswith("least traffic and waiting of ")
 
 
 def test_a_part_that_is_trained_is_an_upper_bound(plan, train):

@@ -7,15 +7,14 @@ import pytest
 import engine
 
 NAMES = """
-Adapter Amount Artifact BaseCallback Batch Callback Chat Completion Component Config Context Count
-DataSource DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval
-Item Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective ObjectiveConfig
-ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
-Progress Prompt Record Response Reward RollBack Rolling RunError Schedule Schema Score Scores Setup
-Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text TokenizerConfig
-TokenizerTrainer VariableName
-cross_entropy hookimpl join pack parameter_groups record_from_row record_to_row runtime
-token_logprobs units
+Adapter Amount Artifact BaseCallback Batch Callback Candidate Chat Completion Component Config
+Context Count DataSource DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation
+IGNORE Interval Item Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number
+Objective ObjectiveConfig ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError
+Preference Processor Progress Prompt Record Response Reward RollBack Rolling RunError Schedule
+Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
+TokenizerConfig TokenizerTrainer VariableName cross_entropy hookimpl join pack parameter_groups
+record_from_row record_to_row runtime token_logprobs units
 """.split()
 
 

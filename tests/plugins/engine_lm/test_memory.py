@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from engine_lm.attention import NAME, use_in_training
@@ -84,3 +86,27 @@ def test_kept_activations_of_narrow_numbers_shared_keys_and_several_rows(attenti
     )  # fmt: skip
     measured = _kept(shape, attention, 3, 512, dtype)
     assert _estimated(shape, attention, 3, 512, dtype.itemsize) == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.benchmark
+def test_growth_with_length():
+    """A figure: bytes of a layer by length, on a scale of powers of two; `|` is the formula's."""
+    shape = ModelShape(
+        layers=1, hidden_size=64, heads=4, kv_heads=4, intermediate_size=192, vocabulary=64,
+        context=8192,
+    )  # fmt: skip
+    print(
+        "\nkept of one layer, 1 row, 64 wide, 4 heads, bf16: each column is a quarter of a doubling"
+    )
+    for attention in SCORES:
+        before = None
+        for length in (512, 1024, 2048, 4096, 8192):
+            measured = _kept(shape, attention, 1, length, torch.bfloat16)
+            estimated = _estimated(shape, attention, 1, length, 2)
+            bar, mark = (round(4 * math.log2(b / 1e6)) + 8 for b in (measured, estimated))
+            line = f"{'━' * bar:<70}"
+            line = f"{line[:mark]}|{line[mark + 1 :]}".rstrip()
+            growth = f"×{measured / before:.2f}" if before else ""
+            assert estimated == pytest.approx(measured, rel=0.01)
+            print(f"{attention:>13} {length:>5} {measured / 1e6:8.1f} MB {growth:>6} {line}")
+            before = measured
