@@ -25,13 +25,13 @@ def test_a_save_in_the_background_blocks_for_a_copy(tmp_path, ratio):
         )
         for name in ("background", "waited for")
     }
+    target = {key: torch.empty_like(value) for key, value in state.items()}
     for pair in range(PAIRS + 1):
         for name, checkpoints in kinds.items():
             started = time.perf_counter()
             checkpoints.save(state, {}, step=pair, score=None)
             seconds[name].append(time.perf_counter() - started)
             checkpoints.wait()
-        target = {k: torch.empty_like(v) for k, v in state.items()} if pair == 0 else target
         started = time.perf_counter()
         for key, value in state.items():
             target[key].copy_(value)
