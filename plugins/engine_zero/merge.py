@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ _TAKEN = {
     "memory_breakdown",
     "steps_per_print",
     "wall_clock_breakdown",
+    "zero_allow_untested_optimizer",
 }
 """Top-level sections that only tune or report, beside ``zero_optimization``."""
 _ZERO_TAKEN = {
@@ -30,6 +31,7 @@ _ZERO_TAKEN = {
     *(
         f"stage3_{name}"
         for name in (
+            "gather_16bit_weights_on_model_save",
             "max_live_parameters",
             "max_reuse_distance",
             "model_persistence_threshold",
@@ -46,6 +48,7 @@ _OFFLOAD_TAKEN = {
 }  # fmt: skip
 _BATCH = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 _NARROW = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16"}
+_MAPPINGS = ("zero_optimization", "optimizer", "scheduler", *_NARROW)
 
 
 def read(config: str | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -74,10 +77,12 @@ def taken(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def own_contradictions(config: Mapping[str, Any], spec: Any) -> Iterator[str]:
     """Between the configuration and the strategy's other fields, and what is not taken at all."""
-    zero = config.get("zero_optimization", {})
-    if not isinstance(zero, Mapping):
-        yield f"zero_optimization is {zero!r} in config, and no mapping"
+    odd = [*_no_mappings(config, _MAPPINGS), *_no_mappings(config.get("optimizer"), ("params",))]
+    odd += _no_mappings(config.get("zero_optimization"), _OFFLOAD)
+    if odd:
+        yield from odd
         return
+    zero = config.get("zero_optimization", {})
     if zero.get("stage", spec.stage) != spec.stage:
         yield _both("zero_optimization.stage", zero["stage"], "stage", spec.stage)
     known = {"stage", *_ZERO_TAKEN}
@@ -114,7 +119,7 @@ def contradictions(config: Mapping[str, Any], train: Any, processes: int) -> Ite
         yield _both("gradient_clipping", config["gradient_clipping"], "clip", train.clip)
     optimizer = config.get("optimizer", {})
     kind = optimizer.get("type")
-    if kind is not None and kind.lower() != train.optimizer.type:
+    if kind is not None and str(kind).lower() != train.optimizer.type:
         yield _both("optimizer.type", kind, "optimizer", train.optimizer.type)
     for name, value in optimizer.get("params", {}).items():
         says = getattr(train.optimizer, name, None)
@@ -144,6 +149,12 @@ def _batch(config: Mapping[str, Any], train: Any, processes: int) -> Iterator[st
             tokens = getattr(batch, field.removeprefix("batch."), None)
             says = f"{tokens} ({says})" if field != "batch" and value else says
             yield _both(name, config[name], field, says if value else tokens)
+
+
+def _no_mappings(config: Any, names: Iterable[str]) -> Iterator[str]:
+    for name in names if isinstance(config, Mapping) else ():
+        if not isinstance(config.get(name, {}), Mapping):
+            yield f"{name} is {config[name]!r} in config, and no mapping"
 
 
 def _both(theirs: str, value: object, ours: str, says: object) -> str:

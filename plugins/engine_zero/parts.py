@@ -8,6 +8,7 @@ that any strategy can read them on any number of ranks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -134,19 +135,15 @@ class Stage3Parts:
             optimizer.persistent_parameters[0].all_gather(optimizer.persistent_parameters)
 
 
-class _zero_gradients:  # noqa: N801 - used like a function
+@contextmanager
+def _zero_gradients(tensors: list[Tensor]) -> Iterator[None]:
     """Gives tensors that have none a gradient of zeros meanwhile; offloaded ones keep theirs."""
-
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self._tensors = [t for t in tensors if t.grad is None]
-
-    def __enter__(self) -> None:
-        for tensor in self._tensors:
-            tensor.grad = torch.zeros_like(tensor)
-
-    def __exit__(self, *error: object) -> None:
-        for tensor in self._tensors:
-            tensor.grad = None
+    without = [tensor for tensor in tensors if tensor.grad is None]
+    for tensor in without:
+        tensor.grad = torch.zeros_like(tensor)
+    yield
+    for tensor in without:
+        tensor.grad = None
 
 
 def whole(part: Tensor, start: int, shape: torch.Size) -> Tensor:

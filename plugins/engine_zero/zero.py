@@ -7,6 +7,7 @@ over all of them: so losses are multiplied by the number of ranks.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,7 @@ class ZeroStrategy:
         self._config = config
         self._context = context
         self._device = context.device
+        self._waiting = False
 
     def prepare(self, setup: Setup) -> None:
         """See :class:`engine.Strategy`. Raises RunError."""
@@ -65,11 +67,18 @@ class ZeroStrategy:
             narrow = setup.precision != "fp32"
             masters = {n: p.detach().float().clone() for n, p in self._named.items() if narrow}
             optimizer = setup.optimizer(list(self._named.items()))
-            self._engine, self._zero, *_ = deepspeed.initialize(
-                model=ObjectiveModule(model, setup.objective),
-                optimizer=optimizer,
-                config=deepspeed_settings(self._config, setup.precision, self._device),
-            )
+            settings = deepspeed_settings(self._config, setup.precision, self._device)
+            module = ObjectiveModule(model, setup.objective)
+            try:
+                self._engine, self._zero, *_ = deepspeed.initialize(
+                    model=module, optimizer=optimizer, config=settings
+                )
+            except (ValueError, deepspeed.DeepSpeedConfigError) as error:
+                why = " ".join(str(error).split())
+                raise RunError(
+                    f"strategy 'zero': DeepSpeed refuses its configuration: {why}",
+                    mend="change it under strategy.config",
+                ) from error
         self._base: Any = optimizer
         self._gate = Gate(self._zero)
         self._parts: Parts = (Stage3Parts if self._config.stage == 3 else FlatParts)(self._zero)
@@ -90,7 +99,10 @@ class ZeroStrategy:
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """See :class:`engine.Strategy`."""
+        """See :class:`engine.Strategy`. Gradients that no step was taken with are dropped."""
+        if self._waiting:
+            self._step(-math.inf, None)
+        self._waiting = True
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(micro_batches, 1):
             self._engine.set_gradient_accumulation_boundary(number == len(micro_batches))
@@ -105,14 +117,10 @@ class ZeroStrategy:
 
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
         """See :class:`engine.Strategy`."""
-        self._gate.set(spike_limit, max_norm)
         for group in self._base.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
-        self._engine.step()
-        skipped = bool(self._zero.overflow)
-        if skipped:
-            self._gate.forget()
-        else:
+        skipped = self._step(spike_limit, max_norm)
+        if not skipped:
             for name, average in self._averages.items():
                 average.lerp_(self._read(name), 1 - self._setup.ema)  # type: ignore[operator]
         return Step(self._gate.norm, torch.tensor(skipped))
@@ -175,6 +183,16 @@ class ZeroStrategy:
             elif own is not None:
                 final = self._rows.join(self._frozen[own])
             yield name, final.float() if final.is_floating_point() else final
+
+    def _step(self, limit: float, max_norm: float | None) -> bool:
+        """DeepSpeed's own step, which uses up its gradients; whether it was skipped."""
+        self._gate.set(limit, max_norm)
+        self._engine.step()
+        self._waiting = False
+        skipped = bool(self._zero.overflow)
+        if skipped:
+            self._gate.forget()
+        return skipped
 
     def _make_optimizer_state(self) -> None:
         """Optimizers make their state at the first step; a checkpoint to load into needs it now.

@@ -97,6 +97,8 @@ def test_fp16_is_refused_with_the_reason(problems):
             {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}},
             "offload_optimizer.device is cpu in config, but offload_optimizer is none",
         ),
+        ({"optimizer": "AdamW"}, "optimizer is 'AdamW' in config, and no mapping"),
+        ({"zero_optimization": {"offload_param": True}}, "offload_param is True in config, and no"),
         ({"zero_optimization": {"zenflow": {}}}, "zero_optimization.zenflow in config: strategy"),
         (
             {"tensor_parallel": {"autotp_size": 2}},

@@ -91,7 +91,7 @@ def test_a_stage_divides_what_it_says(ranks):
 @pytest.mark.parametrize("stage", _STAGES)
 def test_a_bad_step_is_skipped_on_all_ranks(ranks, stage, precision):
     """A NaN on rank 1 only, and a finite spike: nothing changes, bit by bit, average included; and
-    the run goes on as one that never met them, which is what `ddp` beside it is."""
+    the run goes on as one that never met them, nor a gradient without a step, as `ddp` beside it is."""
     for rank in ranks:
         found = rank[f"{precision}/{stage}"]
         assert found["skipped"] == [True, True]
@@ -145,8 +145,8 @@ def test_checkpoints_are_read_by_other_strategies(ranks, stage, precision):
 
 def test_one_process_keeps_the_contract_and_stays_quiet():
     """The conformance kit at all stages, offloaded to the CPU, too: standard output is the test's own,
-    the root logger is as it was, of the environment DeepSpeed's own names are set; and offloading to
-    disk is refused where DeepSpeed cannot build what it needs."""
+    the root logger is as it was, of the environment DeepSpeed's own names are set. Offloading to disk
+    is refused where DeepSpeed cannot build what it needs, and so is a size that it does not take."""
     script = Path(__file__).with_name("one_rank.py")
     env = {n: v for n, v in os.environ.items() if n not in ("LOCAL_RANK", "DS_ACCELERATOR")}
     done = subprocess.run(
@@ -163,6 +163,8 @@ def test_one_process_keeps_the_contract_and_stays_quiet():
     # Where libaio is there, nothing is refused.
     assert found["disk"] is None or ("async_io" in found["disk"] and "libaio-dev" in found["disk"])
     assert (found["disk"] is None) == found["can_use_disk"]
+    assert "DeepSpeed refuses its configuration" in found["config"]
+    assert "reduce_bucket_size" in found["config"]
     assert {n for n in found["added"] if n in ("LOCAL_RANK", "DS_ACCELERATOR")} == {
         "LOCAL_RANK",
         "DS_ACCELERATOR",
