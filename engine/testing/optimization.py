@@ -25,11 +25,14 @@ _SHAPES = {
     "model.layers.0.mlp.weight": (8, 16),
     "model.norm.weight": (8,),
 }
+_HIDDEN = {"model.embed_tokens.weight": False, "model.layers.0.mlp.weight": True}
+_COUNTERS = 0.25
+"""Numbers a parameter that may be there for steps, rows and columns: these matrices are small."""
 _POINTS = 1000
 
 
 def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Groups, rates, skipping, scaled gradients, exact resume."""
+    """Groups, rates, skipping, scaled gradients, exact resume, size of the state."""
     trial = _Trial(new)
     every = [id(p) for group in trial.optimizer.param_groups for p in group["params"]]
     require(
@@ -76,6 +79,12 @@ def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext
         trial.unlike(resumed) == [] and trial.same_state(resumed),
         "from its saved state the next step is the same to the bit",
     )
+    for name, hidden in _HIDDEN.items():
+        told, held = config.state_floats(hidden=hidden), trial.state_floats(name)  # type: ignore[attr-defined]
+        require(
+            held <= told + _COUNTERS,
+            f"state_floats(hidden={hidden}) tells of {told:g} numbers a parameter, not {held:g}",
+        )
 
 
 class _Trial:
@@ -102,6 +111,12 @@ class _Trial:
             self.optimizer.grad_scale = torch.tensor(scale)
             self.optimizer.found_inf = torch.tensor(float(skipped))
         self.optimizer.step()
+
+    def state_floats(self, name: str) -> float:
+        """Numbers of state per parameter."""
+        parameter = self.parameters[name]
+        held = self.optimizer.state[parameter].values()
+        return sum(t.numel() for t in held if torch.is_tensor(t)) / parameter.numel()
 
     def make_state(self) -> None:
         """A first step that is skipped, or else has neither rate nor gradient."""

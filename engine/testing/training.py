@@ -16,16 +16,19 @@ from engine.artifact import Artifact
 from engine.component import Batch, Example, Objective, Schema
 from engine.config import Config, ObjectiveConfig
 from engine.data.records import record_from_row
+from engine.estimate import parameters
 from engine.language_model import backbone, head, hidden_states
 from engine.testing.standalone import StandAloneContext, require, tiny_model
 
 _LENGTH = 24
 _CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
 """float32 over two layers, summed in another order."""
+_SIZE_TOLERANCE = 0.1
+"""Of a size that is told: learned positions and the like are not counted."""
 
 
 def model(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Calling convention, causality, packing, saving."""
+    """Calling convention, causality, packing, saving, size."""
     from transformers import PreTrainedModel
 
     torch.manual_seed(0)
@@ -54,6 +57,13 @@ def model(new: Callable[[], Any], config: Config, context: StandAloneContext) ->
         require(
             torch.allclose(saved(input_ids=ids_BT).logits, logits, **_CLOSE),
             "saved and opened by its Auto class it gives the same logits",
+        )
+    shape = config.shape(tokens)  # type: ignore[attr-defined]
+    if shape is not None:
+        told, has = parameters(shape), sum(p.numel() for p in built.parameters())
+        require(
+            math.isclose(told, has, rel_tol=_SIZE_TOLERANCE),
+            f"shape() makes {told} parameters, where the model has {has}",
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,14 @@ from engine.machine import Machine
 from engine.outlook import parse_size
 from engine.spec import load_spec
 
+ROOT = Path(__file__).parents[2]
 MODEL = {"type": "llama", "hidden_size": 128, "layers": 4, "heads": 4, "context": 256}
+
+
+@pytest.fixture(autouse=True)
+def _on_a_cpu(monkeypatch) -> None:
+    """Whatever this machine has."""
+    monkeypatch.setattr("engine.machine._accelerator", lambda: None)
 
 
 @pytest.fixture
@@ -49,6 +58,16 @@ def test_every_train_stage_has_its_table(plan, train, tiny_spec, write_spec, com
         assert sum(kinds.values()) == pytest.approx(stage["memory"]["total"])
         assert stage["fits"]
         assert stage["flops"] == stage["steps"] * stage["step"]["flops"]
+
+
+def test_the_plan_is_as_shown(command, monkeypatch):
+    """In specs/README.md, but for this machine's cores."""
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "specs" / "README.md").read_text(encoding="utf-8")
+    ((line, shown),) = re.findall(r"^\$ engine (plan .*)\n((?:.*\n)*?)```$", page, re.MULTILINE)
+    out, _ = command(*line.split())
+    lines = [re.sub(r"\d+ CPU cores", "2 CPU cores", text).rstrip() for text in out.splitlines()]
+    assert lines == shown.splitlines()
 
 
 def test_budgets_become_steps_time_and_cost(plan, train):

@@ -30,7 +30,7 @@ def test_the_readme_tells_of_every_field():
 
 
 def test_the_optimizer_keeps_its_contract():
-    """Groups, skipped steps, scaled gradients, exact resume."""
+    """Groups, skipped steps, scaled gradients, exact resume, no more state than it tells of."""
     check_component("optimizer", {"type": "lion"})
 
 

@@ -59,6 +59,10 @@ def stepping(update: str, on_device: bool = False) -> tuple[str, str]:
                 'self.n = getattr(self, "n", 0) + bool(group["lr"]); p.sub_(descent / (self.n + 1))'
             ),
         ),
+        (
+            "state_floats(hidden=False) tells of 0 numbers a parameter, not 2",
+            (ADAFACTOR, "return torch.optim.AdamW(groups, lr=config.lr)"),
+        ),
     ],
 )  # fmt: skip
 def test_optimizer(refuses, contract, edit):

@@ -64,6 +64,10 @@ def spoiled(code: str) -> list[tuple[str, str]]:
                 "model.transformer.wte.register_forward_hook(scaled)"
             ),
         ),
+        (
+            "shape() makes 14944 parameters",
+            [("intermediate_size=4 * self.width", "intermediate_size=8 * self.width")],
+        ),
     ],
 )
 def test_model(refuses, contract, edits):

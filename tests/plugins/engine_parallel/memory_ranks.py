@@ -1,0 +1,66 @@
+"""One of two processes: bytes that it holds after a step on each grid, and those of the plan."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+from engine_parallel.config import Mesh
+from engine_parallel.mesh import build
+
+from engine import Example, Setup
+from engine.estimate import WIDTHS, model_states, rank_parameters
+from engine.testing import StandAloneContext
+
+MODEL = {"type": "llama", "hidden_size": 64, "layers": 2, "heads": 2, "context": 64}
+
+
+def held(grid: dict, precision: str) -> dict[str, list[float]]:
+    """By kind: bytes held, bytes planned."""
+    kit = StandAloneContext()
+    here = SimpleNamespace(
+        rank=dist.get_rank(), world_size=dist.get_world_size(), device=torch.device("cpu")
+    )
+    config, objective = Mesh(**grid), kit.build("objective", {"type": "next-token"})
+    strategy = build(config, here)
+    strategy.prepare(
+        Setup(
+            build=lambda: kit.build("model", MODEL),
+            optimizer=kit.build("optimizer", {"type": "adamw"}),
+            objective=objective,
+            precision=precision,
+        )
+    )
+    fields = {"input_ids": [1] * 16, "labels": [2] * 16, "position_ids": list(range(16))}
+    batch = objective.collate([Example(16, fields)])
+    strategy.forward_backward([batch, batch], {"loss": 64.0})
+    strategy.step(1e-3, 1.0, float("inf"))
+    weights = strategy._masters.weights
+    states = [strategy._masters._optimizer.state[weight] for weight in weights]
+    moments = [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
+    layout = config.layout(here.world_size)
+    mine = rank_parameters(kit.config("model", MODEL).shape(258), layout)
+    plan = model_states(mine, layout, WIDTHS[precision], (2, 2))
+    return {
+        "weights and moments": [_bytes([*weights, *moments]), plan.parameters + plan.optimizer],
+        "gradients": [_bytes([weight.grad for weight in weights]), plan.gradients],
+    }
+
+
+def _bytes(tensors: list[torch.Tensor]) -> int:
+    """Each storage once: a layer's gradients are parts of one."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    found = [held(grid, precision) for grid, precision in json.loads(sys.argv[1])]
+    every = [None] * dist.get_world_size()
+    dist.all_gather_object(every, found)
+    if dist.get_rank() == 0:
+        print(json.dumps(every))
+    dist.destroy_process_group()
