@@ -143,6 +143,14 @@ def test_checkpoints_are_read_by_other_strategies(ranks, stage, precision):
             assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-5)
 
 
+def test_checkpoints_go_to_mesh_and_back(ranks):
+    """In shards and in a pipeline: averages bit by bit, the next loss to 1e-5."""
+    for rank in ranks:
+        found = rank["meshed"]
+        assert found["there"] == found["back"] == [0, 0]
+        assert found["next"] == pytest.approx([found["next"][-1]] * 3, rel=1e-5)
+
+
 def test_one_process_keeps_the_contract_and_stays_quiet():
     """The conformance kit at all stages, offloaded to the CPU, too: standard output is the test's own,
     the root logger is as it was, of the environment DeepSpeed's own names are set. Offloading to disk

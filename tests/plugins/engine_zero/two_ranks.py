@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from engine_lm.next_token import NextTokenObjective
+from engine_parallel.config import Mesh
+from engine_parallel.mesh import build as build_mesh
 from engine_parallel.replicated import Replicated
 from engine_zero.config import Zero
 from engine_zero.zero import ZeroStrategy
@@ -104,6 +106,14 @@ class Training:
         context: Any = SimpleNamespace(rank=rank, world_size=size, device=CPU)
         self.strategy: Any = ZeroStrategy(config, context) if config else Replicated(context)
         self.strategy.prepare(setup(self.objective, **changes))
+
+    @classmethod
+    def of(cls, strategy: Any) -> Training:
+        """Around a strategy that is prepared already, on its part of the rows."""
+        made = cls.__new__(cls)
+        made.objective, made.strategy = Objective(), strategy
+        made.rank, made.size = strategy.data_rank, strategy.data_size
+        return made
 
     def backward(self, number: int) -> float:
         """Two micro-batches per rank; the loss over all."""
@@ -273,8 +283,29 @@ def offloaded(rank, size, stage: int) -> dict[str, Any]:
     return found
 
 
+def meshed(rank, size, stage: int, folder: Path) -> dict[str, Any]:
+    """To `mesh` in shards and in a pipeline, and back from it."""
+    training = Training(rank, size, Zero(stage=stage), ema=0.8)
+    training.steps(0, 2)
+    saved, at = save(training, folder), training.weights()
+    found: dict[str, Any] = {"there": [], "back": [], "next": []}
+    context: Any = SimpleNamespace(rank=rank, world_size=size, device=CPU)
+    for degree in ("shard", "pipeline"):
+        strategy: Any = build_mesh(Mesh(**{degree: 2}), context)
+        strategy.prepare(setup(Objective(), ema=0.8))
+        mesh = Training.of(strategy)
+        load(mesh, saved)
+        found["there"].append(distance(at, mesh.weights()))
+        found["next"].append(mesh.step(2)[0])
+        back = Training(rank, size, Zero(stage=stage), ema=0.8, build=lambda: model(seed=9))
+        load(back, save(mesh, folder / degree))
+        found["back"].append(distance(mesh.weights(), back.weights()))
+    found["next"].append(training.step(2)[0])
+    return found
+
+
 def save(training: Training, folder: Path):
-    checkpoints = Checkpoints(folder, rank=training.rank, background=True)
+    checkpoints = Checkpoints(folder, rank=dist.get_rank(), background=True)
     checkpoints.save(training.strategy.state(), {}, step=2, score=None)
     checkpoints.close()
     return checkpoints.latest()
@@ -282,7 +313,7 @@ def save(training: Training, folder: Path):
 
 def load(training: Training, saved) -> None:
     state = training.strategy.state()
-    Checkpoints(saved.folder.parent, rank=training.rank).load(saved, state)
+    Checkpoints(saved.folder.parent, rank=dist.get_rank()).load(saved, state)
     training.strategy.load(state)
 
 
@@ -307,6 +338,7 @@ def main(folder: Path, stages: list[int], steps: int) -> None:
         found[f"offloaded/{stage}"] = offloaded(rank, size, stage)
         found[f"fp32/{stage}"] = whole(rank, size, stage, folder / f"{stage}-fp32", **fp32)
         found[f"bf16/{stage}"] = whole(rank, size, stage, folder / f"{stage}-bf16", **bf16)
+    found["meshed"] = meshed(rank, size, stages[-1], folder / "meshed")
     if (folder / "spec.yaml").exists():
         loaded = load_spec(folder / "spec.yaml", processes=size)
         assert run_spec(loaded, folder, Joined(rank, size, rank), as_json=True) == 0
