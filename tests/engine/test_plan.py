@@ -226,7 +226,7 @@ def test_a_run_that_cannot_fit_is_refused(train, tiny_spec, write_spec, command,
     spec = write_spec(tiny_spec)
     _, err = command("run", spec, "--runs", tmp_path / "runs", status=2)
     assert "stages.base.train: needs at least " in err
-    assert "MB of memory on each of 1 processes, where there are 10 MB" in err
+    assert "MB of memory, and there are 10 MB; " in err
     assert "`engine plan` says what would make it fit; `--allow memory` tries" in err
     assert list(tmp_path.iterdir()) == [spec]
 
@@ -237,12 +237,21 @@ def test_what_may_fit_is_not_refused(train, tiny_spec, write_spec, small, tmp_pa
     check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
     del train["freeze"]
     check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1, only="corpus")
-    needs = forecasts(load_spec(write_spec(tiny_spec)), 1, Machine("cpu", "", 1))["base"]
-    least = needs.chosen.estimate.memory.least
-    monkeypatch.setattr("engine.machine.memory_here", lambda: least)
-    check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
-    with pytest.raises(SpecError, match="needs at least"):
-        check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=2)
+    selective = {"activation_checkpointing": "selective"}  # what compiling makes it at best
+    least = []
+    for compiled, changed in ((False, {}), (True, selective)):
+        train.update(changed)
+        needs = forecasts(load_spec(write_spec(tiny_spec)), 1, Machine("cpu", "", 1))["base"]
+        least.append(needs.chosen.estimate.memory.least)
+        train.pop("activation_checkpointing", None)
+        monkeypatch.setattr("engine.machine.memory_here", lambda: least[-1])
+        train["compile"] = compiled
+        check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
+    train["compile"] = False
+    with pytest.raises(SpecError, match=r"needs at least .* of memory, and there are"):
+        check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
+    with pytest.raises(SpecError, match="of memory on each of 2 processes, and there are"):
+        check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 2, here=4)
     monkeypatch.setattr("engine.machine.memory_here", lambda: 10e6)
     train["model"] = {"type": "causal-lm", "architecture": "gpt2"}
     check_memory(load_spec(write_spec(tiny_spec)), tmp_path, 1, here=1)
@@ -253,3 +262,16 @@ def test_a_stage_that_is_done_needs_nothing(tiny_spec, write_spec, command, copi
     spec = write_spec(tiny_spec)
     check_memory(load_spec(spec), copied.parent, 1, here=1)
     command("run", spec, "--runs", copied.parent, "--allow", "memory")
+
+
+def test_the_disk_is_what_a_run_takes(tiny_spec, write_spec, finished_run):
+    """The model to a hundredth, a checkpoint and torch's header for each of its tensors, under 2 kB."""
+    spec = write_spec(tiny_spec)
+    found = forecasts(load_spec(spec), 1, Machine("cpu", "", 1e9))["base"]
+    model = (finished_run / "base" / "final" / "model.safetensors").stat().st_size
+    kept = [*(finished_run / "base" / "checkpoints").glob("step-*")]
+    taken = [sum(f.stat().st_size for f in k.rglob("*.distcp")) for k in kept]
+    assert model == pytest.approx(4 * found.parameters, rel=0.02)
+    one = (found.disk - 4 * found.parameters) / (2 + 1 + 1)  # kept, on its way, and the best
+    tensors = 4 * (2 + 9 * 2)  # weight, two moments and a counter, of two layers and what is around
+    assert all(one < size < one + 2000 * tensors for size in taken)
