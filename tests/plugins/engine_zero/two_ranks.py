@@ -1,4 +1,4 @@
-"""Trains with strategy `zero` beside `single` and writes down what each rank saw; for torchrun.
+"""Trains with strategy `zero` beside others and writes down what each rank saw; for torchrun.
 
 torchrun --nproc-per-node 2 two_ranks.py FOLDER STAGE,… STEPS
 
@@ -10,177 +10,32 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from engine_lm.next_token import NextTokenObjective
 from engine_parallel.config import Mesh
 from engine_parallel.mesh import build as build_mesh
-from engine_parallel.replicated import Replicated
 from engine_zero.config import Zero
-from engine_zero.zero import ZeroStrategy
-from torch.distributed.tensor import DTensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from trial import (
+    CPU,
+    Objective,
+    Training,
+    distance,
+    frozen_model,
+    load,
+    model,
+    same,
+    save,
+    setup,
+    storages,
+)
 
-from engine import Batch, Example, Setup
-from engine.checkpoint import Checkpoints
 from engine.launch import Process
-from engine.parameters import parameter_groups
 from engine.session import run_spec
 from engine.spec import load_spec
-
-LR, CLIP = 1e-2, 1.0
-CPU = torch.device("cpu")
-
-
-class Objective(NextTokenObjective):
-    """Whose loss can be multiplied."""
-
-    factor = 1.0
-
-    def loss(self, hidden_BTD, head, batch):
-        return {n: v * self.factor for n, v in super().loss(hidden_BTD, head, batch).items()}
-
-
-def model(seed: int = 0, tied: bool = True) -> LlamaForCausalLM:
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=67,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=32,
-            tie_word_embeddings=tied,
-        )
-    )
-
-
-def frozen_model(seed: int = 0) -> LlamaForCausalLM:
-    """Checkpoints leave out frozen weights, so those are always the same."""
-    built, embedding = model(seed), model().model.embed_tokens.weight.detach()
-    built.model.embed_tokens.weight.requires_grad_(False).copy_(embedding)
-    return built
-
-
-def optimizer(parameters):
-    """Two groups: matrices decay; and the norms' rate is halved."""
-    config: Any = SimpleNamespace(weight_decay=0.1, groups=())
-
-    def settings(name, parameter):
-        return {"lr_scale": 0.5 if parameter.ndim < 2 else 1.0}
-
-    return torch.optim.AdamW(parameter_groups(config, parameters, settings), fused=True)
-
-
-def setup(objective: Objective, **changes: Any) -> Setup:
-    return Setup(**{"build": model, "optimizer": optimizer, "objective": objective, **changes})
-
-
-def examples(seed: int, count: int = 8) -> list[Example]:
-    """Of unequal lengths, so that ranks and micro-batches count differently."""
-    generator = torch.Generator().manual_seed(seed)
-    made = []
-    for number in range(count):
-        length = 5 + (7 * number + 3 * seed) % 23
-        tokens = torch.randint(0, 67, (length + 1,), generator=generator).numpy()
-        places = torch.arange(length).numpy()
-        fields = {"input_ids": tokens[:-1], "labels": tokens[1:], "position_ids": places}
-        made.append(Example(length, fields))
-    return made
-
-
-class Training:
-    """A strategy and the objective in it."""
-
-    def __init__(self, rank: int, size: int, config: Zero | None, **changes: Any) -> None:
-        self.objective = Objective()
-        self.rank, self.size = rank, size
-        context: Any = SimpleNamespace(rank=rank, world_size=size, device=CPU)
-        self.strategy: Any = ZeroStrategy(config, context) if config else Replicated(context)
-        self.strategy.prepare(setup(self.objective, **changes))
-
-    @classmethod
-    def of(cls, strategy: Any) -> Training:
-        """Around a strategy that is prepared already, on its part of the rows."""
-        made = cls.__new__(cls)
-        made.objective, made.strategy = Objective(), strategy
-        made.rank, made.size = strategy.data_rank, strategy.data_size
-        return made
-
-    def backward(self, number: int) -> float:
-        """Two micro-batches per rank; the loss over all."""
-        batches = self._batches(number)
-        local = float(sum(b.counts["loss"] for b in batches))
-        counts = self.strategy.all_sum({"loss": local})
-        sums = self.strategy.forward_backward(batches, counts)
-        return self.strategy.all_sum({"loss": float(sums["loss"])})["loss"] / counts["loss"]
-
-    def part_backward(self, number: int) -> None:
-        """The first of several micro-batches, when gradients take the most room."""
-        self.strategy._engine.set_gradient_accumulation_boundary(False)
-        terms = self.strategy._engine(self._batches(number)[0])
-        self.strategy._engine.backward(terms["loss"])
-
-    def _batches(self, number: int) -> list[Batch]:
-        mine = examples(number % 4)[self.rank :: self.size]
-        half = len(mine) // 2
-        return [self.objective.collate(e) for e in (mine[:half], mine[half:])]
-
-    def step(self, number: int, limit: float = math.inf, clip: float = CLIP) -> tuple[float, ...]:
-        """Loss and gradient norm of a step, and whether it was skipped."""
-        loss = self.backward(number)
-        done = self.strategy.step(LR / (1 + number % 5), clip, limit)
-        return loss, float(done.grad_norm), bool(done.skipped)
-
-    def steps(self, start: int, stop: int) -> list[tuple[float, ...]]:
-        return [self.step(number) for number in range(start, stop)]
-
-    def held_out(self) -> float:
-        """Nats per token on unseen rows, which this rank reads alone."""
-        batch = self.objective.collate(examples(99))
-        with self.strategy.inference() as plain, torch.no_grad():
-            assert not plain.training
-            logits = plain(**batch.inputs, use_cache=False).logits.float()
-        labels = batch.targets["labels"].flatten()
-        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels))
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        return {name: tensor.clone() for name, tensor in self.strategy.export()}
-
-
-def flat(state: dict, at: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    for key, value in state.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{at}{key}/")
-        else:
-            yield f"{at}{key}", value.to_local() if isinstance(value, DTensor) else value.clone()
-
-
-def same(a: dict, b: dict) -> bool:
-    a, b = dict(flat(a)), dict(flat(b))
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def distance(a: dict, b: dict) -> float:
-    """The largest difference between two models' weights; they have the same entries."""
-    assert [(n, t.shape, t.dtype) for n, t in a.items()] == [
-        (n, t.shape, t.dtype) for n, t in b.items()
-    ]
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
-
-
-def storages(tensors) -> int:
-    """Bytes of the tensors, each storage once."""
-    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(found.values())
 
 
 def held(training: Training) -> dict[str, int]:
@@ -302,19 +157,6 @@ def meshed(rank, size, stage: int, folder: Path) -> dict[str, Any]:
         found["back"].append(distance(mesh.weights(), back.weights()))
     found["next"].append(training.step(2)[0])
     return found
-
-
-def save(training: Training, folder: Path):
-    checkpoints = Checkpoints(folder, rank=dist.get_rank(), background=True)
-    checkpoints.save(training.strategy.state(), {}, step=2, score=None)
-    checkpoints.close()
-    return checkpoints.latest()
-
-
-def load(training: Training, saved) -> None:
-    state = training.strategy.state()
-    Checkpoints(saved.folder.parent, rank=dist.get_rank()).load(saved, state)
-    training.strategy.load(state)
 
 
 class Joined(Process):
