@@ -168,8 +168,9 @@ def divided(work: Work, train: Train, layout: Layout) -> Work:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """A component as a spec would say it, without defaults."""
-    return config.model_dump(mode="json", exclude_defaults=True)
+    """A component as a spec would say it: its type, then what differs from the defaults."""
+    fields = config.model_dump(mode="json", exclude_defaults=True)
+    return {"type": fields.pop("type"), **fields}
 
 
 def size(number: float) -> str:
