@@ -19,6 +19,8 @@ from engine.component import Batch, Strategy
 from engine.launch import Process
 from engine.terms import counts
 
+_NUMBER = " (a number)"
+"""Ends the names of tensors without dimensions."""
 _NAMED = 3
 """Differences that are told."""
 
@@ -27,10 +29,11 @@ def find_fault(strategy: Strategy, probe: Sequence[Batch], process: Process) -> 
     """What is wrong, the same on every rank, or None; collective. Gradients are lost."""
     held = dict(_digests(strategy.state()))
     gathered: list[dict[str, str]] = process.gather(held)
-    keys: Counter[str] = Counter(key for one in gathered for key in one)
+    # Every rank counts steps; that alone is no copy of the weights.
+    held_by = Counter(key for one in gathered for key in one if not key.endswith(_NUMBER))
     told = "; ".join(_differences(gathered)) if gathered else ""
-    copied, told = process.broadcast((max(keys.values(), default=0) > 1, told))
-    if copied:
+    copied, told = process.broadcast((max(held_by.values(), default=0) > 1, told))
+    if copied or told:
         return told or None
     figures = [_computed(strategy, probe) for _ in range(2)]
     differ = process.gather(figures[0] != figures[1])
@@ -59,7 +62,7 @@ def _digests(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         ]
         yield f"{path} {cut}" if cut else path, _digest(value.to_local())
     elif isinstance(value, Tensor):
-        yield path, _digest(value)
+        yield f"{path}{'' if value.dim() else _NUMBER}", _digest(value)
 
 
 def _digest(tensor: Tensor) -> str:

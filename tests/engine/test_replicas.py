@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.component import Batch
-from engine.replicas import find_fault
+from engine.replicas import _digests, find_fault
 
 
 class _Ranks:
@@ -21,8 +21,6 @@ class _Ranks:
         self.rank = 0
 
     def gather(self, value):
-        from engine.replicas import _digests
-
         return [dict(_digests(state)) for state in self._states]
 
     def broadcast(self, value):
@@ -75,6 +73,23 @@ def test_without_copies_a_micro_batch_is_computed_twice():
     assert find_fault(strategy, probe, alone) is None
     told = find_fault(strategy, probe, alone)
     assert told == "rank 0 computed one micro-batch twice, and not alike"
+
+
+def test_counters_alone_are_no_copies():
+    """Shards are all different, and only the number of steps is the same on both ranks."""
+    states = [{"w": {str(rank): torch.ones(2), "step": torch.tensor(3.0)}} for rank in range(2)]
+    sums = iter([1.0, 2.0])
+    strategy = SimpleNamespace(
+        state=lambda: states[0],
+        forward_backward=lambda batches, counts: {"loss": torch.tensor(next(sums))},
+    )
+    ranks = _Ranks(states)
+    told = [dict(_digests(state)) for state in states]
+    answers = iter([told, [False, True]])
+    ranks.gather = lambda value: next(answers)
+    probe = [Batch({}, {}, {"loss": 1}, 1)]
+    wrong = find_fault(strategy, probe, ranks)
+    assert wrong == "rank 1 computed one micro-batch twice, and not alike"
 
 
 FAULTY = {
