@@ -31,7 +31,7 @@ _PUBLIC = {
     "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),
     "layout": ("Layout", "ModelShape"),
-    "language_model": ("LanguageModel", "ObjectiveModule"),
+    "language_model": ("LanguageModel", "ObjectiveModule", "compile_layers", "layers", "place"),
     "logprobs": ("cross_entropy", "token_logprobs"),
     "parameters": ("parameter_groups",),
 }  # fmt: skip

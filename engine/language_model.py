@@ -5,7 +5,7 @@ Shapes: B rows, T positions, N scored positions, D hidden width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from engine.component import (
     Request,
     Response,
     Rolling,
+    Setup,
 )
 
 _LOGITS_PER_CHUNK = 1 << 24
@@ -39,6 +40,33 @@ def head(model: nn.Module) -> nn.Module:
 def hidden_states(model: nn.Module, **inputs: Tensor) -> Tensor:
     """``_BTD``. Never with a cache: it would let packed documents see each other."""
     return cast("Tensor", backbone(model)(**inputs, use_cache=False).last_hidden_state)
+
+
+def layers(module: nn.Module) -> list[nn.Module]:
+    """The layers of a transformer: its longest list of modules."""
+    lists = [
+        list(m.values()) if isinstance(m, nn.ModuleDict) else list(m)
+        for m in module.modules()
+        if isinstance(m, nn.ModuleList | nn.ModuleDict)
+    ]
+    return max(lists, key=len, default=[])
+
+
+def compile_layers(module: nn.Module) -> None:
+    """Layer by layer: they share one compiled graph, so it takes seconds and not minutes."""
+    for layer in layers(module):
+        layer.compile(dynamic=False)
+
+
+def place(batch: Batch, device: torch.device, setup: Setup) -> Batch:
+    """The batch on the device, with what frozen models say of it."""
+
+    def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: t.to(device, non_blocking=True) for name, t in tensors.items()}
+
+    placed = Batch(moved(batch.inputs), moved(batch.targets), batch.counts, batch.tokens)
+    with torch.no_grad():
+        return setup.objective.annotate(placed, setup.frozen)
 
 
 class ObjectiveModule(nn.Module):

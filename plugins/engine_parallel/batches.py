@@ -1,24 +1,13 @@
-"""Micro-batches on their device, and in one shape where ranks or passes must agree on it."""
+"""Micro-batches in one shape, where ranks or passes must agree on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from engine import Batch, Setup
-
-
-def placed(batch: Batch, device: torch.device, setup: Setup) -> Batch:
-    """The batch on the device, with what frozen models say of it."""
-
-    def place(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {k: v.to(device, non_blocking=True) for k, v in tensors.items()}
-
-    moved = Batch(place(batch.inputs), place(batch.targets), batch.counts, batch.tokens)
-    with torch.no_grad():
-        return setup.objective.annotate(moved, setup.frozen)
+from engine import Batch
 
 
 def pad(batches: Sequence[Batch], multiple: int) -> tuple[Tensor, Tensor]:

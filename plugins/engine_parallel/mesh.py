@@ -16,15 +16,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from engine import Batch, Context, ObjectiveModule, Setup, Step
+from engine import Batch, Context, ObjectiveModule, Setup, Step, compile_layers, layers, place
 from engine_parallel import config as configs
 from engine_parallel.activations import offloaded, recompute
-from engine_parallel.batches import pad, placed
+from engine_parallel.batches import pad
 from engine_parallel.context import share_rows
 from engine_parallel.decoder import Decoder, Terms, cut
 from engine_parallel.experts import share_experts
 from engine_parallel.grid import Grid
-from engine_parallel.layers import compile_layers, stack
 from engine_parallel.masters import DTYPES, Masters
 from engine_parallel.parts import Part
 from engine_parallel.pipeline import Pipeline
@@ -87,7 +86,7 @@ class Mesh:
             part.parameter.grad = None
         self._masters.clear()
         terms = self._terms
-        terms.batches = [placed(batch, self._device, self._setup) for batch in micro_batches]
+        terms.batches = [place(batch, self._device, self._setup) for batch in micro_batches]
         terms.counts, terms.sums, terms.scale = dict(counts), {}, self._masters.scale
         with offloaded(self._setup):
             if self._pipeline is None:
@@ -163,15 +162,15 @@ class Mesh:
         for module in modules:
             if self._layout.tensor > 1:
                 share_matrices(module, model, grid.dense["tensor"])
-            layers = stack(module)
+            its_layers = layers(module)
             if self._layout.expert > 1:
-                held = share_experts(layers, model.config.model_type, grid.experts["expert"])
+                held = share_experts(its_layers, model.config.model_type, grid.experts["expert"])
                 for experts in held:
                     fully_shard(experts, mesh=grid.copies(grid.experts), mp_policy=narrow)
                 expert_modules += held
             if setup.compile:
-                compile_layers(layers)
-            for layer in layers:
+                compile_layers(module)
+            for layer in its_layers:
                 fully_shard(layer, mesh=mesh, mp_policy=narrow)
             fully_shard(module, mesh=mesh, mp_policy=narrow, reshard_after_forward=False)
             for part in module.modules():
@@ -196,9 +195,9 @@ class Mesh:
         group = self._grid.degrees["pipeline"].get_group()
         dist.all_gather_object(held, list(self._parts), group=group)
         owners: dict[str, list[int]] = {}
-        for place, names in enumerate(held):
+        for number, names in enumerate(held):
             for name in names:
-                owners.setdefault(name, []).append(place)
+                owners.setdefault(name, []).append(number)
         return owners
 
     def _one_by_one(self) -> None:
@@ -231,7 +230,7 @@ class Mesh:
             owners = self._owners[part.name]
             if len(owners) == 1:
                 continue
-            (other,) = (ranks[place] for place in owners if place != here)
+            (other,) = (ranks[owner] for owner in owners if owner != here)
             mine = part.weight.grad.contiguous()
             its = torch.empty_like(mine)
             both = [dist.P2POp(dist.isend, mine, other), dist.P2POp(dist.irecv, its, other)]

@@ -15,11 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine import Batch, Context, ObjectiveModule, Setup, Step
+from engine import Batch, Context, ObjectiveModule, Setup, Step, compile_layers, place
 from engine_parallel.activations import offloaded, recompute
-from engine_parallel.batches import placed
 from engine_parallel.config import DDP, Single
-from engine_parallel.layers import compile_layers, stack
 from engine_parallel.masters import DTYPES, Masters
 
 
@@ -38,7 +36,7 @@ class Replicated:
         self._model: Any = setup.build().to(self._device)
         recompute(self._model, setup)
         if setup.compile:
-            compile_layers(stack(self._model.base_model))
+            compile_layers(self._model)
         self._module = ObjectiveModule(self._model, setup.objective)
         trained = [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
         self._names = [name for name, _ in trained]
@@ -69,7 +67,7 @@ class Replicated:
         sums: dict[str, Tensor] = {}
         for batch in micro_batches:
             with offloaded(self._setup):
-                terms = self._module(placed(batch, self._device, self._setup))
+                terms = self._module(place(batch, self._device, self._setup))
             loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
             (loss * self._optimized.scale).backward()
             self._collect_gradients()

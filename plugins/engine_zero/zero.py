@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine import Batch, Context, ObjectiveModule, RunError, Setup, Step
+from engine import Batch, Context, ObjectiveModule, RunError, Setup, Step, compile_layers, place
 from engine_zero.config import Zero
 from engine_zero.gate import Gate
 from engine_zero.parts import FlatParts, Parts, Rows, Stage3Parts, shared_entries, whole
@@ -56,7 +56,7 @@ class ZeroStrategy:
             if setup.activation_checkpointing:
                 model.activation_checkpointing_enable({"use_reentrant": False})
             if setup.compile and self._config.stage < 3:  # hooks there break its graphs
-                _compile_layers(model)
+                compile_layers(model)
             self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
             self._shapes = {n: p.shape for n, p in model.named_parameters()}
             self._weights = dict(model.named_parameters())
@@ -106,9 +106,7 @@ class ZeroStrategy:
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(micro_batches, 1):
             self._engine.set_gradient_accumulation_boundary(number == len(micro_batches))
-            with torch.no_grad():
-                placed = self._setup.objective.annotate(self._placed(batch), self._setup.frozen)
-            terms = self._engine(placed)
+            terms = self._engine(place(batch, self._device, self._setup))
             loss = sum(terms[n] / max(counts[n], 1.0) for n in terms)
             self._engine.backward(loss * self.data_size, scale_wrt_gas=False)
             for name, value in terms.items():
@@ -246,12 +244,6 @@ class ZeroStrategy:
         start = self._parts.start(self._named[name])
         return tensor.flatten()[start : start + self._read(name).numel()]
 
-    def _placed(self, batch: Batch) -> Batch:
-        def place(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v.to(self._device, non_blocking=True) for k, v in tensors.items()}
-
-        return Batch(place(batch.inputs), place(batch.targets), batch.counts, batch.tokens)
-
 
 def build(config: Zero, context: Context) -> ZeroStrategy:
     """Every process of the group."""
@@ -266,10 +258,3 @@ def _without_weights(model: Any) -> Any:
     plain = copy.deepcopy(model, shared)
     plain.set_attn_implementation("sdpa")
     return plain
-
-
-def _compile_layers(model: Any) -> None:
-    """Layer by layer: they share one compiled graph, so it takes seconds and not minutes."""
-    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
-    for layer in max(stacks, key=len, default=[]):
-        layer.compile(dynamic=False)

@@ -13,8 +13,8 @@ IGNORE Interval Item Labelled LanguageModel Layout LogLikelihood ModelConfig Mod
 Objective ObjectiveConfig ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError
 Preference Processor Progress Prompt Record Response Reward RollBack Rolling RunError Schedule
 Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
-TokenizerConfig TokenizerTrainer VariableName cross_entropy hookimpl join pack parameter_groups
-record_from_row record_to_row runtime token_logprobs units
+TokenizerConfig TokenizerTrainer VariableName compile_layers cross_entropy hookimpl
+join layers pack parameter_groups place record_from_row record_to_row runtime token_logprobs units
 """.split()
 
 

@@ -23,7 +23,7 @@ from engine_parallel.config import Mesh, Single
 from engine_parallel.replicated import build_single
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from engine import Example, Setup
+from engine import Example, Setup, layers
 
 SIZES = {
     "vocab_size": 64,
@@ -152,7 +152,7 @@ def _lengths_in_layers(strategy: Any) -> list[int]:
     """Positions that this rank's layers see, filled as training goes on."""
     lengths: list[int] = []
     for _, module in getattr(strategy, "_runs", ()):
-        for layer in mesh.stack(module):
+        for layer in layers(module):
             layer.register_forward_pre_hook(
                 lambda layer, args: lengths.append(args[0].shape[1] if args else 0)
             )
