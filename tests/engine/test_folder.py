@@ -25,7 +25,7 @@ RUNTIME = {
     Stage: [],
     Prepare: [],
     Train: ["strategy", "budget", "activation_checkpointing", "offload_activations", "compile",
-            "evaluate", "checkpoint", "callbacks"],
+            "evaluate", "checkpoint", "check_replicas", "callbacks"],
     Evaluate: [],
 }  # fmt: skip
 
@@ -58,6 +58,7 @@ def _keys(spec: dict[str, Any], write_spec, *settings: str) -> dict[str, str]:
         "stages.base.train.activation_checkpointing=true",
         "stages.base.train.activation_checkpointing=selective",
         "stages.base.train.offload_activations=true",
+        "stages.base.train.check_replicas=10 steps",
         "stages.base.train.batch.micro_tokens=64",
         "stages.corpus.prepare.sources.0.weight=0.2",
         "stages.corpus.prepare.sources.0.max_epochs=2",

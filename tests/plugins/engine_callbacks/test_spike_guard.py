@@ -144,9 +144,9 @@ def test_the_limit_follows_the_last_good_norms():
 
 def test_the_search_for_a_loss_scale_is_no_spike(tiny_spec, train, run_here, samples, monkeypatch):
     """fp16 overflows until its scale has fallen; a loss that is NaN counts in fp16 as well."""
-    from engine_parallel import replicated
+    from engine_parallel import masters
 
-    monkeypatch.setattr(replicated, "_FP16_SCALE", 2.0**28)
+    monkeypatch.setattr(masters, "_FP16_SCALE", 2.0**28)
     train |= {"precision": "fp16", "budget": "30 steps", "callbacks": [_guard()]}
     samples.poison = _poison(_20="nan", _21="nan", _22="nan")
     run = run_here(tiny_spec)
