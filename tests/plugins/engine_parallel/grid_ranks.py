@@ -1,6 +1,6 @@
 """Trains tiny models on grids of processes and on one, and prints what each rank saw.
 
-    torchrun --nproc-per-node N grid_ranks.py '[{"shard": 2}, …]' STEPS PRECISION
+    torchrun --nproc-per-node N grid_ranks.py '[{"shard": 2}, …]' STEPS PRECISION RATE
 
 A JSON list: for each grid, one entry per rank. Started by test_mesh.py.
 """
@@ -36,7 +36,16 @@ SIZES = {
 }
 
 
-def main(grids: list[dict[str, Any]], steps: int, precision: str) -> None:
+class Poisonable(NextTokenObjective):
+    """Multiplies the loss, and so its gradient, on this rank."""
+
+    factor = 1.0
+
+    def loss(self, *arguments: Any) -> dict[str, torch.Tensor]:
+        return {name: value * self.factor for name, value in super().loss(*arguments).items()}
+
+
+def main(grids: list[dict[str, Any]], steps: int, precision: str, rate: float) -> None:
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
     alone = SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
@@ -44,8 +53,8 @@ def main(grids: list[dict[str, Any]], steps: int, precision: str) -> None:
     for grid in grids:
         model = {"expert": grid.get("expert", 1) > 1, "tied": grid.pop("tied", True)}
         context = SimpleNamespace(rank=rank, world_size=size, device=torch.device("cpu"))
-        found = _train(mesh.build(Mesh(**grid), context), model, steps, precision)
-        expected = _train(build_single(Single(), alone), model, steps, precision)
+        found = _train(mesh.build(Mesh(**grid), context), model, steps, precision, rate)
+        expected = _train(build_single(Single(), alone), model, steps, precision, rate)
         weights, reference = found.pop("weights"), expected.pop("weights")
         found["losses_alone"], found["norms_alone"] = expected["losses"], expected["norms"]
         found["names"] = list(weights) == list(reference)
@@ -61,9 +70,11 @@ def main(grids: list[dict[str, Any]], steps: int, precision: str) -> None:
     dist.destroy_process_group()
 
 
-def _train(strategy: Any, model: dict[str, bool], steps: int, precision: str) -> dict[str, Any]:
+def _train(
+    strategy: Any, model: dict[str, bool], steps: int, precision: str, rate: float
+) -> dict[str, Any]:
     def prepared(strategy: Any) -> Any:
-        setup = Setup(lambda: _model(**model), _optimizer, NextTokenObjective(), ema=0.9)
+        setup = Setup(lambda: _model(**model), _optimizer, Poisonable(), ema=0.9)
         strategy.prepare(replace(setup, precision=precision))
         return strategy
 
@@ -71,7 +82,7 @@ def _train(strategy: Any, model: dict[str, bool], steps: int, precision: str) ->
     lengths = _lengths_in_layers(strategy)
     found: dict[str, Any] = {"losses": [], "norms": []}
     for number in range(steps):
-        loss, norm, _ = _step(strategy, number)
+        loss, norm, _ = _step(strategy, number, rate=rate)
         found["losses"].append(loss)
         found["norms"].append(norm)
     held = _held(strategy)
@@ -102,7 +113,7 @@ def _another(strategy: Any) -> Any:
     return build_single(Single(), SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu")))
 
 
-def _step(strategy: Any, number: int, poison: float = 1.0, limit: float = math.inf) -> Any:
+def _step(strategy: Any, number: int, limit: float = math.inf, rate: float = 1e-2) -> Any:
     objective = NextTokenObjective()
     examples = (_examples(number) + _examples(number + 100))[
         strategy.data_rank :: strategy.data_size
@@ -110,18 +121,21 @@ def _step(strategy: Any, number: int, poison: float = 1.0, limit: float = math.i
     batches = [objective.collate(examples[i : i + 2]) for i in range(0, len(examples), 2)]
     count = float(sum(batch.counts["loss"] for batch in batches))
     counts = strategy.all_sum({"loss": count})
-    if strategy.data_rank == 0:  # a poisoned sample is on one of the data ranks only
-        counts = {"loss": counts["loss"] / poison}
     sums = strategy.forward_backward(batches, counts)
-    step = strategy.step(1e-2, 1.0, limit)
+    step = strategy.step(rate, 1.0, limit)
     loss = strategy.all_sum({"loss": float(sums["loss"])})["loss"]
-    return loss / strategy.all_sum({"loss": count})["loss"], float(step.grad_norm), step.skipped
+    return loss / counts["loss"], float(step.grad_norm), bool(step.skipped)
 
 
 def _poisoned(strategy: Any) -> list[bool]:
-    """Whether a 100× spike, Inf and NaN are skipped, and leave no trace."""
+    """Whether a 100× spike, Inf and NaN on one data rank are skipped, and leave no trace."""
     before = [t.clone() for t in _tensors(strategy.state())]
-    skipped = [bool(_step(strategy, 7, poison, 20.0)[2]) for poison in (100.0, math.inf, math.nan)]
+    objective = strategy._setup.objective
+    skipped = []
+    for factor in (100.0, math.inf, math.nan):
+        objective.factor = factor if strategy.data_rank == 0 else 1.0
+        skipped.append(_step(strategy, 7, limit=5.0)[2])
+    objective.factor = 1.0
     same = all(map(torch.equal, before, _tensors(strategy.state())))
     return [*skipped, same]
 
@@ -202,4 +216,4 @@ def _examples(seed: int) -> list[Example]:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
