@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class TensorBoardTracker(Tracker):
     def write(self, row: Row) -> None:
         """See :class:`Tracker`."""
         if self._writer is None:
+            _wait_for_a_later_name(self._folder)
             self._writer = SummaryWriter(
                 str(self._folder), purge_step=self.last + 1, flush_secs=_FLUSH_SECONDS
             )
@@ -50,6 +52,14 @@ class TensorBoardTracker(Tracker):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Names begin with the second, and TensorBoard passes over a file that sorts before the last:
+    so a run that goes on within the second in which it was killed waits for the next."""
+    seconds = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*")]
+    while int(time.time()) <= max(seconds, default=0):
+        time.sleep(0.02)
 
 
 def build(config: TensorBoard, context: Context) -> TensorBoardTracker:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 from engine_callbacks.config import MLflow, Wandb
 from engine_callbacks.mlflow_run import MLflowTracker
 from engine_callbacks.tensorboard_log import TensorBoardTracker
+from engine_callbacks.tracker import Row
 from engine_callbacks.wandb_run import WandbTracker
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -233,3 +235,17 @@ def test_an_mlflow_store_that_is_none_is_the_user_s_to_mend(tiny_spec, train, ru
     train["callbacks"] = [{"type": "mlflow", "uri": "zoo://animals"}]
     with pytest.raises(RunError, match=r"base: mlflow: .*`uri`"):
         run_here(tiny_spec)
+
+
+def test_tensorboard_files_sort_as_they_were_written(tmp_path):
+    """Even where a run is killed and goes on within one second: others TensorBoard passes over."""
+    folder = tmp_path / "tensorboard"
+    folder.mkdir()
+    killed = folder / f"events.out.tfevents.{int(time.time())}.zz.99999999.0"
+    killed.touch()
+    tracker = TensorBoardTracker(SimpleNamespace(rank=0))
+    tracker.open("base", tmp_path, {})
+    tracker.write(Row(1, time.time(), {"loss": 1.0}))
+    tracker.close()
+    assert min(folder.iterdir()) == killed
+    assert len(list(folder.iterdir())) == 2
