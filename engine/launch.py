@@ -96,6 +96,10 @@ class Process:
                 f"WORLD_SIZE={self.world_size} but {' and '.join(missing)} is not set",
                 mend="start with --nproc, torchrun, or a launcher that sets it",
             )
+        if not os.environ["MASTER_PORT"].isdecimal():
+            raise RunError(
+                f"MASTER_PORT={os.environ['MASTER_PORT']} is no port", mend="set it to a number"
+            )
         place = {"store": self.store(), "rank": self.rank, "world_size": self.world_size}
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)

@@ -31,8 +31,9 @@ class Watch:
         """``timeout``: seconds without a beat after which a process counts as lost."""
         self._process, self._rank, self._timeout = process, process.rank, timeout
         self._ranks = range(process.world_size)
+        self._suspects: set[int] = set()
         self._stopping = threading.Event()
-        self._answered = time.monotonic()
+        self._answered = self._awake = time.monotonic()
         self._threads = [
             threading.Thread(target=work, name="watch", daemon=True)
             for work in (self._beat, self._notice_silence)
@@ -66,8 +67,13 @@ class Watch:
 
     def _notice_silence(self) -> None:
         """In a thread of its own, as on a cut connection the other waits without end."""
+        woke = time.monotonic()
         while not self._stopping.wait(_BEAT_SECONDS):
-            if time.monotonic() - self._answered > self._timeout:
+            now = time.monotonic()
+            if now - woke > self._timeout / 2:  # stopped itself, perhaps with all the others
+                self._awake = now
+            woke = now
+            if now - max(self._answered, self._awake) > self._timeout:
                 self._end("the meeting place of the processes does not answer any more")
 
     def _listen(self, store: Any, heard: dict[int, tuple[str, float]]) -> None:
@@ -79,9 +85,15 @@ class Watch:
         for other in self._ranks if self._rank == 0 else (0,):
             key = f"watch/beat/{other}"
             beat = store.get(key).decode() if store.check([key]) else ""
+            overdue = now - max(heard[other][1], self._awake) > self._timeout
             if beat != heard[other][0]:
                 heard[other] = (beat, now)
-            elif beat != _LEFT and now - heard[other][1] > self._timeout:
+            elif beat == _LEFT or not overdue:
+                self._suspects.discard(other)
+            elif other not in self._suspects:
+                # Once more: this process may be the one that was stopped, and know it only then.
+                self._suspects.add(other)
+            else:
                 verdict = (
                     f"rank {other} has not been heard of for {self._timeout:.0f} s: killed, stopped "
                     "or cut off"

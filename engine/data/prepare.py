@@ -96,17 +96,21 @@ class _Texts:
     def __init__(self, spools: Sequence[Path], progress: Progress) -> None:
         self._spools = spools
         self._progress = progress
+        self._times = 0
 
     def __iter__(self) -> Iterator[str]:
-        what, total = "learn the tokens", sum(spool.stat().st_size for spool in self._spools)
-        done = 0
-        for spool in self._spools:
-            with spool.open(encoding="utf-8") as file:
-                for line in file:
-                    self._progress(what, min(done, total - 1), total, "")
-                    done += len(line)
-                    yield json.loads(line)
-        self._progress(what, total, total, "")
+        self._times += 1
+        what = f"read for tokens, {self._times}"
+        total, done = sum(spool.stat().st_size for spool in self._spools), 0
+        try:
+            for spool in self._spools:
+                with spool.open(encoding="utf-8") as file:
+                    for line in file:
+                        self._progress(what, min(done, total - 1), total, "")
+                        done += len(line)
+                        yield json.loads(line)
+        finally:  # whoever reads may have enough before the end
+            self._progress(what, total, total, "")
 
 
 def _check_tokenizer(tokenizer: Any) -> None:

@@ -153,7 +153,7 @@ class Mesh:
         mine = range(self._grid.place("pipeline"), len(runs), layout.pipeline)
         return [(n, Decoder(model, objective, runs[n], self._grid, self._terms)) for n in mine]
 
-    def _shard(self, modules: Sequence[Any], model: Any) -> set[nn.Parameter]:
+    def _shard(self, modules: Sequence[Any], model: Any) -> set[int]:
         """Everything that divides weights; gives the ids of those that are experts'."""
         grid, setup = self._grid, self._setup
         narrow = MixedPrecisionPolicy(param_dtype=self._dtype, reduce_dtype=torch.float32)

@@ -83,6 +83,21 @@ def test_a_stopped_rank_is_noticed_and_named(job, rank):
     assert f"rank {rank} has not been heard of for {TIMEOUT} s" in told
 
 
+def test_a_job_that_was_stopped_as_a_whole_goes_on(job):
+    """As by Ctrl-Z, for longer than the timeout: nobody was lost."""
+    launcher, run = job("runs")
+    _wait_for_step(run, 25)
+    ranks = [_rank(launcher, rank) for rank in (0, 1)]
+    for pid in ranks:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(TIMEOUT + 2)
+    for pid in ranks:
+        os.kill(pid, signal.SIGCONT)
+    _, told = launcher.communicate(timeout=100)
+    assert launcher.returncode == 0, told
+    assert _steps(run)[-1] == 400
+
+
 def _same_after(job, signals):
     """Loses rank 1 by one signal after the other; the weights, and how often it resumed."""
     launcher, run = job("whole")
