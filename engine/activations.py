@@ -55,6 +55,8 @@ class Pass:
     """One micro-batch: ``rows`` of ``sequence`` tokens in numbers of ``width`` bytes.
 
     ``tensor`` ranks share each layer; with ``sequence_parallel`` also what lies between products.
+    ``context`` ranks share each row: ``sequence`` is of this one, which has everybody's keys and
+    values, and no scores.
     """
 
     rows: int
@@ -63,6 +65,7 @@ class Pass:
     scores: Scores = "none"
     tensor: int = 1
     sequence_parallel: bool = False
+    context: int = 1
 
     @property
     def tokens(self) -> int:
@@ -81,7 +84,8 @@ def layer_bytes(
     kernels = kernels or TORCH[work.width]
     hidden, heads = work.width * shape.hidden_size, shape.heads * shape.head_width
     shared = 2 * (kernels.norm + kernels.mask) * shape.hidden_size + 2 * hidden
-    attention = work.width * (2 * heads + 2 * _key_width(shape, work))  # Q, K, V, and the result
+    keys = _key_width(shape, work) * work.context
+    attention = work.width * (2 * heads + 2 * keys)  # Q, K, V, and the result
     kept = _between(work, shared) + (attention + _feed_forward(shape, work.width)) * (
         work.tokens / work.tensor
     )
@@ -89,13 +93,16 @@ def layer_bytes(
 
 
 def model_bytes(shape: ModelShape, work: Pass, kernels: Kernels | None = None) -> float:
-    """Kept outside the layers: token ids, rotary angles, the last norm, and of the loss the
-    gradients that it makes on its way (:mod:`engine.logprobs`), the head's in float32."""
+    """Kept outside the layers: token ids, rotary angles, the last norm, of the loss the gradients
+    that it makes on its way (:mod:`engine.logprobs`), the head's in float32, and where ranks share
+    rows, who sees whom."""
     kernels = kernels or TORCH[work.width]
     per_token = (
         _INDEX + 2 * work.width * shape.head_width + (kernels.norm + work.width) * shape.hidden_size
     )
     head = _WIDE * shape.vocabulary * shape.hidden_size / work.tensor
+    if work.context > 1:
+        per_token += work.width * work.sequence * work.context
     return per_token * work.tokens + head
 
 

@@ -131,9 +131,10 @@ def estimate(work: Work, layout: Layout) -> Estimate:
         work.rows,
         math.ceil(work.sequence / layout.context),
         widths.weight,
-        work.scores,
+        work.scores if layout.context == 1 else "none",
         layout.tensor,
         sequence_parallel=True,
+        context=layout.context,
     )
     layers = math.ceil(shape.layers / layout.pipeline)
     flying = min(layout.pipeline, work.micro_batches)  # of a 1F1B schedule's first stage

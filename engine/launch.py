@@ -186,7 +186,10 @@ class Process:
 
 
 class Signals:
-    """Counts SIGTERM and SIGINT, so that work can end at a good place; a second one ends it here."""
+    """Counts SIGTERM and SIGINT, so that work can end at a good place; Ctrl-C after one ends it here.
+
+    SIGTERM never does: a scheduler sends it to every process, and a launcher passes its own on.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -203,7 +206,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        if self.count > 1:
+        if self.count > 1 and number == signal.SIGINT:
             os._exit(1)
 
 

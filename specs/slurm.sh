@@ -8,6 +8,8 @@
 set -euo pipefail
 HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export HEAD NODES=$SLURM_NNODES PER_NODE=${SLURM_GPUS_ON_NODE:-1} PORT=$((20000 + SLURM_JOB_ID % 20000))
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110
+# To the processes themselves: where srun is told to end, it kills them.
+trap 'scancel --signal TERM "$SLURM_JOB_ID"' TERM
 srun specs/torchrun.sh "$@" &
-trap 'kill -TERM $!' TERM
 wait $! || wait $!

@@ -21,13 +21,13 @@ from engine.testing.standalone import (
 )
 
 _SHAPES = {
-    "model.embed_tokens.weight": (12, 8),
-    "model.layers.0.mlp.weight": (8, 16),
-    "model.norm.weight": (8,),
+    "model.embed_tokens.weight": (96, 64),
+    "model.layers.0.mlp.weight": (64, 128),
+    "model.norm.weight": (64,),
 }
 _HIDDEN = {"model.embed_tokens.weight": False, "model.layers.0.mlp.weight": True}
 _COUNTERS = 0.25
-"""Numbers a parameter that may be there for steps, rows and columns: these matrices are small."""
+"""Numbers a parameter that may be there for steps, rows, columns and tables: these are small."""
 _POINTS = 1000
 
 
@@ -113,18 +113,18 @@ class _Trial:
         self.optimizer.step()
 
     def state_floats(self, name: str) -> float:
-        """Numbers of state per parameter."""
+        """Float32 numbers that the state would be, per parameter."""
         parameter = self.parameters[name]
         held = self.optimizer.state[parameter].values()
-        return sum(t.numel() for t in held if torch.is_tensor(t)) / parameter.numel()
+        return sum(t.nbytes for t in held if torch.is_tensor(t)) / parameter.nbytes
 
     def make_state(self) -> None:
         """A first step that is skipped, or else has neither rate nor gradient."""
         self.step(0, lr=0.0, scale=0.0 if not self.takes_decision else 1.0, skipped=True)
         if not self.takes_decision:
             for state in self.optimizer.state.values():
-                if torch.is_tensor(state.get("step")):
-                    state["step"].zero_()
+                if "step" in state:
+                    state["step"] *= 0  # a number or a tensor
 
     def copied(self) -> _Trial:
         """Another one with the same parameters, into whose state this one's is loaded in place."""

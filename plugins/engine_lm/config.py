@@ -179,6 +179,16 @@ class AdamW(OptimizerConfig):
         return 2
 
 
+class AdamW8Bit(AdamW):
+    """AdamW with moments of 8 bits (Dettmers et al. 2021), vectors' and small matrices' of 32."""
+
+    elementwise: ClassVar[bool] = False  # 256 numbers share a scale, in blocks of the whole matrix
+
+    def state_floats(self, *, hidden: bool) -> float:
+        """Two moments of a byte, and their blocks' scales."""
+        return 2 * (1 / 4 + 1 / 256)
+
+
 class Muon(OptimizerConfig):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on the rest.
 

@@ -53,7 +53,7 @@ def engine_objectives() -> Sequence[Component]:
 
 @hookimpl
 def engine_optimizers() -> Sequence[Component]:
-    """AdamW and Muon."""
+    """AdamW, also with small state, and Muon."""
     return [
         Component(
             "adamw",
@@ -61,6 +61,13 @@ def engine_optimizers() -> Sequence[Component]:
             "engine_lm.optimizers:build_adamw",
             "AdamW, fused; decay on matrices only.",
             default=True,
+        ),
+        Component(
+            "adamw-8bit",
+            "engine_lm.config:AdamW8Bit",
+            "engine_lm.eight_bit:build",
+            "AdamW with moments of a byte, by bitsandbytes.",
+            extra="lm",
         ),
         Component(
             "muon",

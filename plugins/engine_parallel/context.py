@@ -25,7 +25,7 @@ def share_rows(model: Any, grid: Grid) -> None:
     from transformers import AttentionInterface
 
     mesh = grid.degrees["context"]
-    rank = grid.place("context")
+    masks = _Masks(grid.place("context"))
 
     def attention(
         module: nn.Module,
@@ -41,16 +41,11 @@ def share_rows(model: Any, grid: Grid) -> None:
     ) -> tuple[Tensor, None]:
         """softmax(Q·Kᵀ·scaling)·V within each document, causally; ``_BTHE``."""
         key_BKSE, value_BKSE = (gathered(part, mesh, 2) for part in (key_BKTE, value_BKTE))
-        length, start = query_BHTE.shape[2], rank * query_BHTE.shape[2]
-        place_S = torch.arange(key_BKSE.shape[2], device=query_BHTE.device)
-        first_BS = place_S - whole_position_ids  # where each position's document begins
-        own = slice(start, start + length)
-        seen_BTS = (place_S <= place_S[own, None]) & (place_S >= first_BS[:, own, None])
         out_BHTE = nn.functional.scaled_dot_product_attention(
             query_BHTE,
             key_BKSE,
             value_BKSE,
-            attn_mask=seen_BTS[:, None],
+            attn_mask=masks.of(query_BHTE, whole_position_ids)[:, None],
             dropout_p=dropout,
             scale=scaling,
             enable_gqa=query_BHTE.shape[1] != key_BKSE.shape[1],
@@ -59,3 +54,23 @@ def share_rows(model: Any, grid: Grid) -> None:
 
     AttentionInterface.register(_NAME, attention)
     model.set_attn_implementation(_NAME)
+
+
+class _Masks:
+    """0 where a position of this rank sees another, -inf elsewhere: made once for all layers."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def of(self, query_BHTE: Tensor, place_BS: Tensor) -> Tensor:
+        """``_BTS``, by the positions of whole rows in their documents."""
+        if self._last is None or self._last[0] is not place_BS:
+            length = query_BHTE.shape[2]
+            own = slice(self._rank * length, (self._rank + 1) * length)
+            at_S = torch.arange(place_BS.shape[1], device=place_BS.device)
+            first_BS = at_S - place_BS  # where each position's document begins
+            seen_BTS = (at_S <= at_S[own, None]) & (at_S >= first_BS[:, own, None])
+            mask_BTS = query_BHTE.new_zeros(seen_BTS.shape).masked_fill_(~seen_BTS, -torch.inf)
+            self._last = place_BS, mask_BTS
+        return self._last[1]

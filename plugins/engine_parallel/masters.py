@@ -118,8 +118,8 @@ class Masters:
         else:
             self._optimizer.step()
             for state in self._optimizer.state.values():
-                if torch.is_tensor(state.get("step")):
-                    state["step"].zero_()
+                if "step" in state:
+                    state["step"] *= 0  # a number or a tensor
         self.clear()
 
     def _update(self, factor: Tensor, skipped: Tensor) -> None:

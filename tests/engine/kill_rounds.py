@@ -1,6 +1,6 @@
 """Trains a spec in forked children that are killed with SIGKILL at random moments.
 
-    python kill_rounds.py SPEC RUNS KILLS SEED
+    python kill_rounds.py SPEC RUNS KILLS SEED [PROCESSES]
 
 Children are forked from a process that has imported everything, so that a round costs a second and
 not five. Prints one JSON object: what was killed where, and what was found afterwards.
@@ -13,9 +13,11 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import deepspeed  # noqa: F401 - what children would each import for a second
@@ -29,23 +31,24 @@ from engine.session import run_spec
 from engine.spec import Loaded, load_spec
 
 
-def main(spec: Path, runs: Path, kills: int, seed: int) -> None:
-    loaded = load_spec(spec)
+def main(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> None:
+    loaded = load_spec(spec, processes=processes)
+    train = partial(_train, loaded, processes)
     chance = random.Random(seed)
     whole = runs / "whole"
-    assert _child(loaded, whole) == 0
+    assert train(whole) == 0
     expected = _weights(whole / loaded.spec.name)
     broken = runs / "broken"
     _fresh(loaded, whole, broken)
     started = time.monotonic()
-    assert _child(loaded, broken) == 0
+    assert train(broken) == 0
     lasts = time.monotonic() - started
     found = {"kills": 0, "finished": 0, "inside_save": 0, "different": [], "damaged": []}
     _fresh(loaded, whole, broken)
     while found["kills"] < kills or found["finished"] == 0:
         # Now and then it is left to finish, so that something is compared.
         after = None if chance.random() < 0.15 else chance.uniform(0, lasts)
-        status = _child(loaded, broken, after)
+        status = train(broken, after)
         checkpoints = broken / loaded.spec.name / "base" / "checkpoints"
         found["inside_save"] += any(checkpoints.glob(".partial-*"))
         if status == -signal.SIGKILL:
@@ -62,24 +65,40 @@ def main(spec: Path, runs: Path, kills: int, seed: int) -> None:
     print(json.dumps(found))
 
 
-def _child(loaded: Loaded, runs: Path, after: float | None = None) -> int:
-    """Runs the spec in a forked child, killed after so many seconds; its exit status."""
+def _train(loaded: Loaded, processes: int, runs: Path, after: float | None = None) -> int:
+    """Runs the spec in forked children, killed after so many seconds; their exit status."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    pids = [_child(loaded, runs, Process(rank, processes, rank), port) for rank in range(processes)]
+    if after is not None:
+        time.sleep(after)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    return next((status for status in statuses if status), 0)
+
+
+def _child(loaded: Loaded, runs: Path, process: Process, port: int) -> int:
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
-            status = run_spec(loaded, runs, Process(), as_json=True)
+            os.environ |= {
+                "MASTER_ADDR": "localhost",
+                "MASTER_PORT": str(port),
+                "RANK": str(process.rank),
+                "LOCAL_RANK": str(process.local_rank),
+                "WORLD_SIZE": str(process.world_size),
+            }
+            status = run_spec(loaded, runs, process, as_json=True)
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(status)
-    if after is not None:
-        time.sleep(after)
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    return pid
 
 
 def _fresh(loaded: Loaded, whole: Path, broken: Path) -> None:
@@ -108,4 +127,4 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))

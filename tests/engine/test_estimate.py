@@ -122,7 +122,8 @@ def test_what_each_layout_saves_and_sends():
     machine = Machine("cpu", "", 1e9, 8, assumed_speed=1e12)
     assert piped.seconds(machine, "bf16") > piped.work / 1e12 * 1.8
     assert alone.cost(machine) == 0 < copies.cost(machine) < piped.cost(machine)
-    assert context.memory.activations < 0.2 * alone.memory.activations
+    # Everybody keeps the keys and values of whole rows.
+    assert 1 / 8 < context.memory.activations / alone.memory.activations < 0.25
     assert copies.flops == 8 * alone.flops
     assert copies.work == alone.work
 

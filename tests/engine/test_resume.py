@@ -31,14 +31,14 @@ def thorough_spec(tiny_spec, texts):
     return tiny_spec
 
 
-def _rounds(spec: Path, runs: Path, kills: int, seed: int) -> dict:
+def _rounds(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> dict:
     done = subprocess.run(
         [
             sys.executable,
             Path(__file__).with_name("kill_rounds.py"),
             spec,
             runs,
-            *map(str, (kills, seed)),
+            *map(str, (kills, seed, processes)),
         ],
         capture_output=True,
         text=True,
@@ -69,5 +69,28 @@ def test_two_hundred_kills(thorough_spec, write_spec, tmp_path):
     print(found)
     assert found["kills"] >= 200
     assert found["inside_save"] > 0
+    assert found["different"] == []
+    assert found["damaged"] == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"type": "ddp"},
+        *({"type": "mesh", name: 2} for name in ("data", "shard", "tensor", "pipeline", "context")),
+        *({"type": "zero", "stage": stage} for stage in (1, 2, 3)),
+    ],
+    ids=str,
+)
+def test_kills_under_every_strategy(thorough_spec, write_spec, tmp_path, strategy):
+    """Two processes killed together, a dozen times, also inside a save."""
+    train = thorough_spec["stages"]["base"]["train"]
+    train["strategy"] = strategy
+    train["optimizer"]["type"] = "adamw"  # some of them cut matrices
+    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=12, seed=3, processes=2)
+    print(strategy, found)
+    assert found["kills"] >= 12
     assert found["different"] == []
     assert found["damaged"] == []

@@ -1,4 +1,4 @@
-"""A signal ends a run where it can go on; a second one ends it at once."""
+"""A signal ends a run where it can go on; Ctrl-C after one ends it at once."""
 
 from __future__ import annotations
 
@@ -93,16 +93,18 @@ def test_a_signal_outside_training_ends_the_run(tiny_spec, run_here, install_her
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_second_signal_ends_the_process_at_once():
-    """With status 1, wherever it is; the first is only counted, and afterwards all is as before."""
+def test_ctrl_c_after_a_signal_ends_the_process_at_once():
+    """With status 1, wherever it is; others are only counted, and afterwards all is as before."""
     before = signal.getsignal(signal.SIGINT)
     signals = Signals()
     with signals.caught():
         signal.raise_signal(signal.SIGINT)
-        assert signals.count == 1
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # the launcher's, after the scheduler's
+        assert signals.count == 3
         child = os.fork()
         if child == 0:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
             os._exit(0)  # not reached
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert signal.getsignal(signal.SIGINT) == before

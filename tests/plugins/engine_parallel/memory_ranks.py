@@ -12,10 +12,11 @@ from engine_parallel.config import Mesh
 from engine_parallel.mesh import build
 
 from engine import Example, Setup
-from engine.estimate import WIDTHS, model_states, rank_parameters
+from engine.estimate import WIDTHS, Work, estimate, model_states, rank_parameters
 from engine.testing import StandAloneContext
 
 MODEL = {"type": "llama", "hidden_size": 64, "layers": 2, "heads": 2, "context": 64}
+ROWS, LENGTH = 4, 64
 
 
 def held(grid: dict, precision: str) -> dict[str, list[float]]:
@@ -34,20 +35,58 @@ def held(grid: dict, precision: str) -> dict[str, list[float]]:
             precision=precision,
         )
     )
-    fields = {"input_ids": [1] * 16, "labels": [2] * 16, "position_ids": list(range(16))}
-    batch = objective.collate([Example(16, fields)])
-    strategy.forward_backward([batch, batch], {"loss": 64.0})
+    places = list(range(LENGTH))
+    fields = {"input_ids": places, "labels": places, "position_ids": places}
+    batch = objective.collate([Example(LENGTH, fields)] * ROWS)
+    counts = {"loss": 4.0 * ROWS * LENGTH}
+    with Kept() as kept:
+        strategy.forward_backward([batch], counts)
+    strategy.forward_backward([batch, batch], counts)
     strategy.step(1e-3, 1.0, float("inf"))
     weights = strategy._masters.weights
     states = [strategy._masters._optimizer.state[weight] for weight in weights]
     moments = [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
     layout = config.layout(here.world_size)
-    mine = rank_parameters(kit.config("model", MODEL).shape(258), layout)
+    shape = kit.config("model", MODEL).shape(258)
+    mine = rank_parameters(shape, layout)
+    work = Work(
+        shape,
+        precision,
+        ROWS,
+        LENGTH,
+        micro_batches=1,
+        scores=kit.config("model", MODEL).scores("cpu"),
+    )
+    planned = estimate(work, layout).memory.activations
     plan = model_states(mine, layout, WIDTHS[precision], (2, 2))
     return {
         "weights and moments": [_bytes([*weights, *moments]), plan.parameters + plan.optimizer],
         "gradients": [_bytes([weight.grad for weight in weights]), plan.gradients],
+        "activations": [kept.bytes, planned],
     }
+
+
+class Kept:
+    """Bytes that a forward pass leaves for backward, weights left out, each storage once."""
+
+    def __enter__(self) -> Kept:
+        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._hooks.__exit__(*raised)
+        self.bytes = sum(storage.nbytes() for storage in self._storages.values())
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        local = getattr(local, "elem", local)  # of what is still under way
+        whose = local if local._base is None else local._base
+        if not isinstance(whose, torch.nn.Parameter):
+            storage = local.untyped_storage()  # held, so that no other takes its place
+            self._storages[storage.data_ptr()] = storage
+        return tensor
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:

@@ -34,10 +34,15 @@ def _tensors(value) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    ("optimizer", "tolerance"), [("adamw", 1e-3), ("muon", 1e-3), ("adamw-8bit", 0.03)]
+)
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_states_on_one_process(precision, optimizer, ema):
-    """Parameters, gradients, and masters, moments and averages: to 1 in 1000, for Adam's counters."""
+def test_states_on_one_process(precision, optimizer, tolerance, ema):
+    """Parameters, gradients, and masters, moments and averages: to 1 in 1000, for Adam's counters.
+
+    Of 8 bits, to 3 in 100 here: the table of their values, and vectors, which keep 32.
+    """
     context = StandAloneContext()
     objective = context.build("objective", {"type": "next-token"})
     strategy = Replicated(CONTEXT)
@@ -68,12 +73,14 @@ def test_states_on_one_process(precision, optimizer, ema):
     states = model_states(mine, Layout(), widths, floats, averaged=ema is not None)
     assert states.parameters == _storages(parameters)
     assert states.gradients == _storages(gradients)
-    assert states.optimizer == pytest.approx(_storages(rest), rel=1e-3)
+    assert states.optimizer == pytest.approx(_storages(rest), rel=tolerance)
 
 
 def test_states_on_grids():
-    """Of the fullest of two ranks, in float32 and bf16: to 1 in 1000, as norms are not cut."""
-    grids = [({degree: 2}, p) for degree in ("data", "shard", "tensor") for p in ("fp32", "bf16")]
+    """Of the fullest of two ranks, in float32 and bf16: to 1 in 1000, as norms are not cut; what a
+    forward pass keeps for backward, to 1 in 20."""
+    degrees = ("data", "shard", "tensor", "context")
+    grids = [({degree: 2}, p) for degree in degrees for p in ("fp32", "bf16")]
     grids.append(({"pipeline": 2}, "bf16"))
     script = Path(__file__).with_name("memory_ranks.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -86,8 +93,10 @@ def test_states_on_grids():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for grid, *ranks in zip(grids, *json.loads(done.stdout.splitlines()[-1]), strict=True):
-        kinds = ["weights and moments", *["gradients"] * (grid[0] != {"pipeline": 2})]
-        for kind in kinds:  # a tied matrix has its gradient at both ends, kept whole in the sum
+        near = {"weights and moments": 1e-3, "gradients": 1e-3, "activations": 0.05}
+        if grid[0] == {"pipeline": 2}:  # a tied matrix has its gradient at both ends, kept whole
+            del near["gradients"]
+        for kind, tolerance in near.items():
             (_, planned), *_ = (rank[kind] for rank in ranks)
             most = max(rank[kind][0] for rank in ranks)
-            assert planned == pytest.approx(most, rel=1e-3), (grid, kind)
+            assert planned == pytest.approx(most, rel=tolerance), (grid, kind)

@@ -136,9 +136,10 @@ def test_bytes_of_weights_and_optimizer_fall_as_one_over_n(on_two, on_four):
             assert rank[kind] == pytest.approx(whole[kind] / 4, rel=0.03)  # norms are not cut
 
 
-def test_bf16_is_as_bf16_on_one_process():
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_narrow_is_as_narrow_on_one_process(precision):
     """Narrow products beside float32 masters, which sum in another order: 1 % of the loss."""
-    for _, ranks in _trained([{"shard": 2}, {"tensor": 2}, {"pipeline": 2}], precision="bf16"):
+    for _, ranks in _trained([{"shard": 2}, {"tensor": 2}, {"pipeline": 2}], precision=precision):
         for rank in ranks:
             assert rank["losses"] == pytest.approx(rank["losses_alone"], rel=1e-2)
             assert all(rank["poisoned"])

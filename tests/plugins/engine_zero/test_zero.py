@@ -245,3 +245,31 @@ def test_fifty_steps_at_every_stage(tmp_path):
     for rank in _two_ranks(tmp_path, 50):
         for stage in _STAGES:
             _check_curve(rank[f"plain/{stage}"])
+
+
+@pytest.mark.soak
+def test_offloaded_to_disk_the_curve_is_the_same(tiny_spec, write_spec, tmp_path):
+    """A model large enough to be swapped; its files are seen while it trains."""
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    if not AsyncIOBuilder().is_compatible():
+        pytest.skip("DeepSpeed's async_io needs libaio's headers (libaio-dev)")
+    train = tiny_spec["stages"]["base"]["train"]
+    train["model"] |= {"hidden_size": 512, "heads": 8}
+    disk = {"offload_optimizer": "disk", "offload_parameters": "disk"}
+    folder = tmp_path / "offloaded"
+    folder.mkdir()
+    losses, largest = [], 0
+    for more in ({}, {**disk, "offload_folder": str(folder)}):
+        train["strategy"] = {"type": "zero", "stage": 3, **more}
+        runs = tmp_path / f"runs-{len(losses)}"
+        command = [sys.executable, "-m", "engine.cli", "run", write_spec(tiny_spec)]
+        command += ["--nproc", "2", "--runs", runs]
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            largest = max(largest, sum(f.stat().st_size for f in folder.rglob("*.swp")))
+            time.sleep(0.05)
+        assert process.returncode == 0
+        losses.append([e["loss"] for e in _events(runs / "tiny", "step")])
+    assert largest > 20 * 2**20
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
