@@ -192,7 +192,8 @@ def model_states(
 ) -> Memory:
     """Parameters, gradients and the optimizer's states of a rank that computes with ``mine``."""
     weight = widths.weight if layout.resident or not widths.master else 0
-    own = (widths.master + (_FLOAT if averaged else 0)) * mine.all
+    master = _FLOAT if layout.mastered else widths.master
+    own = (master + (_FLOAT if averaged else 0)) * mine.all
     states = _FLOAT * (state_floats[0] * mine.hidden + state_floats[1] * mine.rest)
     return Memory(
         parameters=weight * mine.all / layout.parameters_over,

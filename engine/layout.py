@@ -47,7 +47,8 @@ class Layout:
 
     The other three say over how many ranks each kind of state is divided beside tensor, pipeline
     and expert degrees: FSDP divides all by ``shard``, ZeRO-1 only the optimizer's by ``data``.
-    Narrow weights are ``resident`` beside float32 masters, or made from them for each layer's work.
+    Narrow weights are ``resident`` beside float32 masters, or made from them for each layer's work;
+    ``mastered`` keeps such masters beside float32 weights, too.
     """
 
     data: int = 1
@@ -60,6 +61,7 @@ class Layout:
     gradients_over: int = 1
     optimizer_over: int = 1
     resident: bool = True
+    mastered: bool = False
 
     @property
     def ranks(self) -> int:

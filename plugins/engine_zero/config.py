@@ -80,4 +80,5 @@ class Zero(StrategyConfig):
             parameters_over=parameters,
             gradients_over=gradients,
             optimizer_over=optimizer,
+            mastered=True,
         )

@@ -19,6 +19,7 @@ from engine_zero.zero import ZeroStrategy
 from safetensors.torch import load_file
 
 from engine import RunError, Setup
+from engine.estimate import WIDTHS, Parameters, model_states
 
 _STAGES = (1, 2, 3)
 _PRECISIONS = ("fp32", "bf16")
@@ -85,6 +86,10 @@ def test_a_stage_divides_what_it_says(ranks):
                 "optimizer": 1.5,
             }
             assert share == pytest.approx(expected, rel=0.02)  # padding of the flat tensors
+            mine, layout = Parameters(whole / 4, 0), Zero(stage=stage).layout(2)
+            plan = model_states(mine, layout, WIDTHS["fp32"], (2, 2))
+            planned = (plan.parameters, plan.gradients, plan.optimizer)
+            assert planned == pytest.approx(tuple(held.values()), rel=0.02)
 
 
 @pytest.mark.parametrize("precision", _PRECISIONS)
