@@ -31,8 +31,9 @@ _PUBLIC = {
     "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),
     "layout": ("Layout", "ModelShape"),
-    "language_model": ("LanguageModel", "ObjectiveModule", "compile_layers", "layers", "place"),
+    "language_model": ("LanguageModel",),
     "logprobs": ("cross_entropy", "token_logprobs"),
+    "modules": ("ObjectiveModule", "compile_layers", "layers", "place"),
     "parameters": ("parameter_groups",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

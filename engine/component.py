@@ -308,13 +308,17 @@ Request = LogLikelihood | Rolling | Generation
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer: ``logprob`` in nats over ``tokens`` tokens, or the generated ``text``."""
+    """The answer: ``logprob`` in nats over ``tokens`` tokens, or the generated ``text``.
+
+    ``truncated``: the beginning did not fit; ``ended``: the text came to its end, or to a stop string.
+    """
 
     logprob: float = 0.0
     tokens: int = 0
     greedy: bool = False
     text: str = ""
     truncated: bool = False
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,13 +332,18 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A figure with its standard error over ``n`` items."""
+    """A figure with its standard error over ``n`` items.
+
+    The engine adds ``fingerprint``: of prompts, worked examples and tokenizer. Figures compare where
+    it is the same.
+    """
 
     metric: str
     value: float
     stderr: float | None
     n: int
     higher_is_better: bool = True
+    fingerprint: str = ""
 
 
 class Evaluator(Protocol):
@@ -343,10 +352,10 @@ class Evaluator(Protocol):
     def items(self) -> Iterable[Item]:
         """The items, always the same, with ids that stay."""
 
-    def score(self, item: Item, responses: Sequence[Response]) -> dict[str, float]:
-        """One row: named values of one item."""
+    def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
+        """One row: named values of one item, and texts that a person may want to see beside them."""
 
-    def summarise(self, rows: Sequence[dict[str, float]]) -> list[Score]:
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> list[Score]:
         """The scores over all rows."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ class ModelScore:
     stderr: float | None
     n: int
     higher_is_better: bool
+    fingerprint: str
 
 
 def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
@@ -47,6 +49,7 @@ def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
                 limit=getattr(evaluator_config, "limit", None),
                 rows_file=run.folder.path / name / "rows" / f"{number}-{index}.jsonl",
                 progress=lambda done, total: run.log.display.progress(name, done, total),
+                warn=partial(run.log.warn, stage=name, evaluator=evaluator_name),
             )
             for score in found:
                 scored = ModelScore(label, evaluator_name, **asdict(score))

@@ -89,6 +89,7 @@ def train(
                 run.process,
                 limit=limit,
                 progress=lambda done, total: run.log.display.progress("evaluate", done, total),
+                warn=partial(run.log.warn, stage=name),
             )
 
     evaluations = []

@@ -17,7 +17,7 @@ from engine.component import Batch, Example, Objective, Schema
 from engine.config import Config, ObjectiveConfig
 from engine.data.records import record_from_row
 from engine.estimate import parameters
-from engine.language_model import backbone, head, hidden_states
+from engine.modules import backbone, head, hidden_states
 from engine.testing.standalone import StandAloneContext, require, tiny_model
 
 _LENGTH = 24

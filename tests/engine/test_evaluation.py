@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from engine.component import Item, LogLikelihood, Score
+from engine.component import Generation, Item, LogLikelihood, Score
 from engine.errors import RunError
 from engine.evaluation import evaluate
 from engine.language_model import LanguageModel
@@ -42,17 +43,22 @@ def lm(finished_run):
     return LanguageModel(artifact.model(), artifact.tokenizer(), context=32)
 
 
+def _scores(letters, lm, **options):
+    """Without the fingerprint."""
+    return [replace(s, fingerprint="") for s in evaluate(letters, lm, Process(), **options)]
+
+
 def test_every_item_is_scored_once_with_all_its_answers(lm):
     """In rows that come back in the items' order."""
     letters = Letters(9)
-    assert evaluate(letters, lm, Process()) == [Score("number", 36, None, 9)]
+    assert _scores(letters, lm) == [Score("number", 36, None, 9)]
     assert letters.scored == [f"item-{i}" for i in range(9)]
 
 
 def test_a_limit_takes_the_first_items(lm):
     """And leaves the others unasked."""
     letters = Letters(9)
-    assert evaluate(letters, lm, Process(), limit=4) == [Score("number", 6, None, 4)]
+    assert _scores(letters, lm, limit=4) == [Score("number", 6, None, 4)]
     assert len(letters.scored) == 4
 
 
@@ -65,11 +71,58 @@ def test_a_killed_evaluation_goes_on(lm, tmp_path):
     assert [json.loads(line)["id"] for line in lines] == [f"item-{i}" for i in range(9)]
     kept.write_text("".join(lines[:5]) + lines[5][:20], encoding="utf-8")
     again = Letters(9)
-    assert evaluate(again, lm, Process(), rows_file=file) == [Score("number", 36, None, 9)]
+    assert _scores(again, lm, rows_file=file) == [Score("number", 36, None, 9)]
     assert again.scored == ["item-5", "item-6", "item-7", "item-8"]
     once_more = Letters(9)
     evaluate(once_more, lm, Process(), rows_file=file)
     assert once_more.scored == []
+
+
+def test_a_row_says_what_was_asked_and_answered(lm, tmp_path):
+    """And is asked again where the prompt has changed since."""
+    file = tmp_path / "letters.jsonl"
+    evaluate(Letters(3), lm, Process(), rows_file=file)
+    (kept,) = tmp_path.iterdir()
+    rows = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    assert len({row["prompt"] for row in rows}) == 3
+    assert all(len(row["responses"]) == 2 for row in rows)
+    assert all(row["responses"][0]["logprob"] < 0 for row in rows)
+    assert [row["values"]["number"] for row in rows] == [0, 1, 2]
+    rows[1]["prompt"] = "another"
+    kept.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    again = Letters(3)
+    evaluate(again, lm, Process(), rows_file=file)
+    assert again.scored == ["item-1"]
+
+
+def test_a_fingerprint_is_of_prompts_and_tokenizer(lm):
+    """The same for the same items; another for others, and for another tokenizer."""
+
+    def fingerprint(count):
+        (score,) = evaluate(Letters(count), lm, Process())
+        return score.fingerprint
+
+    first = fingerprint(3)
+    assert (len(first), fingerprint(3)) == (12, first)
+    assert fingerprint(4) != first
+    lm.tokenizer.add_tokens(["ca"])
+    assert fingerprint(3) != first
+
+
+def test_what_scores_do_not_show_is_told(lm):
+    """Prompts that lost their beginning, texts without an end."""
+
+    class Long(Letters):
+        def items(self):
+            long = LogLikelihood("the cat sat on a mat " * 20, " and")
+            yield Item("long", (long, Generation("the", max_tokens=3)), data=0)
+
+    told = []
+    evaluate(Long(1), lm, Process(), warn=told.append)
+    assert told == [
+        "1 of 2 prompts did not fit and lost their beginning",
+        "1 of 1 texts were cut off at their longest",
+    ]
 
 
 @pytest.mark.covers("Evaluate.models", "Evaluate.data", "Evaluate.evaluators", "Stage.evaluate")

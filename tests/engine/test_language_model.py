@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine import generation
 from engine.artifact import Artifact
 from engine.component import Generation, LogLikelihood, Rolling
 from engine.language_model import LanguageModel
+from engine.likelihood import Asked
+from engine.prefixes import plan
 
 PAIRS = [
     ("the cat sat on", " a mat"),
@@ -119,6 +122,100 @@ def test_the_numbers_are_lm_evals(lm, model, tokenizer):
     theirs = peer.loglikelihood_rolling(asked, disable_tqdm=True)
     ours = lm.loglikelihoods([Rolling(text) for text in texts])
     assert [r.logprob for r in ours] == pytest.approx(theirs, abs=2e-4)
+
+
+SHOTS = "the cat sat on a mat and saw one small grey mouse that ran under two old chairs. " * 40
+SHARING = [
+    LogLikelihood(f"{before}{question}", ending)
+    for before in (SHOTS, SHOTS[5:], "")
+    for question in ("a mouse", "one grey cat saw", "seven chairs")
+    for ending in (" and", " cat", " that ran under", " sat on a mat", "")
+] + [Rolling("the cat sat on a mat. " * 9)]
+
+
+def _apart(ours, theirs):
+    assert [r.greedy for r in ours] == [r.greedy for r in theirs]
+    assert [r.tokens for r in ours] == [r.tokens for r in theirs]
+    return max(abs(a.logprob - b.logprob) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_neither_sharing_nor_batches_nor_order_change_an_answer(model, tokenizer):
+    """By more than 1e-4 in float32; prefixes were shared, in several runs."""
+    lm = LanguageModel(model, tokenizer, context=2048)
+    assert lm._scorer.shares
+    alone = LanguageModel(model, tokenizer, context=2048, batch_tokens=1)
+    alone._scorer._shares = False
+    expected = alone.loglikelihoods(SHARING)
+    rows = [Asked([*a, *b], len(b)).read for a, b in lm._encode(SHARING[:-1]) if b]
+    assert len([run for run in plan(rows) if run.prefix > 100]) == 2
+    assert _apart(lm.loglikelihoods(SHARING), expected) < 1e-4
+    small = LanguageModel(model, tokenizer, context=2048, batch_tokens=64)
+    assert _apart(small.loglikelihoods(SHARING), expected) < 1e-4
+    assert _apart(lm.loglikelihoods(SHARING[::-1])[::-1], expected) < 1e-4
+
+
+@pytest.mark.parametrize("sliding", [None, 16])
+def test_attention_of_its_own_is_not_shared(tokenizer, sliding):
+    """A window would let a tree's branches see too little: such models read row by row."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, sliding_window=sliding,
+    )  # fmt: skip
+    model = MistralForCausalLM(config).eval()
+    lm = LanguageModel(model, tokenizer, context=2048)
+    assert lm._scorer.shares == (sliding is None)
+    alone = LanguageModel(model, tokenizer, context=2048, batch_tokens=1)
+    alone._scorer._shares = False
+    assert _apart(lm.loglikelihoods(SHARING), alone.loglikelihoods(SHARING)) < 1e-4
+    text = lm.generate(Generation("the cat", max_tokens=40)).text
+    assert text == _generated(model, tokenizer, "the cat", 40)
+
+
+@torch.no_grad()
+def _generated(model, tokenizer, prompt, most):
+    ids = torch.tensor([_ids(tokenizer, prompt)])
+    tokens = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=False,
+        pad_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )[0, ids.shape[1] :]  # fmt: skip
+    return tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("before", ["", SHOTS])
+def test_many_prompts_are_continued_as_each_alone(model, tokenizer, before, monkeypatch):
+    """Token for token as transformers does, in fewer slots than prompts, each to its own length."""
+    monkeypatch.setattr(generation, "_MOST", 4)
+    lm = LanguageModel(model, tokenizer, context=2048)
+    ends = ["the cat", "a", "one small grey mouse that", "7: ", "chairs", "two old", "sat on a mat"]
+    requests = [
+        Generation(before + end, max_tokens=5 + 7 * number) for number, end in enumerate(ends)
+    ]
+    done = []
+    found = lm.generations(requests, done.append)
+    assert done == list(range(1, len(ends) + 1))
+    for request, response in zip(requests, found, strict=True):
+        assert response.text == _generated(model, tokenizer, request.prompt, request.max_tokens)
+        assert response.ended == (response.tokens < request.max_tokens)
+
+
+def test_a_sampled_text_does_not_depend_on_its_neighbours(lm):
+    """Nor do stop strings."""
+    requests = [
+        Generation("the cat", max_tokens=12, temperature=1.0, seed=seed, stop=(". ",))
+        for seed in range(6)
+    ]
+    together = lm.generations(requests)
+    assert [r.text for r in together] == [lm.generate(r).text for r in requests]
+    assert len({r.text for r in together}) > 1
+
+
+def test_no_room_for_a_text(lm):
+    """Nothing is written, and nothing breaks."""
+    assert lm.generations([]) == []
+    assert lm.answer([Generation("a", max_tokens=1)])[0].tokens <= 1
 
 
 PROMPTS = ["the cat", "one small grey mouse that", "a", "7: "]

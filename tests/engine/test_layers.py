@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = """
 component errors layout log logprobs machine
-config hookspecs launch document manifest terms activations
+config hookspecs launch document manifest terms activations modules prefixes
+likelihood generation
 language_model data checkpoint artifact watch replicas parameters plan source estimate shapes
 loop evaluation plugins
 problems compose observers scaffold

@@ -100,7 +100,7 @@ def listed():
 
 def test_a_third_party_s_plugin_takes_part_only_where_it_is_named(install, spec, told, write_spec):
     """Installed and not named, its types are told of with the line to add."""
-    known = "unknown type 'zesty'; known: adamw, muon"
+    known = "unknown type 'zesty'; known: adamw, adamw-8bit, muon"
     at = "stages.base.train.optimizer"
     assert told(spec)[-1].endswith(f"{at}: {known}")
     install("zesty")

@@ -83,6 +83,7 @@ def test_a_signal_outside_training_ends_the_run(tiny_spec, run_here, install_her
     install_here(INTERRUPTER)
     tiny_spec["plugins"] = ["interrupter"]
     tiny_spec["stages"]["corpus"]["prepare"]["processors"] = ["interrupt"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     before = signal.getsignal(signal.SIGTERM)
     for number in (1, 2):
         run = run_here(tiny_spec)

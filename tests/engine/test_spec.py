@@ -51,7 +51,7 @@ spec.yaml:17: stages.base one.train.model.hiden_size: unknown field; did you mea
 spec.yaml:17: stages.base one.train.model.layers: 6.5: input should be a valid integer, got a number with a fractional part
 spec.yaml:17: stages.base one.train.model.heads: True is no number
 spec.yaml:18: stages.base one.train.objective: needs a 'type': next-token
-spec.yaml:19: stages.base one.train.optimizer: unknown type 'adam'; did you mean 'adamw'?; known: adamw, muon
+spec.yaml:19: stages.base one.train.optimizer: unknown type 'adam'; did you mean 'adamw'?; known: adamw, adamw-8bit, muon
 spec.yaml:20: stages.base one.train.batch.ramp.every: '2 epochs' counts in epochs; use tokens or steps
 spec.yaml:21: stages.base one.train.budget: '4M tokns' is not an amount: write e.g. '4M tokens', '200 steps', '2 epochs', '2h' or '1%'
 spec.yaml:22: stages.base one.train.precision: 'int8': input should be 'fp32', 'bf16' or 'fp16'

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.data.packing import IGNORE, Row, Windows, join, pack
 from engine.data.shards import Shards, ShardWriter
-from engine.language_model import head, hidden_states
+from engine.modules import head, hidden_states
 
 _DOCUMENTS = st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=12), max_size=12)
 

@@ -9,7 +9,7 @@ from engine_lm.models import build_causal_lm, build_llama
 from engine_lm.next_token import build as build_next_token
 
 from engine import Batch, SpecError
-from engine.language_model import ObjectiveModule, head, hidden_states
+from engine.modules import ObjectiveModule, head, hidden_states
 
 SMALL = {"hidden_size": 32, "layers": 2, "heads": 4, "context": 64}
 

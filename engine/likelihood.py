@@ -1,0 +1,256 @@
+"""log P of tokens after those before them, for many rows that begin alike.
+
+Shapes: B trees, T tokens of a tree, P of its prefix, L = P + T, N places, M asked tokens, D hidden
+width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from engine.modules import backbone, head
+from engine.prefixes import Row, Run, Tree, common, each_alone, plan
+
+_LOGITS = 1 << 20
+"""Held at once: 4 MB in float32, which a cache holds."""
+_LEAST_PART = 1024
+"""Words of the vocabulary that a product takes, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row of tokens, of which the last ``scored`` (at least one) are asked for."""
+
+    tokens: Sequence[int]
+    scored: int
+
+    @property
+    def read(self) -> Row:
+        """What a model must read for it: all but the last token."""
+        return Row(self.tokens[:-1], len(self.tokens) - 1 - self.scored)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Of a row: log P in nats of each asked token, and whether each is the likeliest."""
+
+    logprobs: Tensor
+    greedy: bool
+
+
+class Scorer:
+    """Reads rows in batches of at most ``batch_tokens`` tokens, the longest first."""
+
+    def __init__(self, model: nn.Module, batch_tokens: int) -> None:
+        self._model = model
+        self._batch_tokens = batch_tokens
+        self._device = next(model.parameters()).device
+        self._shares: bool | None = None
+
+    def score(
+        self, rows: Sequence[Asked], progress: Callable[[int], None] = lambda done: None
+    ) -> list[Found]:
+        """In the order of the rows; ``progress`` gets how many are done."""
+        reads = [row.read for row in rows]
+        found: dict[int, Found] = {}
+        for run in plan(reads) if self.shares else each_alone(reads):
+            if not run.trees:
+                continue
+            prefix = self._prefix(reads[run.trees[0].rows[0]].tokens[: run.prefix])
+            for batch in self._batches(run):
+                found |= self._score(rows, [_Packed(reads, t, run.prefix) for t in batch], prefix)
+                progress(len(found))
+        return [found[i] for i in range(len(rows))]
+
+    @property
+    def shares(self) -> bool:
+        """Whether the model reads a tree as it reads its rows: some have attention of their own."""
+        if self._shares is None:
+            self._shares = _reads_trees(self._model, self._device)
+        return self._shares
+
+    def _prefix(self, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer, ``_1KPE``."""
+        if not tokens:
+            return []
+        ids = torch.tensor([tokens], device=self._device)
+        read = cast("Any", backbone(self._model))(input_ids=ids, use_cache=True)
+        return [(layer.keys, layer.values) for layer in read.past_key_values.layers]
+
+    def _batches(self, run: Run) -> Iterator[Sequence[Tree]]:
+        """The largest first; small ones fill up what the larger leave of their rows' width."""
+        trees = deque(sorted(run.trees, key=lambda tree: -tree.size))
+        masked = run.prefix or any(len(tree.rows) > 1 for tree in trees)
+        while trees:
+            width = trees[0].size
+            batch: list[Tree] = []
+            while trees and len(batch) < max(1, self._batch_tokens // (run.prefix + width)):
+                tree = trees.popleft()
+                while masked and trees and tree.size + trees[-1].size <= width:
+                    tree += trees.pop()
+                batch.append(tree)
+            yield batch
+
+    def _score(
+        self,
+        rows: Sequence[Asked],
+        trees: Sequence[_Packed],
+        prefix: Sequence[tuple[Tensor, Tensor]],
+    ) -> dict[int, Found]:
+        hidden_BTD = read_trees(self._model, trees, prefix, self._device)
+        width = hidden_BTD.shape[1]
+        places: dict[int, int] = {}  # where something is asked, each once: the head is dear
+        at: list[int] = []
+        labels: list[int] = []
+        owners: list[int] = []
+        for b, tree in enumerate(trees):
+            for number, path in tree.paths.items():
+                row = rows[number]
+                owners.append(number)
+                labels += row.tokens[len(row.tokens) - row.scored :]
+                asked = path[len(path) - row.scored :]
+                at += [places.setdefault(b * width + place, len(places)) for place in asked]
+        chosen_ND = hidden_BTD.flatten(0, 1)[torch.tensor(list(places), device=self._device)]
+        logprob_M, greedy_M = _answers(chosen_ND, head(self._model), at, labels)
+        counts = [rows[number].scored for number in owners]
+        parts = zip(owners, logprob_M.split(counts), greedy_M.split(counts), strict=True)
+        return {number: Found(p, bool(g.all())) for number, p, g in parts}
+
+
+class _Packed:
+    """A tree's tokens in one row. ``paths`` has, for each row by number, where its tokens beyond the
+    prefix are."""
+
+    def __init__(self, reads: Sequence[Row], tree: Tree, prefix: int) -> None:
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.paths: dict[int, list[int]] = {}
+        self.branches: list[tuple[int, int, int]] = []
+        """Of each branch, the place before it on its row (or -1), its start and its end."""
+        before: Sequence[int] = ()
+        path: list[int] = []
+        for number in tree.rows:
+            tokens = reads[number].tokens
+            shared = max(0, common(before, tokens) - prefix) if before else 0
+            start, new = len(self.tokens), tokens[prefix + shared :]
+            path = [*path[:shared], *range(start, start + len(new))]
+            if new:
+                self.branches.append((path[shared - 1] if shared else -1, start, start + len(new)))
+            self.tokens += new
+            self.positions += range(prefix + shared, prefix + shared + len(new))
+            self.paths[number] = path
+            before = tokens
+
+    def mask(self, width: int) -> Tensor:
+        """Who sees whom, ``_TT``; places beyond the tree see themselves, as nobody must see nothing."""
+        seen_TT = torch.eye(width, dtype=torch.bool)
+        for parent, start, end in self.branches:
+            if parent >= 0:
+                seen_TT[start:end] = seen_TT[parent]
+            seen_TT[start:end, start:end] = torch.ones(end - start, end - start).tril().bool()
+        return seen_TT
+
+
+def read_trees(
+    model: nn.Module,
+    trees: Sequence[_Packed],
+    prefix: Sequence[tuple[Tensor, Tensor]],
+    device: torch.device,
+) -> Tensor:
+    """Hidden states ``_BTD``."""
+    width = max(len(tree.tokens) for tree in trees)
+    ids, positions = torch.zeros(2, len(trees), width, dtype=torch.long)
+    for b, tree in enumerate(trees):
+        length = len(tree.tokens)
+        ids[b, :length] = torch.tensor(tree.tokens)
+        positions[b, :length] = torch.tensor(tree.positions)
+    inputs: dict[str, Any] = {"input_ids": ids.to(device)}
+    plain = not prefix and all(len(tree.branches) == 1 for tree in trees)
+    if not plain:  # else padding on the right, where causal attention keeps it out of everything
+        past = prefix[0][0].shape[2] if prefix else 0
+        seen_BTL = torch.ones(len(trees), 1, width, past + width, dtype=torch.bool)
+        for b, tree in enumerate(trees):
+            seen_BTL[b, 0, :, past:] = tree.mask(width)
+        inputs |= {"position_ids": positions.to(device), "attention_mask": seen_BTL.to(device)}
+    if prefix:
+        inputs |= {"past_key_values": _cache(prefix, len(trees)), "use_cache": True}
+    else:
+        inputs["use_cache"] = False
+    return cast("Tensor", cast("Any", backbone(model))(**inputs).last_hidden_state)
+
+
+def _cache(prefix: Sequence[tuple[Tensor, Tensor]], rows: int) -> Any:
+    """Of which every row sees the same beginning; not copied before a layer appends to it."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = None
+    for key_1KPE, value_1KPE in prefix:
+        layer = DynamicLayer()
+        layer.lazy_initialization(key_1KPE, value_1KPE)
+        layer.keys = key_1KPE.expand(rows, -1, -1, -1)
+        layer.values = value_1KPE.expand(rows, -1, -1, -1)
+        cache.layers.append(layer)
+    return cache
+
+
+def _answers(
+    hidden_ND: Tensor, output_head: nn.Module, at: Sequence[int], labels: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """log P of each label at its place, and whether it is the likeliest.
+
+    Part by part of the vocabulary, so that a part's logits are still in a cache when they are summed.
+    """
+    weight_VD = cast("Tensor", output_head.weight)
+    bias_V = cast("Tensor | None", getattr(output_head, "bias", None))
+    size = max(_LEAST_PART, _LOGITS // len(hidden_ND))
+    at_M = torch.tensor(at, device=hidden_ND.device)
+    labels_M = torch.tensor(labels, device=hidden_ND.device)
+    total_N = torch.full(hidden_ND.shape[:1], -torch.inf, device=hidden_ND.device)
+    most_N = total_N.clone()
+    likeliest_N = torch.zeros_like(total_N, dtype=torch.long)
+    chosen_M = torch.empty(len(labels), device=hidden_ND.device)
+    for start in range(0, weight_VD.shape[0], size):
+        part = slice(start, start + size)
+        bias = None if bias_V is None else bias_V[part]
+        logits_NV = nn.functional.linear(hidden_ND, weight_VD[part], bias).float()
+        most, likeliest = logits_NV.max(1)
+        likeliest_N = torch.where(most > most_N, likeliest + start, likeliest_N)
+        most_N = torch.maximum(most, most_N)
+        # -log of the likeliest's share in this part, by the kernel that is quickest at sums.
+        share_N = nn.functional.cross_entropy(logits_NV, likeliest, reduction="none")
+        total_N = torch.logaddexp(total_N, share_N + most)
+        here = ((labels_M >= start) & (labels_M < start + size)).nonzero()[:, 0]
+        chosen_M[here] = logits_NV[at_M[here], labels_M[here] - start]
+    return chosen_M - total_N[at_M], likeliest_N[at_M] == labels_M
+
+
+@torch.inference_mode()
+def _reads_trees(model: nn.Module, device: torch.device) -> bool:
+    """Tries it: two rows that begin alike, as a tree, with a prefix, and each alone."""
+    config = cast("Any", model).config
+    if getattr(config, "sliding_window", None):  # a short trial would not see it
+        return False
+    rows = [Row([3, 1, 4, 1, 5], 4), Row([3, 1, 4, 2, 6, 5], 5)]
+    try:
+        scorer = Scorer(model, 64)
+        alone = [_Packed(rows, Tree((i,), 9), 0) for i in range(2)]
+        plainly = [read_trees(model, [one], [], device)[0, -1] for one in alone]
+        for past in (0, 2):
+            packed = _Packed(rows, Tree((0, 1), 9), past)
+            prefix = scorer._prefix(rows[0].tokens[:past])
+            hidden_TD = read_trees(model, [packed], prefix, device)[0]
+            for number, expected_D in enumerate(plainly):
+                error = (hidden_TD[packed.paths[number][-1]] - expected_D).float().norm()
+                # A narrow type rounds; a mask or position that is passed over changes everything.
+                if not error < 0.05 * expected_D.float().norm():
+                    return False
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+        return False
+    return True
