@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.component import Batch, Objective, Setup
+from engine.errors import RunError
+
+_AFTER_HEAD = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_scaling": 1.0}
+"""What transformers' configurations call that, and its value where nothing is changed."""
 
 
 def backbone(model: nn.Module) -> nn.Module:
@@ -20,7 +24,18 @@ def backbone(model: nn.Module) -> nn.Module:
 
 
 def head(model: nn.Module) -> nn.Module:
-    """The output head: ``weight_VD`` and perhaps ``bias_V``."""
+    """The output head: ``weight_VD`` and perhaps ``bias_V``.
+
+    Raises RunError for a model that changes its logits afterwards, as they would all be wrong.
+    """
+    config = cast("Any", model).config
+    for name, usual in _AFTER_HEAD.items():
+        if getattr(config, name, usual) != usual:
+            raise RunError(
+                f"model '{config.model_type}' changes its logits after the head, by {name} of "
+                f"{getattr(config, name)}, which is not supported",
+                mend="use a model without it",
+            )
     return cast("nn.Module", cast("Any", model).get_output_embeddings())
 
 

@@ -8,6 +8,7 @@ import torch
 from engine import generation
 from engine.artifact import Artifact
 from engine.component import Generation, LogLikelihood, Rolling
+from engine.errors import RunError
 from engine.language_model import LanguageModel
 from engine.likelihood import Asked
 from engine.prefixes import plan
@@ -172,6 +173,19 @@ def test_attention_of_its_own_is_not_shared(tokenizer, sliding):
     assert _apart(lm.loglikelihoods(SHARING), alone.loglikelihoods(SHARING)) < 1e-4
     text = lm.generate(Generation("the cat", max_tokens=40)).text
     assert text == _generated(model, tokenizer, "the cat", 40)
+
+
+def test_logits_that_change_after_the_head_are_refused(tokenizer):
+    """They would all be wrong, in training, too."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+    )  # fmt: skip
+    lm = LanguageModel(Gemma2ForCausalLM(config).eval(), tokenizer, context=64)
+    with pytest.raises(RunError, match=r"'gemma2' changes .* final_logit_softcapping of 30"):
+        lm.loglikelihoods([LogLikelihood("the", " cat")])
 
 
 @torch.no_grad()

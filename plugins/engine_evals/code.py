@@ -1,0 +1,196 @@
+"""HumanEval (Chen et al. 2021) and MBPP (Austin et al. 2021): model-written code, run on its tests.
+
+Prompts, stops and lengths are lm-eval's. Beyond it, MBPP's set-up code and imports are run before
+the tests that need them, and the tests keep their own interpreter (see ``harness``).
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from engine import Context, Generation, Item, Response, RunError, Score
+from engine_evals.config import CodeBenchmark, HumanEval, Mbpp
+from engine_evals.fewshot import Examples
+from engine_evals.figures import mean
+from engine_evals.rows import Row, read, stands_alone
+from engine_evals.sandbox import Program, Sandbox
+
+_log = logging.getLogger(__name__)
+
+_TOP_P = 0.95
+"""Of the papers' sampling; says nothing where the likeliest token is taken."""
+
+
+class CodeEvaluator:
+    """What both have in common: samples, the sandbox, pass@k."""
+
+    name: str
+    stop: tuple[str, ...]
+    max_tokens: int
+    usual_shots: int
+
+    def __init__(self, config: CodeBenchmark) -> None:
+        self._config = config
+        self._shots = self.usual_shots if config.shots is None else config.shots
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(allow_unsandboxed=self._config.allow_unsandboxed)
+
+    def items(self) -> Iterator[Item]:
+        """An item per row, a request per sample. Raises RunError without sandbox or right rows."""
+        _ = self._sandbox  # no model is asked in vain
+        rows = read(self.name, "test", self._config.rows)
+        examples = self._examples(rows) if self._shots else None
+        for number, row in enumerate(rows):
+            try:
+                prompt = (examples.before(row) if examples else "") + self.prompt(row)
+                self.program(row, "")
+            except (LookupError, TypeError, AttributeError, SyntaxError) as error:
+                raise RunError(
+                    f"{self.name}: row {number}: {type(error).__name__}: {error}",
+                    mend="rows must have the shape that they have on the hub",
+                ) from error
+            yield Item(str(number), tuple(self._samples(prompt)), row)
+
+    def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
+        """How many samples there are, how many came to which outcome, and where they were run."""
+        programs = [self.program(item.data, response.text) for response in responses]
+        outcomes = self._sandbox.run_all(programs)
+        statuses = Counter(outcome.status for outcome in outcomes)
+        return {"samples": len(outcomes), "passed": 0, **statuses, "tier": self._sandbox.tier}
+
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> list[Score]:
+        """pass@k, and under each tier's name the share of rows that were run there."""
+        if not rows:
+            return []
+        scores = [
+            mean(f"pass@{k}", [[pass_at_k(row["samples"], row["passed"], k) for row in rows]])
+            for k in self._config.k
+        ]
+        tiers = Counter(row["tier"] for row in rows)
+        return scores + [
+            Score(f"run in {tier}", count / len(rows), None, len(rows))
+            for tier, count in sorted(tiers.items())
+        ]
+
+    def prompt(self, row: Row) -> str:
+        """What the model continues."""
+        raise NotImplementedError
+
+    def worked(self, row: Row) -> str:
+        """The row with its answer, as an example before another."""
+        raise NotImplementedError
+
+    def program(self, row: Row, completion: str) -> Program:
+        """The completion as a program with its tests."""
+        raise NotImplementedError
+
+    def pool(self) -> list[Row]:
+        """Rows of their own for examples; none where a benchmark has only those that it scores."""
+        return []
+
+    def _samples(self, prompt: str) -> Iterator[Generation]:
+        config = self._config
+        for seed in range(config.samples):
+            yield Generation(prompt, self.max_tokens, self.stop, config.temperature, _TOP_P, seed)
+
+    def _examples(self, rows: Sequence[Row]) -> Examples:
+        pool = [] if stands_alone(self._config.rows) else self.pool()
+        worked = [(row, self.worked(row) + "\n\n") for row in pool or rows]
+        return Examples(self.name, worked, self._shots, "first", spare=not pool)
+
+
+class HumanEvalEvaluator(CodeEvaluator):
+    """The model goes on after a signature and its docstring."""
+
+    name = "humaneval"
+    stop = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+    max_tokens = 1024
+    usual_shots = 0
+
+    def prompt(self, row: Row) -> str:
+        """The signature."""
+        return row["prompt"]
+
+    def worked(self, row: Row) -> str:
+        """The whole function."""
+        return row["prompt"] + row["canonical_solution"]
+
+    def program(self, row: Row, completion: str) -> Program:
+        """Tests may use what the prompt imports and defines, but call the model's function."""
+        entry = row["entry_point"]
+        tests = f"{row['test']}\ncheck({entry})"
+        return Program(row["prompt"] + completion, tests, (entry,), prelude=row["prompt"])
+
+
+class MbppEvaluator(CodeEvaluator):
+    """The model writes a function by a sentence and three tests. Full and sanitized rows."""
+
+    name = "mbpp"
+    stop = ("[DONE]",)
+    max_tokens = 256
+    usual_shots = 3
+
+    def prompt(self, row: Row) -> str:
+        """The sentence is ``text`` in full rows, ``prompt`` in sanitized ones."""
+        task = row["text"] if "text" in row else row["prompt"]
+        tests = "\n".join(row["test_list"][:3])
+        return (
+            f"You are an expert Python programmer, and here is your task: {task} "
+            f"Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
+        )
+
+    def worked(self, row: Row) -> str:
+        """With the code and its end."""
+        return f"{self.prompt(row)}{row['code']}\n[DONE]"
+
+    def program(self, row: Row, completion: str) -> Program:
+        """Tests call those of their names that the row's own solution defines."""
+        before = [row.get("test_setup_code", ""), *row.get("test_imports", ())]
+        tests = "\n".join([*before, *row["test_list"]])
+        used = {node.id for node in ast.walk(_parsed(tests)) if isinstance(node, ast.Name)}
+        defined = {getattr(node, "name", "") for node in _parsed(row["code"]).body}
+        return Program(completion, tests, tuple(sorted(used & defined)))
+
+    def pool(self) -> list[Row]:
+        """lm-eval's examples are tasks 2 to 4, in the split that MBPP keeps for them."""
+        try:
+            rows = read(self.name, "prompt", self._config.rows)
+        except RunError as error:
+            _log.warning("%s; examples are taken from the rows that are scored", error)
+            return []
+        return [row for row in rows if row["task_id"] > 1]
+
+
+def _parsed(code: str) -> ast.Module:
+    """Without a word on escapes and the like, which are the rows' own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return ast.parse(code)
+
+
+def pass_at_k(samples: int, passed: int, k: int) -> float:
+    """The chance that one of ``k`` of the samples passes: 1 − C(n−c, k)/C(n, k), without bias.
+
+    Chen et al. 2021, section 2.1.
+    """
+    return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
+
+
+def build_humaneval(config: HumanEval, context: Context) -> HumanEvalEvaluator:
+    """The evaluator."""
+    return HumanEvalEvaluator(config)
+
+
+def build_mbpp(config: Mbpp, context: Context) -> MbppEvaluator:
+    """The evaluator."""
+    return MbppEvaluator(config)

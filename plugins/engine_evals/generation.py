@@ -1,0 +1,74 @@
+"""Answers that the model writes, compared with the right ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from engine import Generation, Response
+from engine_evals.maths import Judge
+from engine_evals.record import GenerationRecord, Match
+from engine_evals.rows import Row
+from engine_evals.templates import template
+
+NOTHING = "[invalid]"
+"""What stands for an answer that was not found, as in lm-eval."""
+
+
+class GenerationTask:
+    """The likeliest tokens after the prompt, up to a stop."""
+
+    troubles = ("truncated", "unfinished", "undecided")
+
+    def __init__(self, record: GenerationRecord) -> None:
+        self._record = record
+        self._judge = Judge()
+        self.metrics = [match.name for match in record.metrics]
+
+    def worked(self, row: Row) -> str:
+        """The prompt with its answer."""
+        prompt, answer = self._record.prompt, self._record.answer
+        return f"{template(prompt)(**row)} {template(answer)(**row)}"
+
+    def asked(self, row: Row, before: str) -> tuple[tuple[Generation, ...], str]:
+        """One generation; its score needs the right answer."""
+        record = self._record
+        gold = template(record.gold if record.gold is not None else record.answer)(**row)
+        prompt = before + template(record.prompt)(**row)
+        return (Generation(prompt, max_tokens=record.max_tokens, stop=record.stops),), gold
+
+    def scored(self, data: str, responses: Sequence[Response]) -> dict[str, Any]:
+        """Whether the answer is right by each metric, and what was taken for the answer."""
+        (response,) = responses
+        values: dict[str, Any] = {
+            "truncated": float(response.truncated),
+            "unfinished": float(response.tokens >= self._record.max_tokens),
+            "undecided": 0.0,
+        }
+        for match in self._record.metrics:
+            if match.by == "text":
+                found = _found(match, response.text)
+                right = _plain(match, found) == _plain(match, data)
+            else:
+                verdict = self._judge.compare(data, response.text)
+                found, right = verdict.found, verdict.same
+                values["undecided"] = float(verdict.undecided)
+            values |= {match.name: float(right), f"{match.name}_extracted": found}
+        return values
+
+
+def _found(match: Match, text: str) -> str:
+    if match.find is None:
+        return text
+    found = list(re.finditer(match.find, text))
+    if not found:
+        return NOTHING
+    one = found[0 if match.take == "first" else -1]
+    return next((group for group in one.groups() if group), one[0]).strip()
+
+
+def _plain(match: Match, text: str) -> str:
+    for pattern in match.ignore:
+        text = re.sub(pattern, "", text)
+    return text.lower() if match.ignore_case else text

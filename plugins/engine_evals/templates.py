@@ -1,0 +1,59 @@
+"""The Jinja2 of benchmark records: templates give text, expressions give values.
+
+Both run in a sandbox that can neither change what it is given nor reach beyond it, and a name that
+a row does not have is an error. ``int`` is Python's own (Jinja2's takes an empty label for 0);
+beyond Jinja2's filters there are ``sub``, ``ones`` and ``boxed``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+WRONG_ROW = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a template or expression raises for a row that has not the expected shape."""
+
+
+def substituted(text: str, pattern: str, by: str = "") -> str:
+    """``text`` with all that matches the regular expression replaced."""
+    return re.sub(pattern, by, text)
+
+
+def ones(labels: Sequence[int]) -> list[int]:
+    """Positions of the ones among labels of 0 and 1."""
+    return [i for i, label in enumerate(labels) if label == 1]
+
+
+def boxed(solution: str) -> str:
+    r"""The last ``\boxed{…}`` of a solution in LaTeX. Raises ValueError where there is none."""
+    start = max(solution.rfind(r"\boxed"), solution.rfind(r"\fbox"))
+    bare = re.match(r"\\boxed ([^$]*)", solution[max(start, 0) :])
+    if bare:  # `$\boxed 9$`: up to the formula's end
+        return rf"\boxed{{{bare[1].strip()}}}"
+    depth = 0
+    for end in range(max(start, 0), len(solution) if start >= 0 else 0):
+        depth += {"{": 1, "}": -1}.get(solution[end], 0)
+        if solution[end] == "}" and depth == 0:
+            return solution[start : end + 1]
+    raise ValueError(r"the solution has no \boxed{…}")
+
+
+_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+_environment.filters |= {"int": int, "sub": substituted, "ones": ones, "boxed": boxed}
+
+
+@cache
+def template(source: str) -> Callable[..., str]:
+    """Called with a row's fields, gives the text. Raises jinja2.TemplateError for wrong syntax."""
+    return _environment.from_string(source).render
+
+
+@cache
+def expression(source: str) -> Callable[..., Any]:
+    """Called with a row's fields, gives the value. Raises jinja2.TemplateError for wrong syntax."""
+    return _environment.compile_expression(source, undefined_to_none=False)

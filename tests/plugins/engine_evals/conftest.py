@@ -1,0 +1,185 @@
+"""Benchmarks as a spec has them, rows for each, lm-eval's own tasks on the same rows, and models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Rows = Mapping[str, list[dict[str, Any]]]
+
+LM_EVAL = {  # where lm-eval describes each type, below lm_eval/tasks
+    "mmlu": "mmlu/default/mmlu_astronomy.yaml",
+    "hellaswag": "hellaswag/hellaswag.yaml",
+    "commonsense-qa": "commonsense_qa/default.yaml",
+    "arc-easy": "arc/arc_easy.yaml",
+    "arc-challenge": "arc/arc_challenge.yaml",
+    "piqa": "piqa/piqa.yaml",
+    "winogrande": "winogrande/default.yaml",
+    "boolq": "super_glue/boolq/default.yaml",
+    "openbook-qa": "openbookqa/openbookqa.yaml",
+    "social-iqa": "siqa/siqa.yaml",
+    "truthful-qa": "truthfulqa/truthfulqa_mc1.yaml",
+    "gsm8k": "gsm8k/gsm8k.yaml",
+    "math": "minerva_math/minerva_math_algebra.yaml",
+}
+
+
+@pytest.fixture(scope="session")
+def evaluator() -> Callable[..., Any]:
+    """Builds an evaluator from the fields that a spec would have."""
+    from engine_evals.standard import build
+
+    from engine.compose import Composer
+    from engine.plugins import Plugins
+
+    composer = Composer(Plugins.discover().selected(()))
+
+    def make(type_name: str, **fields: Any) -> Any:
+        config = composer.config_class("evaluator", type_name)
+        return build(config(type=type_name, **fields), None)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_rows() -> Callable[..., list[dict[str, Any]]]:
+    """Reads a file of real benchmark rows; skips where there is none."""
+    here = Path(__file__).parents[3]
+    folder = Path(os.environ.get("ENGINE_REAL_DATA") or here.parent / "shared" / "data")
+
+    def rows(name: str, limit: int | None = None) -> list[dict[str, Any]]:
+        file = folder / f"{name}.jsonl"
+        if not file.is_file():
+            pytest.skip(f"no real rows: {file} (or set ENGINE_REAL_DATA)")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines[:limit]]
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def invented() -> dict[str, Rows]:
+    """A few rows of each benchmark in the hub's shape, by type and split."""
+    text = (Path(__file__).with_name("invented_rows.yaml")).read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, invented: dict[str, Rows]) -> Path:
+    """A folder with the invented rows, as `engine evals fetch` lays it out."""
+    place = tmp_path / "evals"
+    for name, splits in invented.items():
+        part = {"mmlu": "astronomy", "math": "algebra"}.get(name, "")
+        for split, rows in splits.items():
+            write_rows(place / name / part / f"{split}.jsonl", rows)
+    return place
+
+
+@pytest.fixture
+def write() -> Callable[[Path, list[Any]], Path]:
+    """Writes rows as JSON lines."""
+    return write_rows
+
+
+def write_rows(file: Path, rows: list[Any]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def lm_eval_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """lm-eval's own task on rows of ours, by split; it reads them as it reads any JSON."""
+    import importlib.metadata
+
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import _yaml_loader
+
+    version = importlib.metadata.version
+    monkeypatch.setattr(  # its MATH wants an older antlr4 than math-verify's; the prompt needs none
+        importlib.metadata, "version", lambda n: "4.11" if n.startswith("antlr4") else version(n)
+    )
+    tasks = Path(_yaml_loader.__file__).parent
+
+    def make(name: str, splits: Rows, shots: int | None = None, **changed: Any) -> Any:
+        config = _yaml_loader.load_yaml(tasks / (LM_EVAL.get(name) or name))
+        files = {
+            split: str(write_rows(tmp_path / "lm_eval" / f"{split}.jsonl", rows))
+            for split, rows in splits.items()
+        }
+        cache = str(tmp_path / "lm_eval" / "cache")
+        config |= {
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": files, "cache_dir": cache},
+            **changed,
+        }
+        if "train" not in splits and config.get("training_split"):
+            config["training_split"] = None
+        if shots is not None:
+            config["num_fewshot"] = shots
+        task = ConfigurableTask(config=config)
+        task.set_fewshot_seed(1234)
+        return task
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has read some of Python's documentation, with a vocabulary of 2,000."""
+    return _trained(tmp_path_factory.mktemp("small"), ["docstrings", "topics"], 2000, steps=80)
+
+
+@pytest.fixture(scope="session")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that has read a little of Python's own sources, with a vocabulary of 50,257."""
+    return _trained(tmp_path_factory.mktemp("wide"), ["sources"], 50257, steps=15)
+
+
+def _trained(runs: Path, parts: list[str], vocabulary: int, steps: int) -> Path:
+    from engine.launch import Process
+    from engine.session import run_spec
+    from engine.spec import load_spec
+
+    spec = {
+        "engine": 1,
+        "name": "evals",
+        "seed": 3,
+        "stages": {
+            "corpus": {
+                "prepare": {
+                    "sources": [{"type": "python-library", "parts": parts}],
+                    "tokenizer": {"type": "bpe", "vocab_size": vocabulary},
+                    "holdout": 0.01,
+                }
+            },
+            "base": {
+                "train": {
+                    "data": "corpus",
+                    "model": {
+                        "type": "llama",
+                        "hidden_size": 64,
+                        "layers": 2,
+                        "heads": 2,
+                        "context": 512,
+                    },
+                    "objective": {"type": "next-token"},
+                    "optimizer": {"type": "adamw", "lr": 1e-2},
+                    "batch": {"tokens": 2048},
+                    "budget": f"{steps} steps",
+                }
+            },
+        },
+    }
+    file = runs / "spec.yaml"
+    file.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    run_spec(load_spec(file), runs, Process(), as_json=True)
+    return runs / "evals" / "base" / "final"
