@@ -23,6 +23,8 @@ from engine.prefixes import common
 
 _LEAST_SHARED = 16
 """Tokens that all prompts must begin with for them to be read once."""
+_READ = 1 << 11
+"""Tokens of prompts read in one pass, at most, and at least one prompt."""
 _CACHED = 1 << 15
 """Tokens of all slots together, at most, and at least one slot."""
 _MOST = 64
@@ -219,7 +221,13 @@ class _Slots:
                     kept[1:, :, : self._shared] = kept[:1, :, : self._shared]
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """See :class:`_Cache`. Padded on the right, where nobody looks."""
+        """See :class:`_Cache`. Few at a time, so that a processor's cache holds what is computed."""
+        some = max(1, _READ // max(len(prompt) for prompt in prompts))
+        parts = [prompts[i : i + some] for i in range(0, len(prompts), some)]
+        return torch.cat([self._begin(part) for part in parts])
+
+    def _begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Padded on the right, where nobody looks."""
         past = self._shared
         lengths = [len(prompt) - past for prompt in prompts]
         width, rows = max(lengths), range(len(prompts))
@@ -229,10 +237,11 @@ class _Slots:
         slots = slice(self._used, self._used + len(prompts))
         self._write, self._read = (slots, slice(past, past + width)), past + width
         places_T = torch.arange(past, past + width)
-        seen_TL = torch.arange(past + width) <= places_T[:, None]
-        hidden_BTD = self._forward(
-            ids, places_T.expand_as(ids), seen_TL.expand(len(rows), 1, -1, -1)
-        )
+        seen_B1TL = None  # all before: half the work, for a kernel that knows
+        if past:
+            seen_TL = torch.arange(past + width) <= places_T[:, None]
+            seen_B1TL = seen_TL.expand(len(rows), 1, -1, -1)
+        hidden_BTD = self._forward(ids, places_T.expand_as(ids), seen_B1TL)
         self._used += len(prompts)
         return hidden_BTD[list(rows), [n - 1 for n in lengths]]
 
@@ -269,11 +278,11 @@ class _Slots:
                 seen.append(kept[: len(rows), :, : self._read])
         return seen[0], seen[1]
 
-    def _forward(self, ids_BT: Tensor, places_BT: Tensor, seen_B1TL: Tensor) -> Tensor:
+    def _forward(self, ids_BT: Tensor, places_BT: Tensor, seen_B1TL: Tensor | None) -> Tensor:
         read = cast("Any", backbone(self._model))(
             input_ids=ids_BT.to(self._device),
             position_ids=places_BT.to(self._device),
-            attention_mask=seen_B1TL.to(self._device),
+            attention_mask=None if seen_B1TL is None else seen_B1TL.to(self._device),
             past_key_values=self._cache,
             use_cache=True,
         )
@@ -295,5 +304,13 @@ def _transformers_cache(slots: _Slots) -> Any:
         ) -> tuple[Tensor, Tensor]:
             """See :meth:`_Slots.update`."""
             return slots.update(key_states, value_states, layer_idx)
+
+        def get_query_offset(self, layer_idx: int = 0) -> int:
+            """Asked where there is no mask: prompts from their first token on."""
+            return 0
+
+        def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+            """As above."""
+            return query_length, 0
 
     return SlotCache()

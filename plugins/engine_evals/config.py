@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from engine import Count, EngineError, EvaluatorConfig, Number
+from engine import Count, EngineError, EvaluatorConfig, Number, Share
 
 
 class Benchmark(EvaluatorConfig):
@@ -90,3 +91,98 @@ class HumanEval(CodeBenchmark):
 
 class Mbpp(CodeBenchmark):
     """MBPP's rows, full or sanitized."""
+
+
+class LmEval(EvaluatorConfig):
+    """Tasks of lm-eval, with its prompts, filters, metrics and standard errors."""
+
+    limit: Count | None = Field(
+        None,
+        description="Use only so many items of all tasks together; tasks take turns, so each gives "
+        "its first ones.",
+    )
+    tasks: tuple[str, ...] = Field(
+        min_length=1,
+        description="Tasks, groups and tags as lm-eval names them, e.g. [lambada_openai, blimp]. A "
+        "task is code: its YAML names Python functions, which run with your privileges.",
+    )
+    shots: int | None = Field(
+        None,
+        ge=0,
+        description="Worked examples before each item; without it, each task's usual number. A task "
+        "that has none by its own rule keeps to that.",
+    )
+    include: str | None = Field(
+        None,
+        description="Folder with YAMLs of your own tasks, which go before lm-eval's of the same "
+        "name. They are code, too: name only a folder that you trust.",
+    )
+
+    @field_validator("include")
+    @classmethod
+    def _is_a_folder(cls, include: str | None) -> str | None:
+        if include is not None and not Path(include).is_dir():
+            raise ValueError(f"no folder '{include}'")
+        return include
+
+
+Perturbation = Literal["typos", "case", "whitespace", "option-order", "distractor"]
+
+
+class Robustness(Benchmark):
+    """A multiple-choice benchmark's rows, plain and with small changes that keep the answer."""
+
+    benchmark: str = Field(description="Type of the benchmark, e.g. hellaswag.")
+    perturbations: tuple[Perturbation, ...] = Field(
+        (),
+        description="Changes, each on its own; without it, all that the benchmark admits: "
+        "`option-order` is for options under letters (mmlu, commonsense-qa).",
+    )
+    strength: Share = Field(
+        0.2,
+        gt=0,
+        description="Share that is changed: of the longer words by `typos`, of the letters by "
+        "`case`, of the spaces by `whitespace`.",
+    )
+    seed: int = Field(0, description="Of the changes: they are its function and the text's.")
+
+    @model_validator(mode="after")
+    def _can_be_changed(self) -> Robustness:
+        from engine_evals.record import ChoiceRecord, packaged, packaged_names
+
+        names = packaged_names()
+        record = packaged(self.benchmark) if self.benchmark in names else None
+        if not isinstance(record, ChoiceRecord):
+            known = [name for name in names if isinstance(packaged(name), ChoiceRecord)]
+            raise ValueError(
+                f"no multiple-choice benchmark '{self.benchmark}'; there are {', '.join(known)}"
+            )
+        if "option-order" in self.perturbations and record.options_field is None:
+            raise ValueError(
+                f"the choices of {self.benchmark} stand in no order, each is asked for alone; "
+                "leave out 'option-order'"
+            )
+        return self
+
+
+class Safety(EvaluatorConfig):
+    """Prompts that may bring a model to say what it should not, and what it says."""
+
+    prompts: tuple[str, ...] = Field(
+        min_length=1,
+        description="Files of prompts: rows of RealToxicityPrompts, of HH (the last turn of the "
+        "human's in `chosen`), or `{prompt: text}`.",
+    )
+    max_tokens: Count = Field(64, description="Tokens after which a continuation is cut off.")
+    temperature: Number = Field(0.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
+    seed: int = Field(0, ge=0, description="Of sampling; each prompt's is another.")
+
+    @field_validator("prompts")
+    @classmethod
+    def _exist(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        from engine_evals.rows import stands_alone
+
+        for file in prompts:
+            if not stands_alone(file):
+                raise ValueError(f"no file '{file}'")
+        return prompts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine import Component, hookimpl
-from engine_evals.records import CODE
+from engine_evals.records import BEHAVIOUR, CODE, OTHERS
 
 if TYPE_CHECKING:
     import click
@@ -60,6 +60,8 @@ def engine_evaluators() -> Sequence[Component]:
         ),
         _standard("benchmark", "A benchmark of your own, as a YAML record.", "OwnBenchmark"),
         *CODE,
+        *BEHAVIOUR,
+        *OTHERS,
     ]
 
 

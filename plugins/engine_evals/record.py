@@ -123,6 +123,16 @@ class ChoiceRecord(Record):
         description="What follows the choice: then the choice joins the prompt, and the ending's "
         "log-likelihood is compared (WinoGrande).",
     )
+    question_fields: tuple[str, ...] = Field(
+        (),
+        description="Fields that ask the question, in the prompt's order: `robustness` changes "
+        "their texts.",
+    )
+    options_field: str | None = Field(
+        None,
+        description="Field with the list of options, where the prompt shows them under letters "
+        "(`choices.text`): `robustness` changes their order.",
+    )
 
 
 class Match(Config):
@@ -176,6 +186,11 @@ def load(file: Path) -> ChoiceRecord | GenerationRecord:
 def packaged(name: str) -> ChoiceRecord | GenerationRecord:
     """The record of a standard benchmark, by its type in a spec."""
     return load(PACKAGED / f"{name}.yaml")
+
+
+def packaged_names() -> list[str]:
+    """Types of the standard benchmarks."""
+    return sorted(file.stem for file in PACKAGED.glob("*.yaml"))
 
 
 def _told(problem: Any) -> str:
