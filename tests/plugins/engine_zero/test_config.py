@@ -55,9 +55,10 @@ def test_a_spec_with_zero_is_valid_without_deepspeed(problems, tiny_spec, write_
 def test_layout_says_what_is_divided():
     """For the forecast of memory."""
     over = {s: Zero(stage=s).layout(4) for s in (1, 2, 3)}
-    assert over[1] == Layout(data=4, optimizer_over=4)
-    assert over[2] == Layout(data=4, optimizer_over=4, gradients_over=4)
-    assert over[3] == Layout(data=4, optimizer_over=4, gradients_over=4, parameters_over=4)
+    each = {"data": 4, "mastered": True}
+    assert over[1] == Layout(**each, optimizer_over=4)
+    assert over[2] == Layout(**each, optimizer_over=4, gradients_over=4)
+    assert over[3] == Layout(**each, optimizer_over=4, gradients_over=4, parameters_over=4)
     assert [deepspeed_settings(Zero(stage=s), "fp32", CPU)["zero_optimization"]["stage"]
             for s in over] == [1, 2, 3]  # fmt: skip
 
