@@ -12,7 +12,7 @@ from typing import Any
 _PUBLIC = {
     "activations": ("Scores",),
     "component": (
-        "Adapter", "Artifact", "BaseCallback", "Batch", "Callback", "Component", "Context",
+        "Adapter", "Artifact", "Attack", "BaseCallback", "Batch", "Callback", "Component", "Context",
         "DataSource", "Evaluator", "Example", "Generation", "Item", "LogLikelihood", "Objective",
         "Optimizers", "Processor", "Progress", "Response", "Reward", "RollBack", "Rolling",
         "Schedule", "Schema", "Score", "Setup", "Step", "Stop", "Strategy", "TokenizerTrainer",

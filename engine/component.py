@@ -303,7 +303,24 @@ class Generation:
     seed: int = 0
 
 
-Request = LogLikelihood | Rolling | Generation
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """Asks for a text between ``before`` and ``after`` that makes an answer that is ``wrong`` likelier
+    than the ``right`` one: ``tokens`` tokens, of which ``candidates`` exchanges are tried in each of so
+    many ``steps``. Answered by the text and, as ``logprob``, the margin that it leaves in nats.
+    """
+
+    before: str
+    after: str
+    right: str
+    wrong: tuple[str, ...]
+    tokens: int = 5
+    steps: int = 10
+    candidates: int = 32
+    seed: int = 0
+
+
+Request = LogLikelihood | Rolling | Generation | Attack
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from engine.component import Generation, LogLikelihood, Request, Response, Rolling
+from engine.attack import attack
+from engine.component import Attack, Generation, LogLikelihood, Request, Response, Rolling
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
 
@@ -52,7 +53,7 @@ class LanguageModel:
         self, requests: Sequence[Request], progress: Callable[[int], None] = lambda done: None
     ) -> list[Response]:
         """One response for each request, in their order; ``progress`` gets how many are done."""
-        scored = [i for i, r in enumerate(requests) if not isinstance(r, Generation)]
+        scored = [i for i, r in enumerate(requests) if isinstance(r, LogLikelihood | Rolling)]
         generated = [i for i, r in enumerate(requests) if isinstance(r, Generation)]
         responses: list[Response] = [Response()] * len(requests)
         answers = self.loglikelihoods([cast("Any", requests[i]) for i in scored], progress)
@@ -62,6 +63,12 @@ class LanguageModel:
         )
         for i, response in zip([*scored, *generated], [*answers, *texts], strict=True):
             responses[i] = response
+        done = len(scored) + len(generated)
+        for i, request in enumerate(requests):
+            if isinstance(request, Attack):
+                responses[i] = attack(self.model, self.tokenizer, request, self.loglikelihoods)
+                done += 1
+                progress(done)
         return responses
 
     @torch.inference_mode()

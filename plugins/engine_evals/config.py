@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -148,21 +148,43 @@ class Robustness(Benchmark):
 
     @model_validator(mode="after")
     def _can_be_changed(self) -> Robustness:
-        from engine_evals.record import ChoiceRecord, packaged, packaged_names
-
-        names = packaged_names()
-        record = packaged(self.benchmark) if self.benchmark in names else None
-        if not isinstance(record, ChoiceRecord):
-            known = [name for name in names if isinstance(packaged(name), ChoiceRecord)]
-            raise ValueError(
-                f"no multiple-choice benchmark '{self.benchmark}'; there are {', '.join(known)}"
-            )
+        record = _choice_record(self.benchmark)
         if "option-order" in self.perturbations and record.options_field is None:
             raise ValueError(
                 f"the choices of {self.benchmark} stand in no order, each is asked for alone; "
                 "leave out 'option-order'"
             )
         return self
+
+
+class Adversarial(Benchmark):
+    """A multiple-choice benchmark's rows, plain and after the worst few tokens that a search finds."""
+
+    benchmark: str = Field(description="Type of the benchmark, e.g. hellaswag.")
+    tokens: Count = Field(5, description="Tokens before the question.")
+    steps: Count = Field(10, description="Steps of the search, each with the model's gradient.")
+    candidates: Count = Field(32, description="Exchanges of a token that are tried in a step.")
+    seed: int = Field(0, description="Of the search.")
+
+    @model_validator(mode="after")
+    def _has_choices(self) -> Adversarial:
+        if _choice_record(self.benchmark).ending is not None:
+            raise ValueError(f"the choices of {self.benchmark} are not its ends; use another one")
+        return self
+
+
+def _choice_record(benchmark: str) -> Any:
+    """Raises ValueError where there is no such record of choices."""
+    from engine_evals.record import ChoiceRecord, packaged, packaged_names
+
+    names = packaged_names()
+    record = packaged(benchmark) if benchmark in names else None
+    if not isinstance(record, ChoiceRecord):
+        known = [name for name in names if isinstance(packaged(name), ChoiceRecord)]
+        raise ValueError(
+            f"no multiple-choice benchmark '{benchmark}'; there are {', '.join(known)}"
+        )
+    return record
 
 
 class Safety(EvaluatorConfig):

@@ -40,6 +40,13 @@ BEHAVIOUR = (
         extra="evals",
     ),
     Component(
+        "adversarial",
+        "engine_evals.config:Adversarial",
+        "engine_evals.adversarial:build",
+        "What the worst few tokens before a question cost in accuracy, found by gradients.",
+        extra="evals",
+    ),
+    Component(
         "safety",
         "engine_evals.config:Safety",
         "engine_evals.safety:build",

@@ -18,6 +18,7 @@ FLOORS = """
 component errors layout log logprobs machine
 config hookspecs launch document manifest terms activations modules prefixes
 likelihood generation
+attack
 language_model data checkpoint artifact watch replicas parameters plan source estimate shapes
 loop evaluation plugins
 problems compose observers scaffold

@@ -7,7 +7,7 @@ import pytest
 import engine
 
 NAMES = """
-Adapter Amount Artifact BaseCallback Batch Callback Candidate Chat Completion Component Config
+Adapter Amount Artifact Attack BaseCallback Batch Callback Candidate Chat Completion Component Config
 Context Count DataSource DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation
 IGNORE Interval Item Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number
 Objective ObjectiveConfig ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError

@@ -1,0 +1,98 @@
+"""A search for tokens that make a wrong answer the likeliest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from engine_evals.adversarial import build
+from engine_evals.config import Adversarial
+
+from engine import Attack, LanguageModel, LogLikelihood
+from engine.artifact import Artifact
+
+FIELDS = ("benchmark", "tokens", "steps", "candidates", "seed", "shots", "rows", "limit", "every")
+ATTACK = Attack("", "the cat sat on", " a mat", (" one chair", " seven"), steps=4, candidates=16)
+
+
+@pytest.fixture(scope="module")
+def lm(finished_run):
+    artifact = Artifact(finished_run / "base" / "final")
+    return LanguageModel(artifact.model(), artifact.tokenizer(), context=512)
+
+
+def _margin(lm, before):
+    asked = [LogLikelihood(before + ATTACK.after, a) for a in (ATTACK.right, *ATTACK.wrong)]
+    right, *wrong = (r.logprob for r in lm.loglikelihoods(asked))
+    return right - max(wrong)
+
+
+def test_the_text_found_does_what_is_said_of_it(lm):
+    """Its margin is that of the same text asked plainly, below the one without it; and repeats."""
+    (found,) = lm.answer([ATTACK])
+    assert found.text
+    assert found.logprob == pytest.approx(_margin(lm, found.text), abs=1e-4)
+    assert found.logprob < _margin(lm, "")
+    assert lm.answer([ATTACK]) == [found]
+
+
+def test_gradients_find_more_than_chance_does(lm, monkeypatch):
+    """With the slopes replaced by noise, the same number of tries gets less far, over five seeds."""
+    from dataclasses import replace
+
+    from engine import attack
+
+    attacks = [replace(ATTACK, seed=seed) for seed in range(5)]
+    guided = sum(r.logprob for r in lm.answer(attacks))
+    monkeypatch.setattr(
+        attack, "_falls", lambda model, tokenizer, request, found: torch.rand(len(found), 300)
+    )
+    assert guided < sum(r.logprob for r in lm.answer(attacks))
+
+
+def test_weights_get_no_gradient(lm):
+    """The search leaves the model as it was."""
+    lm.answer([ATTACK])
+    assert all(p.grad is None for p in lm.model.parameters())
+
+
+@pytest.fixture
+def rows(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    row = {"question": "What sat on a mat?", "choices": ["cat", "mouse", "chair", "seven"]}
+    lines = [json.dumps({**row, "subject": "astronomy", "answer": i}) for i in range(4)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return str(file)
+
+
+@pytest.mark.covers(*(f"evaluator/adversarial.{field}" for field in FIELDS))
+def test_a_spec_s_fields(rows, tiny_spec, run_here):
+    """Each decides what is asked, or when."""
+    fields = {"benchmark": "mmlu", "rows": rows}
+    wanted = {"tokens": 3, "steps": 2, "candidates": 7, "seed": 9, "shots": 1}
+    (item, *_) = build(Adversarial(**fields, **wanted), None).items()
+    *plain, search = item.requests
+    assert len(plain) == 4
+    assert search.before.count("Answer:") == 1
+    assert search.before + search.after == plain[0].context
+    assert (search.tokens, search.steps, search.candidates, search.seed) == (3, 2, 7, 9)
+    evaluator = {"type": "adversarial", **fields, **wanted, "limit": 2, "every": "4 steps"}
+    tiny_spec["stages"]["base"]["train"]["evaluate"] = [evaluator]
+    scores = run_here(tiny_spec).events("score")
+    assert {(e["step"], e["n"]) for e in scores} == {(4, 2), (6, 2)}
+    last = {e["metric"]: e["value"] for e in scores}
+    assert last["acc_drop/adversarial"] == pytest.approx(last["acc"] - last["acc/adversarial"])
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "told"),
+    [
+        ("gsm8k", "no multiple-choice benchmark 'gsm8k'; there are arc-challenge"),
+        ("winogrande", "the choices of winogrande are not its ends"),
+    ],
+)
+def test_benchmarks_without_ends_to_choose_from(benchmark, told):
+    """Are an error of the spec."""
+    with pytest.raises(ValueError, match=told):
+        Adversarial(benchmark=benchmark)
