@@ -38,7 +38,9 @@ def evaluate(
     """
     items = list(islice(evaluator.items(), limit))
     prompts = {item.id: _hash(repr(item.requests)) for item in items}
-    kept = {i: row for i, row in _read_rows(rows_file).items() if row["prompt"] == prompts.get(i)}
+    # One rank looks: another might see what a third has written since, and leave out other items.
+    there = process.broadcast(_read_rows(rows_file) if process.rank == 0 else {})
+    kept = {i: row for i, row in there.items() if row["prompt"] == prompts.get(i)}
     mine = [item for item in items if item.id not in kept][process.rank :: process.world_size]
     fresh: dict[str, _Row] = {}
     for start in range(0, len(mine), _ITEMS_PER_ROUND):

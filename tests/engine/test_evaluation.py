@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -148,6 +149,54 @@ def test_an_evaluate_stage_scores_every_model_by_every_evaluator(tiny_spec, run_
     assert scored[0] == trained  # and the pretrained one is another model
     assert scored[0][1] != scored[1][1]
     assert (run.folder / "scores" / "rows").is_dir()
+
+
+def test_ranks_share_items_and_agree(tiny_spec, write_spec, engine, finished_run, tmp_path):
+    """Three processes, of which the last has fewer items: every row is one process's to 1e-4."""
+    folder = str(finished_run / "base" / "final")
+    tiny_spec["stages"]["base"]["train"]["strategy"] = "ddp"
+    tiny_spec["stages"]["scores"] = {
+        "evaluate": {
+            "models": [{"type": "pretrained", "path": folder}],
+            "data": "corpus",
+            "evaluators": [{"type": "perplexity", "limit": limit} for limit in (8, 2)],
+        }
+    }
+    spec, found = write_spec(tiny_spec), []
+    for processes in (1, 3):
+        runs = tmp_path / f"by-{processes}"
+        shutil.copytree(finished_run / "corpus", runs / "tiny" / "corpus")
+        engine("run", spec, "--runs", runs, "--stage", "scores", "--nproc", processes)
+        rows = {}
+        for file in sorted((runs / "tiny" / "scores" / "rows").glob("0-0.*.jsonl")):
+            lines = filter(None, file.read_text(encoding="utf-8").splitlines())
+            rows |= {row["id"]: row["values"]["logprob"] for row in map(json.loads, lines)}
+        found.append(rows)
+    assert len(found[0]) == 8
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_what_is_there_is_what_the_first_rank_saw(lm, tmp_path):
+    """Else ranks would share the rest in different ways, and leave items out."""
+    file = tmp_path / "letters.jsonl"
+    evaluate(Letters(3), lm, Process(), rows_file=file)
+
+    class Second(Process):
+        """The second of two, to which the first says that nothing was there yet."""
+
+        def gather(self, value):
+            assert sorted(value) == ["item-1"]
+            return [value]
+
+        def broadcast(self, value):
+            if not value:  # what was there
+                return value
+            (gathered,) = [value]
+            return gathered | {f"item-{i}": gathered["item-1"] for i in (0, 2)}
+
+    letters = Letters(3)
+    evaluate(letters, lm, Second(rank=1, world_size=2), rows_file=file)
+    assert letters.scored == ["item-1"]
 
 
 def test_an_evaluator_that_needs_documents_says_where_they_come_from(tiny_spec, run_here):
