@@ -189,6 +189,12 @@ def _reopened(path: Path) -> IO[str]:
     return path.open("a", encoding="utf-8")
 
 
+def score_name(score: Mapping[str, Any]) -> str:
+    """The metric, after its evaluator's name where that is another, as callbacks take it."""
+    evaluator, metric = score.get("evaluator"), str(score["metric"])
+    return metric if evaluator in (None, metric) else f"{evaluator}/{metric}"
+
+
 def _sentence(record: Mapping[str, Any]) -> str | None:
     """The line a person sees for an event, as rich's markup; None for what only the file keeps."""
     event, stage = record["event"], record.get("stage", "")
@@ -203,7 +209,8 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "score":
             stderr = f" ± {record['stderr']:.2g}" if record.get("stderr") else ""
             at = f" at step {record['step']}" if record.get("step") is not None else ""
-            figure = f"{record['metric']} {record['value']:.4f}{stderr} ({record['model']}{at})"
+            metric = score_name(record)
+            figure = f"{metric} {record['value']:.4f}{stderr} ({record['model']}{at})"
             return f"  {escape(figure)}"
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from engine.folder import RunFolder
+from engine.log import score_name
 from engine.spec import Spec
 
 
@@ -51,7 +52,7 @@ def _lines(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any])
 
 
 def _label(score: Mapping[str, Any], verb: str) -> str:
-    metric = str(score["metric"]).replace("_", " ")
+    metric = score_name(score).replace("_", " ")
     return f"{score['model']}: {metric}" if verb == "evaluate" else metric
 
 

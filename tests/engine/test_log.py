@@ -110,7 +110,8 @@ def _shown(*events, terminal=False, width=80):
 
 
 SCORE = {
-    "event": "score", "stage": "base", "model": "base", "step": 400, "metric": "bits_per_byte",
+    "event": "score", "stage": "base", "model": "base", "step": 400, "evaluator": "perplexity",
+    "metric": "bits_per_byte",
     "value": 1.23456, "stderr": 0.0123, "n": 10,
 }  # fmt: skip
 
@@ -132,8 +133,8 @@ def test_events_are_told_in_words():
     assert shown.splitlines() == [
         "base: train",
         "  goes on from step 40",
-        "  bits_per_byte 1.2346 ± 0.012 (base at step 400)",
-        "  bits_per_byte 1.2346 (base)",
+        "  perplexity/bits_per_byte 1.2346 ± 0.012 (base at step 400)",
+        "  perplexity/bits_per_byte 1.2346 (base)",
         "  warning (rank 1): disk is full",
         "  back to step 20: loss is nan",
         "  ended early at step 60: no better",
