@@ -22,14 +22,14 @@ from engine.modules import backbone, head
 Score = Callable[[Sequence[LogLikelihood]], list[Response]]
 
 
-def attack(model: Any, tokenizer: Any, request: Attack, score: Score) -> Response:
+def attack(model: Any, tokenizer: Any, request: Attack, score: Score, context: int) -> Response:
     """The worst text that was found, and the margin that it leaves: log P of the right answer minus
     that of the likeliest wrong one. Without any, where none is worse than nothing."""
     generator = torch.Generator().manual_seed(request.seed)
     best, margin = "", _margins(request, [""], score)[0]
     found = torch.randint(len(tokenizer), (request.tokens,), generator=generator).tolist()
     for _ in range(request.steps):
-        falls_IV = _falls(model, tokenizer, request, found)
+        falls_IV = _falls(model, tokenizer, request, found, context)
         likely_IK = falls_IV.topk(min(request.candidates, falls_IV.shape[1])).indices
         tried: list[list[int]] = []
         for _ in range(request.candidates):
@@ -60,18 +60,21 @@ def _margins(request: Attack, texts: Sequence[str], score: Score) -> list[float]
     return [right - max(wrong) for right, *wrong in logprobs]
 
 
-def _falls(model: Any, tokenizer: Any, request: Attack, found: Sequence[int]) -> Tensor:
-    """How fast the margin falls as each token takes each place, ``_IV``."""
+def _falls(
+    model: Any, tokenizer: Any, request: Attack, found: Sequence[int], context: int
+) -> Tensor:
+    """How fast the margin falls as each token takes each place, ``_IV``. What does not fit into the
+    context is cut at the beginning, as it is where a text is scored."""
 
     def ids(text: str) -> list[int]:
         encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
         return encoded
 
     before, after = ids(request.before), ids(request.after)
-    rows = [
-        Asked([*before, *found, *after, *answer], len(answer))
-        for answer in map(ids, (request.right, *request.wrong))
-    ]
+    answers = list(map(ids, (request.right, *request.wrong)))
+    needed = len(found) + len(after) + max(map(len, answers)) - 1
+    before = before[max(0, len(before) + needed - context) :]
+    rows = [Asked([*before, *found, *after, *answer], len(answer)) for answer in answers]
     width = max(len(row.tokens) for row in rows) - 1
     device = next(model.parameters()).device
     ids_AT = torch.zeros(len(rows), width, dtype=torch.long)

@@ -66,7 +66,9 @@ class LanguageModel:
         done = len(scored) + len(generated)
         for i, request in enumerate(requests):
             if isinstance(request, Attack):
-                responses[i] = attack(self.model, self.tokenizer, request, self.loglikelihoods)
+                responses[i] = attack(
+                    self.model, self.tokenizer, request, self.loglikelihoods, self.context
+                )
                 done += 1
                 progress(done)
         return responses

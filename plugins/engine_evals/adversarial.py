@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from engine import Attack, Context, LogLikelihood, Response
 from engine_evals.choice import ChoiceTask
 from engine_evals.config import Adversarial
-from engine_evals.record import ChoiceRecord, packaged
-from engine_evals.robustness import RobustnessEvaluator
+from engine_evals.record import ChoiceRecord
+from engine_evals.robustness import RobustnessEvaluator, around
 from engine_evals.rows import Row
 
 _NAME = "adversarial"
@@ -65,12 +65,5 @@ class AdversarialTask:
 
 
 def build(config: Adversarial, context: Context) -> RobustnessEvaluator:
-    """The evaluator of the benchmark that the config names."""
-    record = cast("ChoiceRecord", packaged(config.benchmark))
-    return RobustnessEvaluator(
-        config.benchmark,
-        record,
-        AdversarialTask(record, config),
-        shots=config.shots,
-        place=config.rows,
-    )
+    """The evaluator."""
+    return around(config, AdversarialTask)

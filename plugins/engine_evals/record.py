@@ -17,28 +17,19 @@ from engine import Config, Count, RunError
 PACKAGED = Path(__file__).with_name("benchmarks")
 
 
-def _is_template(source: str) -> str:
-    from jinja2 import TemplateError
+def _compiles(as_what: Literal["template", "expression"]) -> AfterValidator:
+    def check(source: str) -> str:
+        from jinja2 import TemplateError
 
-    from engine_evals.templates import template
+        from engine_evals import templates
 
-    try:
-        template(source)
-    except TemplateError as error:
-        raise ValueError(f"no Jinja2 template: {error}") from error
-    return source
+        try:
+            getattr(templates, as_what)(source)
+        except TemplateError as error:
+            raise ValueError(f"no Jinja2 {as_what}: {error}") from error
+        return source
 
-
-def _is_expression(source: str) -> str:
-    from jinja2 import TemplateError
-
-    from engine_evals.templates import expression
-
-    try:
-        expression(source)
-    except TemplateError as error:
-        raise ValueError(f"no Jinja2 expression: {error}") from error
-    return source
+    return AfterValidator(check)
 
 
 def _is_pattern(source: str) -> str:
@@ -49,9 +40,9 @@ def _is_pattern(source: str) -> str:
     return source
 
 
-Template = Annotated[str, AfterValidator(_is_template)]
+Template = Annotated[str, _compiles("template")]
 """Text with a row's fields in it, as Jinja2: ``"Question: {{ question }}"``."""
-Expression = Annotated[str, AfterValidator(_is_expression)]
+Expression = Annotated[str, _compiles("expression")]
 """A value made of a row's fields, as Jinja2: ``choices.label.index(answerKey)``."""
 Pattern = Annotated[str, AfterValidator(_is_pattern)]
 """A regular expression."""

@@ -6,14 +6,14 @@ smaller than that of two accuracies (Miller 2024, arXiv:2411.00640, section 4.2)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast, get_args
 
 from engine import Context, LogLikelihood, Response, Score
-from engine_evals.benchmark import BenchmarkEvaluator, Values
+from engine_evals.benchmark import BenchmarkEvaluator, Task, Values
 from engine_evals.choice import Choices, ChoiceTask
-from engine_evals.config import Perturbation, Robustness
+from engine_evals.config import Adversarial, Perturbation, Robustness
 from engine_evals.perturbations import TEXT, distracted, reordered, value, with_value
 from engine_evals.record import ChoiceRecord, packaged
 from engine_evals.rows import Row
@@ -111,16 +111,21 @@ class RobustnessEvaluator(BenchmarkEvaluator):
         ]
 
 
-def build(config: Robustness, context: Context) -> RobustnessEvaluator:
-    """The evaluator of the benchmark that the config names."""
+def around(config: Robustness | Adversarial, task: Callable[..., Task]) -> RobustnessEvaluator:
+    """The evaluator of the benchmark that the config names, by a task made of its record."""
     record = cast("ChoiceRecord", packaged(config.benchmark))
     return RobustnessEvaluator(
         config.benchmark,
         record,
-        RobustTask(record, config),
+        task(record, config),
         shots=config.shots,
         place=config.rows,
     )
+
+
+def build(config: Robustness, context: Context) -> RobustnessEvaluator:
+    """The evaluator."""
+    return around(config, RobustTask)
 
 
 def _admitted(record: ChoiceRecord) -> list[Perturbation]:

@@ -25,7 +25,7 @@ from engine.compose import Composer
 from engine.plugins import Plugins
 
 SIZES = {"4 × 128": (4, 128), "8 × 384": (8, 384)}
-PAIRS = 3
+PAIRS = 5
 HERE = Path(__file__).parents[2]
 ROWS = Path(os.environ.get("ENGINE_REAL_DATA") or HERE.parent / "shared" / "data")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,16 +40,29 @@ def test_the_text_found_does_what_is_said_of_it(lm):
 
 def test_gradients_find_more_than_chance_does(lm, monkeypatch):
     """With the slopes replaced by noise, the same number of tries gets less far, over five seeds."""
-    from dataclasses import replace
-
     from engine import attack
 
     attacks = [replace(ATTACK, seed=seed) for seed in range(5)]
     guided = sum(r.logprob for r in lm.answer(attacks))
     monkeypatch.setattr(
-        attack, "_falls", lambda model, tokenizer, request, found: torch.rand(len(found), 300)
+        attack, "_falls", lambda model, tokenizer, request, found, _: torch.rand(len(found), 300)
     )
     assert guided < sum(r.logprob for r in lm.answer(attacks))
+
+
+def test_a_long_beginning_is_cut(lm):
+    """The gradient is taken of no more tokens than the model's context has."""
+    short, before = LanguageModel(lm.model, lm.tokenizer, context=24), "one small grey mouse " * 20
+    read = []
+    hook = lm.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs), with_kwargs=True
+    )
+    try:
+        (found,) = short.answer([replace(ATTACK, before=before)])
+    finally:
+        hook.remove()
+    assert found.logprob == pytest.approx(_margin(short, before + found.text), abs=1e-4)
+    assert max(k["inputs_embeds"].shape[1] for k in read if "inputs_embeds" in k) <= 24
 
 
 def test_weights_get_no_gradient(lm):
