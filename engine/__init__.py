@@ -12,17 +12,19 @@ from typing import Any
 _PUBLIC = {
     "activations": ("Scores",),
     "component": (
-        "Adapter", "Artifact", "Attack", "BaseCallback", "Batch", "Callback", "Component", "Context",
-        "DataSource", "Evaluator", "Example", "Generation", "Item", "LogLikelihood", "Objective",
-        "Optimizers", "Processor", "Progress", "Response", "Reward", "RollBack", "Rolling",
-        "Schedule", "Schema", "Score", "Setup", "Step", "Stop", "Strategy", "TokenizerTrainer",
+        "Adapter", "Artifact", "BaseCallback", "Batch", "Callback", "Component",
+        "Context", "DataSource", "Example", "Objective", "Optimizers", "Processor", "Progress",
+        "Reward", "RollBack", "Schedule", "Schema", "Setup", "Step", "Stop", "Strategy",
+        "TokenizerTrainer",
     ),
     "config": (
         "Amount", "Config", "Count", "DataSourceConfig", "EvaluatorConfig", "Interval",
         "ModelConfig", "Number", "ObjectiveConfig", "Of", "OptimizerConfig", "ParameterGroup",
-        "Share", "StageRef", "StrategyConfig", "TokenizerConfig", "VariableName", "runtime", "units",
+        "RewardConfig", "Share", "StageRef", "StrategyConfig", "TokenizerConfig", "VariableName",
+        "runtime", "units",
     ),
     "forecast": ("Candidate",),
+    "data.conversation": ("answer_tokens", "prompt_text", "prompt_tokens"),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (
         "Chat", "Completion", "Labelled", "Preference", "Prompt", "Record", "Stepwise", "Text",
@@ -31,10 +33,19 @@ _PUBLIC = {
     "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),
     "layout": ("Layout", "ModelShape"),
-    "language_model": ("LanguageModel",),
+    "language_model": ("LanguageModel", "Rollout"),
     "logprobs": ("cross_entropy", "token_logprobs"),
-    "modules": ("ObjectiveModule", "compile_layers", "layers", "place"),
+    "modules": (
+        "ObjectiveModule", "compile_layers", "head", "hidden_states", "layers", "padded",
+        "place", "with_scalar_head",
+    ),
+    "objective": (
+        "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
+    ),
     "parameters": ("parameter_groups",),
+    "requests": (
+        "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
+    ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -38,7 +38,13 @@ class Artifact:
         cls: Any = getattr(transformers, names[0], None)
         if cls is None:
             raise RunError(f"{self.folder}/config.json: transformers has no class '{names[0]}'")
-        return cast("nn.Module", cls.from_pretrained(self.folder, use_safetensors=True).eval())
+        model, found = cls.from_pretrained(
+            self.folder, use_safetensors=True, output_loading_info=True
+        )
+        if found["missing_keys"]:  # they would be drawn anew: a reward model without its head, say
+            missing = ", ".join(sorted(found["missing_keys"])[:3])
+            raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
+        return cast("nn.Module", model.eval())
 
     def tokenizer(self) -> Any:
         """The fast tokenizer beside the model."""

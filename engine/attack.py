@@ -15,9 +15,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from engine.component import Attack, LogLikelihood, Response
 from engine.likelihood import Asked
 from engine.modules import backbone, head
+from engine.requests import Attack, LogLikelihood, Response
 
 Score = Callable[[Sequence[LogLikelihood]], list[Response]]
 

@@ -26,6 +26,7 @@ from engine import manifest
 from engine.errors import RunError
 
 _STATE = "state.json"
+_BLOB = "feed.safetensors"
 _HEADROOM = 1.05  # of the tensors' bytes: DCP's metadata, and file-system blocks
 
 
@@ -73,15 +74,17 @@ class Checkpoints:
         *,
         step: int,
         score: float | None,
+        blob: bytes = b"",
     ) -> None:
         """Starts a save; returns as soon as the tensors are copied. Raises RunError.
 
-        ``score`` is the lower-is-better value by which the best checkpoint is kept.
+        ``score`` is the lower-is-better value by which the best checkpoint is kept. ``blob``, the
+        same on every rank, is what is too large for the plain state.
         """
         self.wait()
         staged = _stage(dict(tensors), self._staging, copy=self._pool is not None)
         _check_space(self.folder, _bytes(staged))
-        save = (staged, json.dumps(state), step, score)
+        save = (staged, json.dumps(state), blob, step, score)
         if self._pool is None:
             self._finish(self._write(*save))
         else:
@@ -147,7 +150,14 @@ class Checkpoints:
         state: dict[str, Any] = json.loads((saved.folder / _STATE).read_text(encoding="utf-8"))
         return state
 
-    def _write(self, tensors: dict[str, Any], state: str, step: int, score: float | None) -> Saved:
+    def blob(self, saved: Saved) -> bytes:
+        """What was saved as such; read after :meth:`load`, which verifies it."""
+        file = saved.folder / _BLOB
+        return file.read_bytes() if file.is_file() else b""
+
+    def _write(
+        self, tensors: dict[str, Any], state: str, blob: bytes, step: int, score: float | None
+    ) -> Saved:
         final = self._free_name(step)
         partial = self.folder / f".partial-{final.name}"
         try:
@@ -162,6 +172,8 @@ class Checkpoints:
             world_size = dist.get_world_size(self._group) if self._group is not None else 1
             if self._rank == 0:
                 manifest.write_durably(partial / _STATE, state)
+                if blob:
+                    manifest.write_durably(partial / _BLOB, blob)
                 manifest.complete(partial, step=step, world_size=world_size, score=score)
                 os.replace(partial, final)
                 manifest.sync_folder(self.folder)

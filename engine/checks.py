@@ -26,7 +26,7 @@ class Reference(NamedTuple):
     """A field that names a stage with a certain verb."""
 
     at: Path_
-    verb: str
+    verbs: tuple[str, ...]
     stage: str
 
 
@@ -112,12 +112,13 @@ def _valid(annotation: Any, value: Any) -> Any:
 
 
 def _wrong_references(found: Sequence[Reference], verbs: Mapping[str, str]) -> _Problems:
-    for at, verb, target in found:
+    for at, wanted, target in found:
+        verb = " or ".join(wanted)
         if target not in verbs:
-            have = ", ".join(name for name, v in verbs.items() if v == verb) or "none"
+            have = ", ".join(name for name, v in verbs.items() if v in wanted) or "none"
             message = f"no stage '{target}'{nearest(target, verbs)}; {verb} stages here: {have}"
             yield at, message
-        elif verbs[target] != verb:
+        elif verbs[target] not in wanted:
             yield at, f"'{target}' is no {verb} stage but {verbs[target] or 'nothing yet'}"
 
 
@@ -166,9 +167,12 @@ def _train_problems(train: Train, processes: int) -> _Problems:
     except (OSError, ValueError) as error:  # a model's own file is damaged
         yield ("model",), str(error)
         return
-    wrong = parts.strategy.check_train(train, processes)
-    if wrong:
-        yield ("strategy",), wrong
+    for part in ("strategy", "objective"):
+        wrong = getattr(train, part).check_train(train, processes)
+        if wrong:
+            yield (part,), wrong
+    if train.holdout and (stage := getattr(train.data, "stage", None)):
+        yield ("holdout",), f"'{stage}' holds documents out itself; leave this out"
     yield from _length_problems(train, context)
 
 
@@ -207,7 +211,7 @@ def _field_references(at: Path_, info: FieldInfo, value: Any) -> Iterator[Refere
     if isinstance(value, str):
         ref = _stage_ref(info)
         if ref is not None:
-            yield Reference(at, ref.verb, value)
+            yield Reference(at, (ref.verb, ref.other) if ref.other else (ref.verb,), value)
     for inner, config in _configs(at, value):
         for reference in references(config):
             yield reference._replace(at=(*inner, *reference.at))

@@ -176,9 +176,13 @@ class Of:
 
 @dataclass(frozen=True, slots=True)
 class StageRef:
-    """Marks a string field as the name of another stage with this verb: a dependency."""
+    """Marks a string field as the name of another stage with this verb: a dependency.
+
+    ``other``: another verb that will do as well.
+    """
 
     verb: Literal["prepare", "train"]
+    other: Literal["prepare", "train"] | None = None
 
 
 def runtime(default: Any = ..., **kwargs: Any) -> Any:
@@ -212,6 +216,17 @@ class ObjectiveConfig(Config):
 
     takes: ClassVar[frozenset[Schema]] = frozenset({"text"})
     head: ClassVar[Literal["lm", "scalar"]] = "lm"
+
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """What in the rest of the train stage contradicts this, with both values; or None."""
+        return None
+
+
+class RewardConfig(Config):
+    """Base of rewards."""
+
+    weight: Number = Field(1.0, description="Factor in the sum of rewards.")
+    name: str | None = Field(None, description="Name in logs and tables; without it, the type.")
 
 
 class ModelConfig(Config):

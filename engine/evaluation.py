@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.component import Evaluator, Generation, Item, Response, Score
 from engine.language_model import LanguageModel
 from engine.launch import Process
+from engine.requests import Evaluator, Generation, Item, Response, Score
 
 _ITEMS_PER_ROUND = 256
 """Items answered between two writes of rows: what a kill can cost."""

@@ -17,9 +17,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from engine.component import Generation, Response
 from engine.modules import backbone, head
 from engine.prefixes import common
+from engine.requests import Generation, Response
 
 _LEAST_SHARED = 16
 """Tokens that all prompts must begin with for them to be read once."""

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.attack import attack
-from engine.component import Attack, Generation, LogLikelihood, Request, Response, Rolling
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
+from engine.modules import head, hidden_states
+from engine.requests import Attack, Generation, LogLikelihood, Request, Response, Rolling
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """An answer's ids, EOS among them where it ``ended`` by itself."""
+
+    tokens: list[int]
+    ended: bool
 
 
 class LanguageModel:
@@ -35,7 +45,8 @@ class LanguageModel:
         self.context = context or int(cast("Any", model).config.max_position_embeddings)
         self._device = next(model.parameters()).device
         on_cpu = self._device.type == "cpu"
-        self._scorer = Scorer(model, batch_tokens or (1024 if on_cpu else 16384))
+        self._batch_tokens = batch_tokens or (1024 if on_cpu else 16384)
+        self._scorer = Scorer(model, self._batch_tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -108,6 +119,48 @@ class LanguageModel:
             Response(logprob=p, tokens=n, greedy=g, truncated=t)
             for p, n, g, t in zip(logprob, count, greedy, truncated, strict=True)
         ]
+
+    @torch.inference_mode()
+    def logprobs(
+        self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], temperature: float = 1.0
+    ) -> list[tuple[Tensor, Tensor]]:
+        """log P ``_T`` in nats of each answer's T tokens after its prompt's, both as ids: of the model
+        itself, and of what it samples from at this temperature."""
+        asked = [Asked([*prompt, *answer], len(answer)) for prompt, answer in rows]
+        found = self._scorer.score(asked, temperature=temperature)
+        return [(one.logprobs, one.tempered) for one in found]
+
+    @torch.inference_mode()
+    def values(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+        """What a scalar model gives at each of a row's T tokens, ``_T`` in float32."""
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        values: dict[int, Tensor] = {}
+        while order:
+            width = len(rows[order[0]])
+            some = max(1, self._batch_tokens // width)
+            batch, order = order[:some], order[some:]
+            ids = torch.zeros(len(batch), width, dtype=torch.long)
+            for b, i in enumerate(batch):  # padded on the right, where nobody looks
+                ids[b, : len(rows[i])] = torch.tensor(rows[i])
+            hidden_BTD = hidden_states(self.model, input_ids=ids.to(self._device))
+            values_BT = head(self.model)(hidden_BTD)[..., 0].float()
+            values |= {i: values_BT[b, : len(rows[i])] for b, i in enumerate(batch)}
+        return [values[i] for i in range(len(rows))]
+
+    @torch.inference_mode()
+    def rollouts(
+        self, prompts: Sequence[Sequence[int]], requests: Sequence[Generation]
+    ) -> list[Rollout]:
+        """Continues prompts of ids; the requests say how, their own prompts are not read."""
+        texts = [
+            Text(request, prompt, request.max_tokens, truncated=False, device=self._device)
+            for prompt, request in zip(prompts, requests, strict=True)
+        ]
+        ended: dict[int, bool] = {}
+        writer = Writer(self.model, self.tokenizer, shares=self._scorer.shares)
+        writer.write(texts, lambda number, response: ended.update({number: response.ended}))
+        end = [self.tokenizer.eos_token_id]
+        return [Rollout(t.new + end if ended[i] else t.new, ended[i]) for i, t in enumerate(texts)]
 
     def generate(
         self, request: Generation, on_text: Callable[[str], None] | None = None

@@ -174,6 +174,16 @@ class Process:
         dist.gather_object(value, gathered if self.rank == 0 else None)
         return gathered
 
+    def all_gather(self, value: Any) -> list[Any]:
+        """Every rank's value (plain Python data) on every rank, in their order."""
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value (plain Python data) on every rank."""
         if self.world_size == 1:

@@ -38,9 +38,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Of a row: log P in nats of each asked token, and whether each is the likeliest."""
+    """Of a row: log P in nats of each asked token, also at the temperature that was asked for, and
+    whether each is the likeliest."""
 
     logprobs: Tensor
+    tempered: Tensor
     greedy: bool
 
 
@@ -54,7 +56,10 @@ class Scorer:
         self._shares: bool | None = None
 
     def score(
-        self, rows: Sequence[Asked], progress: Callable[[int], None] = lambda done: None
+        self,
+        rows: Sequence[Asked],
+        progress: Callable[[int], None] = lambda done: None,
+        temperature: float = 1.0,
     ) -> list[Found]:
         """In the order of the rows; ``progress`` gets how many are done."""
         reads = [row.read for row in rows]
@@ -64,7 +69,8 @@ class Scorer:
                 continue
             prefix = self._prefix(reads[run.trees[0].rows[0]].tokens[: run.prefix])
             for batch in self._batches(run):
-                found |= self._score(rows, [_Packed(reads, t, run.prefix) for t in batch], prefix)
+                packed = [_Packed(reads, t, run.prefix) for t in batch]
+                found |= self._score(rows, packed, prefix, temperature)
                 progress(len(found))
         return [found[i] for i in range(len(rows))]
 
@@ -102,6 +108,7 @@ class Scorer:
         rows: Sequence[Asked],
         trees: Sequence[_Packed],
         prefix: Sequence[tuple[Tensor, Tensor]],
+        temperature: float,
     ) -> dict[int, Found]:
         hidden_BTD = read_trees(self._model, trees, prefix, self._device)
         width = hidden_BTD.shape[1]
@@ -118,9 +125,14 @@ class Scorer:
                 at += [places.setdefault(b * width + place, len(places)) for place in asked]
         chosen_ND = hidden_BTD.flatten(0, 1)[torch.tensor(list(places), device=self._device)]
         logprob_M, greedy_M = _answers(chosen_ND, head(self._model), at, labels)
+        tempered_M = logprob_M
+        if temperature != 1:
+            tempered_M, _ = _answers(chosen_ND, head(self._model), at, labels, temperature)
         counts = [rows[number].scored for number in owners]
-        parts = zip(owners, logprob_M.split(counts), greedy_M.split(counts), strict=True)
-        return {number: Found(p, bool(g.all())) for number, p, g in parts}
+        parts = zip(
+            owners, *(m.split(counts) for m in (logprob_M, tempered_M, greedy_M)), strict=True
+        )
+        return {number: Found(p, t, bool(g.all())) for number, p, t, g in parts}
 
 
 class _Packed:
@@ -201,7 +213,11 @@ def _cache(prefix: Sequence[tuple[Tensor, Tensor]], rows: int) -> Any:
 
 
 def _answers(
-    hidden_ND: Tensor, output_head: nn.Module, at: Sequence[int], labels: Sequence[int]
+    hidden_ND: Tensor,
+    output_head: nn.Module,
+    at: Sequence[int],
+    labels: Sequence[int],
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """log P of each label at its place, and whether it is the likeliest.
 
@@ -220,6 +236,8 @@ def _answers(
         part = slice(start, start + size)
         bias = None if bias_V is None else bias_V[part]
         logits_NV = nn.functional.linear(hidden_ND, weight_VD[part], bias).float()
+        if temperature != 1:
+            logits_NV /= temperature
         most, likeliest = logits_NV.max(1)
         likeliest_N = torch.where(most > most_N, likeliest + start, likeliest_N)
         most_N = torch.maximum(most, most_N)

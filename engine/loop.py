@@ -18,21 +18,20 @@ from engine.checkpoint import Checkpoints, Saved
 from engine.component import (
     Batch,
     Callback,
-    Objective,
     Progress,
     RollBack,
     Schedule,
-    Score,
     Stop,
     Strategy,
 )
 from engine.config import Amount
-from engine.data.dataset import TrainingData
 from engine.errors import RunError
+from engine.feed import Feed
 from engine.launch import Process, Signals
 from engine.log import EventLog
 from engine.plan import Evaluation, Outcome, Plan, State, crossed, mix, named
 from engine.replicas import find_fault
+from engine.requests import Score
 from engine.terms import counts, means
 
 _SKIPS_ALLOWED = 50
@@ -48,8 +47,7 @@ class Loop:
         self,
         plan: Plan,
         *,
-        data: TrainingData,
-        objective: Objective,
+        feed: Feed,
         strategy: Strategy,
         schedule: Schedule,
         callbacks: Sequence[Callback],
@@ -60,8 +58,7 @@ class Loop:
     ) -> None:
         self.plan = plan
         self.state = State()
-        self._data = data
-        self._objective = objective
+        self._feed = feed
         self._strategy = strategy
         self._schedule = schedule
         self._callbacks = callbacks
@@ -128,15 +125,10 @@ class Loop:
         """One optimizer step and its figures; None where a signal asks any rank to stop."""
         started = time.perf_counter()
         plan, state, strategy = self.plan, self.state, self._strategy
-        # As many rows on every rank: a collective in the forward pass would wait for the missing.
-        rows = plan.ramp.tokens(self.progress()) // plan.sequence // strategy.data_size
-        rows = max(rows, 1) * strategy.data_size
-        examples, cursor = self._data.take(
-            state.cursor, rows, state.excluded, strategy.data_rank, strategy.data_size
-        )
-        size = plan.rows_at_once(len(examples), getattr(strategy, "min_micro_batches", 1))
-        pieces = (examples[i : i + size] for i in range(0, len(examples), size))
-        micro_batches = [self._objective.collate(piece) for piece in pieces]
+        taken = self._feed.take(state, self.progress(), self._stopping)
+        if taken is None:
+            return None
+        micro_batches, cursor = taken.micro_batches, taken.cursor
         totals = strategy.all_sum({**counts(micro_batches), "stop": float(self._signals.count)})
         if totals.pop("stop"):
             return None
@@ -154,7 +146,7 @@ class Loop:
         seconds = figures.pop("seconds") / strategy.data_size
         state.step += 1
         state.tokens += tokens
-        state.samples += rows
+        state.samples += taken.samples
         state.seconds += seconds
         state.skipped = state.skipped + 1 if skipped else 0
         state.windows = [*state.windows[1 - _WINDOWS_KEPT :], (state.step, state.cursor, cursor)]
@@ -164,11 +156,16 @@ class Loop:
             "step": state.step,
             "tokens": state.tokens,
             **means(figures, totals),
+            **taken.figures,
             "lr": lr,
             "grad_norm": float(step.grad_norm),
             "skipped": skipped,
             "tokens_per_second": round(tokens / seconds, 1),
         }
+
+    def _stopping(self) -> bool:
+        """Whether a signal asks any rank to stop."""
+        return self._strategy.all_sum({"stop": float(self._signals.count)})["stop"] > 0
 
     def _tell(self, figures: dict[str, Any]) -> Stop | RollBack | None:
         """Logs a step and asks the callbacks what to do."""
@@ -192,7 +189,7 @@ class Loop:
     def progress(self) -> Progress:
         """The counters that schedule, ramp, budget and intervals read."""
         state = self.state
-        epochs = state.samples / max(1, self._data.epoch_size)
+        epochs = state.samples / max(1, self._feed.data.epoch_size)
         return Progress(state.step, state.tokens, epochs, state.seconds, self.plan.budget)
 
     def _ended(self) -> bool:
@@ -252,13 +249,14 @@ class Loop:
 
     def _resume(self, saved: Saved) -> None:
         state = self._load(saved)
+        data = self._feed.data
         self._say("resumed")
         self.plan.check_versions(state["versions"])
         kept = state["callbacks"]
         for name, callback in named(self._callbacks).items():
             if name in kept:
                 callback.load(kept[name])
-        self._data.mixture = self._data.mixture.resumed(state["data"], self.state.cursor)
+        data.mixture = data.mixture.resumed(state["data"], self.state.cursor)
         before = Amount.parse(state["budget"])
         if before != self.plan.budget:
             self.state.ended = None
@@ -271,15 +269,17 @@ class Loop:
                 )
 
     def _save(self) -> None:
+        feed, blob = self._feed.state()
         state = {
             "loop": asdict(self.state),
             "callbacks": {name: c.state() for name, c in named(self._callbacks).items()},
-            "data": self._data.mixture.state(),
+            "data": self._feed.data.mixture.state(),
+            "feed": feed,
             "budget": str(self.plan.budget),
             "versions": dict(self.plan.versions),
         }
         self._checkpoints.save(
-            self._strategy.state(), state, step=self.state.step, score=self._score
+            self._strategy.state(), state, step=self.state.step, score=self._score, blob=blob
         )
         self._saved_at = self.state.step
 
@@ -287,6 +287,7 @@ class Loop:
         tensors = self._strategy.state()
         state = self._checkpoints.load(saved, tensors)
         self._strategy.load(tensors)
+        self._feed.load(state["feed"], self._checkpoints.blob(saved))
         self.state = State(**state["loop"])
         self._saved_at = self.state.step
         return state

@@ -56,12 +56,12 @@ def verify(folder: Path, part: str = "") -> dict[str, Any]:
     return manifest
 
 
-def write_durably(path: Path, text: str) -> None:
-    """The whole text, on the disk, or the file as it was."""
+def write_durably(path: Path, content: str | bytes) -> None:
+    """The whole content, on the disk, or the file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{threading.get_ident()}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

@@ -5,13 +5,14 @@ Shapes: B rows, T positions, D hidden width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.component import Batch, Objective, Setup
+from engine.component import Batch, Example, Objective, Setup
 from engine.errors import RunError
 
 _AFTER_HEAD = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_scaling": 1.0}
@@ -26,8 +27,11 @@ def backbone(model: nn.Module) -> nn.Module:
 def head(model: nn.Module) -> nn.Module:
     """The output head: ``weight_VD`` and perhaps ``bias_V``.
 
-    Raises RunError for a model that changes its logits afterwards, as they would all be wrong.
+    Of a scalar model, the row that gives its value. Raises RunError for a model that changes its
+    logits afterwards, as they would all be wrong.
     """
+    if is_scalar(model):
+        return cast("nn.Module", cast("Any", model).score)
     config = cast("Any", model).config
     for name, usual in _AFTER_HEAD.items():
         if getattr(config, name, usual) != usual:
@@ -37,6 +41,41 @@ def head(model: nn.Module) -> nn.Module:
                 mend="use a model without it",
             )
     return cast("nn.Module", cast("Any", model).get_output_embeddings())
+
+
+def is_scalar(model: nn.Module) -> bool:
+    """Whether it gives one number for each position, and not the next token."""
+    return hasattr(model, "score")
+
+
+def with_scalar_head(model: nn.Module, seed: int) -> nn.Module:
+    """The model as its family's ``ForSequenceClassification`` with one label; the backbone is shared.
+
+    A new head is drawn as Huang et al. (2024, N+ implementation details, 15) draw it: from
+    N(0, 1/(D + 1)). Raises RunError for a family that has none.
+    """
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    if is_scalar(model):
+        return model
+    whole = cast("Any", model)
+    config = whole.config
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise RunError(f"transformers has no '{config.model_type}' that gives one number")
+    config.num_labels, config.tie_word_embeddings = 1, False
+    cls: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    with torch.device("meta"):
+        scalar: Any = cls(config)
+    if not is_scalar(scalar):
+        raise RunError(f"a '{config.model_type}' that gives one number is built in another way")
+    setattr(scalar, scalar.base_model_prefix, whole.base_model)
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(1, config.hidden_size, generator=generator)
+    scalar.score = nn.Linear(config.hidden_size, 1, bias=False)
+    scalar.score.weight.data = weight / (config.hidden_size + 1) ** 0.5
+    scalar.score.to(whole.base_model.get_input_embeddings().weight.device)
+    trained: nn.Module = scalar.train(model.training)
+    return trained
 
 
 def hidden_states(model: nn.Module, **inputs: Tensor) -> Tensor:
@@ -58,6 +97,18 @@ def compile_layers(module: nn.Module) -> None:
     """Layer by layer: they share one compiled graph, so it takes seconds and not minutes."""
     for layer in layers(module):
         layer.compile(dynamic=False)
+
+
+def padded(examples: Sequence[Example], name: str, value: float = 0) -> Tensor:
+    """A field ``_T`` of each example as rows ``_BT``, filled up with ``value`` on the right.
+
+    Position ids are filled up with 0: documents of one token each, which nobody sees.
+    """
+    columns = [np.asarray(example.fields[name]) for example in examples]
+    rows = np.full((len(columns), max(map(len, columns))), value, dtype=columns[0].dtype)
+    for row, column in zip(rows, columns, strict=True):
+        row[: len(column)] = column
+    return torch.from_numpy(rows)
 
 
 def place(batch: Batch, device: torch.device, setup: Setup) -> Batch:

@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engine.component import Callback, Progress, Score
+from engine.component import Callback, Progress
 from engine.config import Amount
 from engine.errors import RunError
+from engine.requests import Score
 
 SEQUENCE = 1024
 """Tokens in a row where neither spec nor model says."""

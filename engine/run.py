@@ -13,7 +13,7 @@ from engine.artifact import Artifact
 from engine.component import Kind
 from engine.config import Config
 from engine.data.prepare import held_out, prepare
-from engine.data.reading import NamedSource
+from engine.data.reading import NamedSource, is_held_out
 from engine.data.records import Record
 from engine.errors import RunError
 from engine.folder import RunFolder, Standing
@@ -70,16 +70,24 @@ class StageContext:
 
     def held_out(self) -> Iterator[Record]:
         """See :class:`engine.Context`. Raises RunError where there are none."""
-        data = self.run.data_stage(self.stage)
+        spec = self.run.spec
+        asks = spec.stages[self.stage].evaluate
+        data = asks.data if asks else self.stage
         if data is None:
             raise RunError(
-                f"{self.stage}: an evaluator needs held-out documents, but no prepare stage is named",
+                f"{self.stage}: an evaluator needs held-out documents, but no stage with data is named",
                 mend="name one in the stage's `data`",
             )
-        file = self.run.folder.path / data
-        records = list(held_out(file))
+        train = spec.stages[data].train
+        prepared = self.run.data_stage(data) if train else data
+        if prepared:
+            records = list(held_out(self.run.folder.path / prepared))
+        else:
+            assert train is not None
+            given = self.records(train.data)
+            records = [r for r in given if is_held_out(r, train.holdout, spec.seed)]
         if not records:
-            raise RunError(f"{data}: no document was held out", mend="raise its `holdout`")
+            raise RunError(f"{data}: nothing was held out", mend="raise its `holdout`")
         return iter(records)
 
 
@@ -133,12 +141,10 @@ class Run:
         return StageContext(self, stage, self.spec.seed, tokenizer)
 
     def data_stage(self, stage: str) -> str | None:
-        """The prepare stage whose documents a stage uses."""
+        """The prepare stage whose documents a train stage uses."""
         body = self.spec.stages[stage].body
-        if isinstance(body, Train):
-            name: str | None = getattr(body.data, "stage", None)
-            return name
-        return body.data if isinstance(body, Evaluate) else None
+        name: str | None = getattr(body.data, "stage", None) if isinstance(body, Train) else None
+        return name
 
     def _check_identities(self, names: Collection[str]) -> None:
         """Raises RunError if a stage was begun as another one: before anything is written."""

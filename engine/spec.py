@@ -77,6 +77,10 @@ class BatchSize(Config):
     tokens: Count = Field(
         16384, description="Tokens in a global batch, over all ranks: whole rows, as many on each."
     )
+    examples: Count | None = Field(
+        None,
+        description="In place of tokens: rows in a global batch, each an example (a pair, a prompt).",
+    )
     sequence: Count | None = Field(
         None, description="Tokens in one row; without it, the model's context."
     )
@@ -84,6 +88,12 @@ class BatchSize(Config):
         None, description="Tokens in one forward pass on one rank; without it, at most 8192."
     )
     ramp: Ramp | None = Field(None, description="Growth of the batch.")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> BatchSize:
+        if self.examples is not None and "tokens" in self.model_fields_set:
+            raise ValueError("the batch is given in tokens or in examples, not in both")
+        return self
 
 
 class Checkpoints(Config):
@@ -113,6 +123,9 @@ class Train(Config):
     budget: Amount = runtime(Amount(1, "epochs"), description="How long to train.")
     clip: Number | None = Field(1.0, gt=0, description="Largest global norm of the gradient.")
     freeze: tuple[str, ...] = Field((), description="Globs of parameters that are not trained.")
+    holdout: Share = Field(
+        0.0, lt=1, description="Of a source of records: share that training never sees."
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="Decay of an average of the weights, which is what is scored and exported.",
@@ -148,8 +161,9 @@ class Evaluate(Config):
     models: tuple[Annotated[Config, Of("model")], ...] = Field(
         min_length=1, description="Train stages, or models of any kind."
     )
-    data: Annotated[str, StageRef("prepare")] | None = Field(
-        None, description="Prepare stage whose held-out documents the evaluators may use."
+    data: Annotated[str, StageRef("prepare", "train")] | None = Field(
+        None,
+        description="Stage whose held-out documents, or records, the evaluators may use.",
     )
     evaluators: tuple[Annotated[Config, Of("evaluator")], ...] = Field(
         min_length=1, description="What is measured."

@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from engine.component import Generation
 from engine.data.packing import IGNORE
 from engine.errors import SpecError
 from engine.language_model import LanguageModel
 from engine.opened import OpenedStage
+from engine.requests import Generation
 
 
 def generate(
@@ -65,7 +65,7 @@ def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
 
 def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
     """Prints rows of the training data; documents are parted by a bar, loss tokens are green."""
-    from engine.training import open_tokenizer, stage_data
+    from engine.materials import open_tokenizer, stage_data
 
     opened = OpenedStage.open(path)
     for stage in opened.run.spec.dependencies(opened.name):

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from engine import folder as folders
-from engine import manifest
 from engine.artifact import Artifact
 from engine.checkpoint import Checkpoints, Saved
-from engine.component import Example, Objective, Score, Setup
+from engine.component import Adapter, Objective, Setup
 from engine.compose import Composer
 from engine.config import Config
-from engine.data.dataset import TrainingData, WindowExamples
-from engine.data.mixture import Mixture, MixtureSource
-from engine.data.shards import Shards
-from engine.errors import RunError
+from engine.data.dataset import TrainingData
 from engine.evaluation import evaluate
+from engine.feed import EpisodeFeed, Feed, RecordFeed
 from engine.forecast import forecast, plain
+from engine.joint import Joint
 from engine.language_model import LanguageModel
 from engine.loop import Loop
 from engine.machine import Machine
-from engine.plan import SEQUENCE, Evaluation, Plan, Ramp, micro_rows
+from engine.materials import build_model, open_tokenizer, sequence_length, training_data
+from engine.objective import BaseOnlineObjective, BaseTrainer, Job
+from engine.plan import Evaluation, Plan, Ramp, micro_rows
+from engine.requests import Score
 from engine.spec import Train
 
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
 
+_NARROW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_KEPT_EXAMPLES = 1000
+"""Examples that an objective may look at once more when its model is finished."""
 _COMPILE_ABOVE_FLOPS = {"cpu": 3e13, "cuda": 1e16}
 """Training FLOPs from which compiling the layers, 10 to 30 s, repays itself: about two minutes."""
 _EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
@@ -50,18 +53,22 @@ def train(
     path = run.folder.path / name
     tokenizer = open_tokenizer(run, name, config)
     context = run.context(name, tokenizer)
-    objective: Objective = run.build("objective", config.objective, context)
-    model = _build_model(run, config, context)
-    sequence = _sequence(run, config)
-    data = _training_data(run, name, config, objective, tokenizer, sequence)
-    strategy = run.build("strategy", _strategy(run, name, config), context)
-    parameters = _parameters(model)  # now, as some strategies shard them
+    objective: Any = run.build("objective", config.objective, context)
+    model = build_model(run, config, context)
+    sequence = sequence_length(run, config)
+    data = training_data(run, name, config, objective, tokenizer, sequence)
+    if isinstance(objective, BaseTrainer):
+        return _train_elsewhere(run, name, config, objective, model, tokenizer, data)
+    frozen = _frozen(objective.freeze(model), config.precision, run.process.device)
+    strategy = _strategy(run, name, config, context, objective, model)
+    parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
     flops = 6 * parameters * _budget_tokens(config, data, sequence)
     strategy.prepare(
         Setup(
             build=lambda: model,
             optimizer=run.build("optimizer", config.optimizer, context),
             objective=objective,
+            frozen=frozen,
             precision=config.precision,
             compile=_compile(run, config, flops),
             activation_checkpointing=config.activation_checkpointing,
@@ -112,24 +119,36 @@ def train(
         on_saved=saved,
     )
     optimizer: Any = config.optimizer
+    plan = Plan(
+        stage=name,
+        seed=run.spec.seed,
+        sequence=sequence,
+        micro_rows=micro_rows(config.batch.micro_tokens, sequence),
+        ramp=_ramp(config, sequence),
+        budget=config.budget,
+        lr=optimizer.lr,
+        clip=config.clip,
+        checkpoint_every=config.checkpoint.every,
+        evaluations=evaluations,
+        check_every=config.check_replicas,
+        versions={name: metadata.version(name) for name in _EXACT_WITH},
+        inexact=run.inexact,
+    )
+    feed: Feed = RecordFeed(data, objective, strategy, plan)
+    if isinstance(objective, BaseOnlineObjective):
+        feed = EpisodeFeed(
+            data,
+            objective,
+            strategy,
+            plan,
+            process=run.process,
+            tokenizer=tokenizer,
+            frozen=frozen,
+            folder=path / "rollouts",
+        )
     loop = Loop(
-        Plan(
-            stage=name,
-            seed=run.spec.seed,
-            sequence=sequence,
-            micro_rows=micro_rows(config.batch.micro_tokens, sequence),
-            ramp=_ramp(config),
-            budget=config.budget,
-            lr=optimizer.lr,
-            clip=config.clip,
-            checkpoint_every=config.checkpoint.every,
-            evaluations=evaluations,
-            check_every=config.check_replicas,
-            versions={name: metadata.version(name) for name in _EXACT_WITH},
-            inexact=run.inexact,
-        ),
-        data=data,
-        objective=objective,
+        plan,
+        feed=feed,
         strategy=strategy,
         schedule=run.build("schedule", optimizer.schedule, context),
         callbacks=callbacks,
@@ -147,12 +166,14 @@ def train(
         outcome = loop.run()
     if outcome.status != "done":
         return outcome.status, {}
-    weights = strategy.export()
-    if run.process.rank == 0:
-        Artifact.save(path / "final", model, weights, tokenizer)
-    else:
-        for _ in weights:  # export is collective
-            pass
+    with strategy.inference() as finished:
+        lm = LanguageModel(finished, tokenizer, context=sequence)
+        kept = objective.keep(lm, data.examples(_KEPT_EXAMPLES))
+    cast("Any", model).config.update(kept)
+    _save(run, path / "final", model, strategy.export(), tokenizer, _adapter(run, config, context))
+    if isinstance(strategy, Joint):
+        for other, built, weights in strategy.exports():
+            _save(run, path / other, built, weights, tokenizer)
     run.process.barrier()
     return "done", {
         "budget": str(config.budget),
@@ -165,93 +186,96 @@ def train(
     }
 
 
-def open_tokenizer(run: Run, name: str, config: Train) -> Any:
-    """The tokenizer of the stage's data, or else of its model. Raises RunError on a mismatch."""
-    from transformers import AutoTokenizer
-
-    folders_of = []
-    data = run.data_stage(name)
-    if data is not None:
-        manifest.verify(run.folder.path / data, "tokenizer/")
-        folders_of.append(run.folder.path / data / "tokenizer")
-    base = getattr(config.model, "stage", None)
-    if base is not None:
-        folders_of.append(run.folder.path / base / "final")
-    elif data is None:
-        folders_of.append(Path(getattr(config.model, "path", "")))
-    opened = [AutoTokenizer.from_pretrained(f, trust_remote_code=False) for f in folders_of]
-    if len(opened) == 2 and opened[0].get_vocab() != opened[1].get_vocab():
-        raise RunError(
-            f"{name}: the data of '{data}' was tokenized with another vocabulary than '{base}' uses",
-            mend="prepare the data with that model's tokenizer: "
-            f"tokenizer: {{type: pretrained, path: {folders_of[1]}}}",
-        )
-    return opened[0]
+def _save(
+    run: Run,
+    folder: Path,
+    model: nn.Module,
+    weights: Iterator[tuple[str, Tensor]],
+    tokenizer: Any,
+    adapter: Adapter | None = None,
+) -> None:
+    """Writes the artefact, an adapter folded in; collective."""
+    if run.process.rank:
+        for _ in weights:  # export is collective
+            pass
+        return
+    if adapter is not None:
+        with torch.no_grad():
+            model.to("cpu", torch.float32).load_state_dict(dict(weights))
+        model = adapter.merge(model)
+        weights = iter(model.state_dict().items())
+    Artifact.save(folder, model, weights, tokenizer)
 
 
-def stage_data(
-    run: Run, name: str, config: Train, tokenizer: Any
-) -> tuple[TrainingData, Objective]:
-    """What a stage is trained on, and the objective that reads it."""
-    objective: Objective = run.build("objective", config.objective, run.context(name, tokenizer))
-    sequence = _sequence(run, config)
-    return _training_data(run, name, config, objective, tokenizer, sequence), objective
+def _adapter(run: Run, config: Train, context: StageContext) -> Adapter | None:
+    given = getattr(config.model, "adapter", None)
+    adapter: Adapter | None = run.build("adapter", given, context) if given else None
+    return adapter
 
 
-def _training_data(
-    run: Run, name: str, config: Train, objective: Objective, tokenizer: Any, sequence: int
-) -> TrainingData:
-    """The stage's examples in their order. Raises RunError."""
-    seed = run.spec.seed
-    prepared = run.data_stage(name)
-    if prepared is None:
-        records = run.context(name, tokenizer).records(config.data)
-        examples: list[Example] = []
-        for record in records:
-            examples.extend(objective.encode(record, tokenizer, sequence))
-        source = MixtureSource(getattr(config.data, "type", "data"), len(examples))
-        return TrainingData(Mixture([source], seed), [examples])
-    stage = run.spec.stages[prepared].prepare
-    assert stage is not None
-    sources, parts = [], []
-    for index, (label, source_config) in enumerate(
-        zip(stage.source_names(), stage.sources, strict=True)
-    ):
-        shards = run.folder.path / prepared / "shards" / str(index)
-        if run.process.rank == 0:
-            Shards.open(shards, verify=True)
-        part = WindowExamples(shards, sequence)
-        weight, epochs = (getattr(source_config, n, None) for n in ("weight", "max_epochs"))
-        weight = 1.0 if weight is None else weight
-        sources.append(MixtureSource(label, len(part), weight, epochs))
-        parts.append(part)
-    if not any(source.weight for source in sources):
-        raise RunError(f"{prepared}: every source has weight 0", mend="give one a weight")
-    return TrainingData(Mixture(sources, seed), parts)
+def _frozen(
+    models: Mapping[str, nn.Module], precision: str, device: torch.device
+) -> dict[str, nn.Module]:
+    """As narrow as the model that learns, so that both round alike."""
+    return {
+        name: model.to(device, _NARROW[precision]).eval().requires_grad_(False)
+        for name, model in models.items()
+    }
 
 
-def _build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
-    import torch
-
-    torch.manual_seed(run.spec.seed)  # the initial weights: the same on every rank
-    model: nn.Module = run.build("model", config.model, context)
-    for parameter_name, parameter in model.named_parameters():
-        if any(fnmatchcase(parameter_name, glob) for glob in config.freeze):
-            parameter.requires_grad_(False)
-    unused = [
-        glob
-        for glob in config.freeze
-        if not any(fnmatchcase(n, glob) for n, _ in model.named_parameters())
-    ]
-    if unused:
-        some = ", ".join(n for n, _ in list(model.named_parameters())[:4])
-        raise RunError(f"freeze: no parameter matches '{unused[0]}'", mend=f"names are: {some} …")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise RunError("freeze: no parameter is left to train", mend="freeze fewer")
-    return model
+def _strategy(
+    run: Run,
+    name: str,
+    config: Train,
+    context: StageContext,
+    objective: Objective,
+    model: nn.Module,
+) -> Any:
+    """The stage's; where other models learn as well, one for each."""
+    chosen = _chosen_strategy(run, name, config)
+    main = run.build("strategy", chosen, context)
+    others = objective.companions(model) if isinstance(objective, BaseOnlineObjective) else {}
+    if not others:
+        return main
+    return Joint(main, {n: (run.build("strategy", chosen, context), o) for n, o in others.items()})
 
 
-def _strategy(run: Run, name: str, config: Train) -> Config:
+def _train_elsewhere(
+    run: Run,
+    name: str,
+    config: Train,
+    objective: BaseTrainer,
+    model: nn.Module,
+    tokenizer: Any,
+    data: TrainingData,
+) -> tuple[str, dict[str, Any]]:
+    """By a library's own loop, from its beginning: it cannot be resumed."""
+    path, optimizer = run.folder.path / name, cast("Any", config.optimizer)
+    job = Job(
+        model=model.to(run.process.device),
+        tokenizer=tokenizer,
+        examples=data.examples(),
+        examples_per_step=config.batch.examples or 1,
+        budget=config.budget,
+        lr=optimizer.lr,
+        seed=run.spec.seed,
+        folder=str(path / "library"),
+    )
+    step = 0
+    for step, figures in enumerate(objective.train(job), 1):
+        run.log.emit("step", stage=name, step=step, **figures)
+    for folder, trained in {"final": model, **objective.others()}.items():
+        _save(run, path / folder, trained, iter(trained.state_dict().items()), tokenizer)
+    run.process.barrier()
+    return "done", {
+        "budget": str(config.budget),
+        "steps": step,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "fingerprint": folders.fingerprint(path / "final" / "manifest.json"),
+    }
+
+
+def _chosen_strategy(run: Run, name: str, config: Train) -> Config:
     """The stage's, or the one that it stands for on these processes: rank 0's choice."""
     strategy: Any = config.strategy
     if not strategy.chooses:
@@ -266,26 +290,11 @@ def _strategy(run: Run, name: str, config: Train) -> Config:
     return composed.model_validate(chosen)
 
 
-def _sequence(run: Run, config: Train) -> int:
-    """Tokens in a row: as the spec says, or what the model can attend to."""
-    model: Any = config.model
-    length = config.batch.sequence or model.context_length()
-    base = getattr(model, "stage", None)
-    if length is None and base is not None:
-        file = run.folder.path / base / "final" / "config.json"
-        length = json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
-    return int(length or SEQUENCE)
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
 def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
     """Roughly how many tokens the budget is; 10k a second where it is a time."""
     per_unit: Mapping[str, float] = {
         "tokens": 1,
-        "steps": config.batch.tokens,
+        "steps": (config.batch.examples or 0) * sequence or config.batch.tokens,
         "epochs": data.epoch_size * sequence,
         "seconds": 10_000,
     }
@@ -298,11 +307,12 @@ def _compile(run: Run, config: Train, flops: float) -> bool:
     return flops > _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
 
 
-def _ramp(config: Train) -> Ramp:
-    ramp = config.batch.ramp
+def _ramp(config: Train, sequence: int) -> Ramp:
+    ramp, examples = config.batch.ramp, config.batch.examples
+    first = examples * sequence if examples else config.batch.tokens
     if ramp is None:
-        return Ramp(config.batch.tokens)
-    return Ramp(config.batch.tokens, ramp.every, ramp.factor, ramp.most)
+        return Ramp(first)
+    return Ramp(first, ramp.every, ramp.factor, ramp.most)
 
 
 def _describe(run: Run, name: str, parameters: int, data: TrainingData, flops: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from engine.component import Example
@@ -42,6 +43,10 @@ class TrainingData:
     def epoch_size(self) -> int:
         """Examples of all sources that have a weight."""
         return self.mixture.epoch_size
+
+    def examples(self, limit: int | None = None) -> list[Example]:
+        """The first of every source, or all."""
+        return [example for source in self._sources for example in islice(source, limit)]
 
     def left(self, cursor: int, excluded: Ranges) -> int:
         """How many examples there are from the cursor on."""

@@ -61,7 +61,7 @@ def read(
                     result = _process(record, processors)
                     if isinstance(result, str):
                         dropped[result] += 1
-                    elif _is_held_out(result, holdout, seed):
+                    elif is_held_out(result, holdout, seed):
                         aside.write(json.dumps(record_to_row(result), default=str) + "\n")
                         held.add(_digest(result.text))
                         set_aside += 1
@@ -146,11 +146,15 @@ def _process(record: Record, processors: Sequence[Processor]) -> Text | str:
     return "lone-surrogate" if _SURROGATE.search(record.text) else record
 
 
-def _is_held_out(record: Text, share: float, seed: int) -> bool:
+def is_held_out(record: Record, share: float, seed: int) -> bool:
     """By a hash, so a document is always on the same side, and with it all of its ``meta.group``:
-    texts that tell of each other (a module and its docstrings) must not be parted."""
-    group = record.meta.get("group")
-    name = str(record.text if group is None else group).encode(errors="surrogatepass")
+    texts that tell of each other (a module and its docstrings) must not be parted. Records without a
+    text go by their prompt, or else by their ``id``."""
+    names = (
+        record.meta.get("group"),
+        *(getattr(record, f, None) for f in ("text", "prompt", "id")),
+    )
+    name = str(next(n for n in names if n is not None)).encode(errors="surrogatepass")
     digest = hashlib.blake2b(name, digest_size=8, key=seed.to_bytes(8, "big"))
     return int.from_bytes(digest.digest(), "big") < share * 2**64
 

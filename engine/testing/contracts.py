@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.component import Kind, RollBack, Score, Stop
+from engine.component import Kind, RollBack, Stop
 from engine.config import Config
 from engine.data.records import Record, Text
 from engine.language_model import LanguageModel
+from engine.requests import Score
 from engine.testing import optimization, training
 from engine.testing.standalone import StandAloneContext, require, require_json, tiny_model
 

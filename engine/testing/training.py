@@ -194,5 +194,6 @@ def _examples(built: Objective, schema: Schema, context: StandAloneContext) -> l
             ],
         }
         record = record_from_row(schema, row, id=f"kit-{number}", source="kit")
-        examples.extend(built.encode(record, context.tokenizer(), _LENGTH))
-    return examples
+        made = built.encode(record, context.tokenizer(), _LENGTH)
+        examples.extend(e for e in made if not isinstance(e, str))
+    return built.arrange(examples, _LENGTH)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from engine import IGNORE, Batch, Context, Example, Record, Text, cross_entropy
+from engine import (
+    IGNORE,
+    BaseObjective,
+    Batch,
+    Context,
+    Example,
+    Record,
+    Text,
+    cross_entropy,
+    padded,
+)
 from engine_lm.config import NextToken
 
 
-class NextTokenObjective:
+class NextTokenObjective(BaseObjective):
     """Σ −log P(x_t | x_<t) over the tokens whose document the model has begun to read."""
 
     takes = NextToken.takes
@@ -38,19 +47,13 @@ class NextTokenObjective:
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Rows side by side; a shorter one is padded with a document of its own."""
-        width = max(e.length for e in examples)
-        columns = {name: _pad(examples, name, width) for name in ("input_ids", "position_ids")}
-        labels_BT = _pad(examples, "labels", width, IGNORE)
+        labels_BT = padded(examples, "labels", IGNORE)
         return Batch(
-            inputs=columns,
+            inputs={name: padded(examples, name) for name in ("input_ids", "position_ids")},
             targets={"labels": labels_BT},
             counts={"loss": int((labels_BT != IGNORE).sum())},
             tokens=sum(e.length for e in examples),
         )
-
-    def annotate(self, batch: Batch, frozen: Mapping[str, nn.Module]) -> Batch:
-        """Nothing to add."""
-        return batch
 
     def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The sum of −log P."""
@@ -62,10 +65,3 @@ class NextTokenObjective:
 def build(config: NextToken, context: Context) -> NextTokenObjective:
     """The objective."""
     return NextTokenObjective()
-
-
-def _pad(examples: Sequence[Example], name: str, width: int, value: int = 0) -> Tensor:
-    rows = np.full((len(examples), width), value, dtype=np.int64)
-    for row, example in zip(rows, examples, strict=True):
-        row[: example.length] = example.fields[name]
-    return torch.from_numpy(rows)

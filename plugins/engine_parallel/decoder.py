@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from engine import Batch, Objective, SpecError
+from engine import Batch, Objective, SpecError, head
 from engine_parallel.grid import Grid, gathered
 
 _PARTS = ("embed_tokens", "layers", "norm", "rotary_emb")
@@ -55,14 +55,13 @@ class Decoder(nn.Module):
         body.rotary_emb = base.rotary_emb
         self.add_module(model.base_model_prefix, body)
         self._body = (body,)  # in a tuple, or the parameters would have two names
-        self.head_name = next(
-            n for n, m in model.named_children() if m is model.get_output_embeddings()
-        )
+        output_head = head(model)
+        self.head_name = next(n for n, m in model.named_children() if m is output_head)
         if self.is_first:
             body.embed_tokens = base.embed_tokens
         if self.is_last:
             body.norm = base.norm
-            self.add_module(self.head_name, model.get_output_embeddings())
+            self.add_module(self.head_name, output_head)
 
     @property
     def body(self) -> Any:
@@ -101,8 +100,8 @@ class Decoder(nn.Module):
             state = gathered(state, grid.degrees["context"], 1)
         batch = self._terms.batches[number]
         rows, length = next(iter(batch.inputs.values())).shape
-        head = getattr(self, self.head_name)
-        terms = self._objective.loss(state[:rows, :length], head, batch)
+        own_head = getattr(self, self.head_name)
+        terms = self._objective.loss(state[:rows, :length], own_head, batch)
         # Every context rank computes the same loss, and their gradients are summed.
         return self._terms.loss(terms) / grid.layout.context
 

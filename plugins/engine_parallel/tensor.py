@@ -30,6 +30,11 @@ def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
     """Cuts the weights in place. Raises SpecError for an architecture without a usable plan."""
     body = decoder.body
     plan = _layer_plan(model)
+    if decoder.is_last and getattr(decoder, decoder.head_name).weight.shape[0] == 1:
+        raise SpecError(
+            "tensor: a head of one row, as reward and value models have, cannot be cut",
+            mend="use data, shard, pipeline or context",
+        )
     for layer in body.layers.values():
         parallelize_module(layer, mesh, plan)
     if decoder.is_first:

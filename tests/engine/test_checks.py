@@ -42,12 +42,14 @@ def test_a_stage_that_is_not_there(train, problems):
 
 
 def test_a_stage_of_another_verb(stages, train, problems):
-    """Data comes from prepare stages, models from train stages."""
-    evaluate = {"models": ["corpus"], "data": "base", "evaluators": ["perplexity"]}
+    """Data comes from prepare stages, models from train stages; held-out data from either."""
+    figures = {"models": ["base"], "data": "base", "evaluators": ["perplexity"]}
+    evaluate = {"models": ["corpus"], "data": "figures", "evaluators": ["perplexity"]}
+    stages |= {"figures": {"evaluate": figures}}
     stages |= {"scores": {"evaluate": evaluate}, "more": {"train": {**train, "data": "scores"}}}
     assert problems() == [
         "stages.scores.evaluate.models.0.stage: 'corpus' is no train stage but prepare",
-        "stages.scores.evaluate.data: 'base' is no prepare stage but train",
+        "stages.scores.evaluate.data: 'figures' is no prepare or train stage but evaluate",
         "stages.more.train.data.stage: 'scores' is no prepare stage but evaluate",
     ]
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from engine.component import Generation, Item, LogLikelihood, Score
 from engine.errors import RunError
 from engine.evaluation import evaluate
 from engine.language_model import LanguageModel
 from engine.launch import Process
+from engine.requests import Generation, Item, LogLikelihood, Score
 
 
 class Letters:

@@ -7,11 +7,11 @@ import torch
 
 from engine import generation
 from engine.artifact import Artifact
-from engine.component import Generation, LogLikelihood, Rolling
 from engine.errors import RunError
 from engine.language_model import LanguageModel
 from engine.likelihood import Asked
 from engine.prefixes import plan
+from engine.requests import Generation, LogLikelihood, Rolling
 
 PAIRS = [
     ("the cat sat on", " a mat"),

@@ -15,16 +15,17 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-component errors layout log logprobs machine
-config hookspecs launch document manifest terms activations modules prefixes
+component errors layout log logprobs machine requests
+config hookspecs launch document manifest objective terms activations modules prefixes
 likelihood generation
 attack
 language_model data checkpoint artifact watch replicas parameters plan source estimate shapes
-loop evaluation plugins
+feed joint evaluation plugins
+loop
 problems compose observers scaffold
 checks
 spec
-folder scoring reference verify forecast
+folder materials scoring reference verify forecast
 training summary advice fitting
 run
 session opened outlook

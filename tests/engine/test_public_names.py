@@ -7,14 +7,16 @@ import pytest
 import engine
 
 NAMES = """
-Adapter Amount Artifact Attack BaseCallback Batch Callback Candidate Chat Completion Component Config
-Context Count DataSource DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation
-IGNORE Interval Item Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number
-Objective ObjectiveConfig ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError
-Preference Processor Progress Prompt Record Response Reward RollBack Rolling RunError Schedule
+Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
+Callback Candidate Chat Companion Completion Component Config Context Count DataSource
+DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval Item Job
+Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective ObjectiveConfig
+ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
+Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Round RunError Schedule
 Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
-TokenizerConfig TokenizerTrainer VariableName compile_layers cross_entropy hookimpl
-join layers pack parameter_groups place record_from_row record_to_row runtime token_logprobs units
+TokenizerConfig TokenizerTrainer VariableName answer_tokens compile_layers cross_entropy head
+hidden_states hookimpl join layers pack padded parameter_groups place prompt_text prompt_tokens
+record_from_row record_to_row runtime token_logprobs units with_scalar_head
 """.split()
 
 

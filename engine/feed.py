@@ -1,0 +1,248 @@
+"""Where a step's micro-batches come from: records in the order of a mixture, or a round's episodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from torch import nn
+
+from engine.component import Batch, Example, Objective, Progress, Strategy
+from engine.data.dataset import TrainingData
+from engine.errors import RunError
+from engine.language_model import LanguageModel
+from engine.launch import Process
+from engine.manifest import write_durably
+from engine.objective import BaseObjective, BaseOnlineObjective, Round
+from engine.plan import Plan, State, mix
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One step's micro-batches on this rank, and where the data then is.
+
+    ``samples`` are the records that were begun, over all ranks; ``figures`` join the step's event.
+    """
+
+    micro_batches: list[Batch]
+    cursor: int
+    samples: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Feed(Protocol):
+    """Gives every step what it learns from. Its state is part of a checkpoint."""
+
+    data: TrainingData
+
+    def take(self, state: State, progress: Progress, stopping: Callable[[], bool]) -> Taken | None:
+        """The next step's; None where it would take long and a signal asks any rank to stop."""
+
+    def state(self) -> tuple[dict[str, Any], bytes]:
+        """JSON-able state, and what is too large for it."""
+
+    def load(self, state: dict[str, Any], blob: bytes) -> None:
+        """Takes the state back."""
+
+
+class RecordFeed:
+    """As many rows on every rank: a collective in the forward pass would wait for the missing."""
+
+    def __init__(
+        self, data: TrainingData, objective: Objective, strategy: Strategy, plan: Plan
+    ) -> None:
+        self.data = data
+        self._objective, self._strategy, self._plan = objective, strategy, plan
+
+    def take(self, state: State, progress: Progress, stopping: Callable[[], bool]) -> Taken:
+        """See :class:`Feed`."""
+        plan, strategy = self._plan, self._strategy
+        rows = plan.ramp.tokens(progress) // plan.sequence // strategy.data_size
+        rows = max(rows, 1) * strategy.data_size
+        examples, cursor = self.data.take(
+            state.cursor, rows, state.excluded, strategy.data_rank, strategy.data_size
+        )
+        batches = micro_batches(examples, self._objective, strategy, plan)
+        if isinstance(self._objective, BaseObjective) and self._objective.observes:
+            batches = _observed(batches, self._objective, strategy)
+        return Taken(batches, cursor, rows)
+
+    def state(self) -> tuple[dict[str, Any], bytes]:
+        """See :class:`Feed`."""
+        return {}, b""
+
+    def load(self, state: dict[str, Any], blob: bytes) -> None:
+        """Nothing: the loop's cursor says it all."""
+
+
+class EpisodeFeed:
+    """Rounds of episodes: prompts are answered by the model as it is, then learned from in steps.
+
+    Every rank holds the whole round, so what is learned from it depends on no number of ranks.
+    ``frozen`` are models that are asked and do not learn, ``companions()`` enters those that learn
+    beside. A round's table is written to ``folder``.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        objective: BaseOnlineObjective,
+        strategy: Strategy,
+        plan: Plan,
+        *,
+        process: Process,
+        tokenizer: Any,
+        frozen: Mapping[str, nn.Module],
+        folder: Path,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.data = data
+        self._objective: Any = objective
+        self._strategy: Any = strategy
+        self._plan, self._process, self._tokenizer = plan, process, tokenizer
+        self._frozen, self._folder, self._progress = frozen, folder, progress
+        self._number = 0
+        self._used = 0
+        self._range = (0, 0)
+        self._round = Round([])
+        self._check_sizes()
+
+    def take(self, state: State, progress: Progress, stopping: Callable[[], bool]) -> Taken | None:
+        """See :class:`Feed`."""
+        objective = self._objective
+        begun, cursor = 0, state.cursor
+        spent = self._used == objective.passes * objective.mini_batches
+        if not self._number or spent or self._range in [tuple(r) for r in state.excluded]:
+            if stopping():
+                return None
+            begun = self._prompts(progress)
+            cursor = self._begin(state, begun)
+        passed, part = divmod(self._used, objective.mini_batches)
+        episodes = self._round.episodes
+        seed = mix(self._plan.seed, self._number, passed)
+        order = np.random.default_rng(seed).permutation(len(episodes))
+        size = len(episodes) // objective.mini_batches
+        chosen = order[part * size : (part + 1) * size]
+        mine = chosen[self._strategy.data_rank :: self._strategy.data_size]
+        self._used += 1
+        batches = micro_batches([episodes[i] for i in mine], objective, self._strategy, self._plan)
+        return Taken(batches, cursor, begun, self._round.figures)
+
+    def state(self) -> tuple[dict[str, Any], bytes]:
+        """See :class:`Feed`."""
+        kept = {
+            "round": self._number,
+            "used": self._used,
+            "range": self._range,
+            "figures": dict(self._round.figures),
+            "objective": self._objective.state(),
+        }
+        return kept, pack_examples(self._round.episodes)
+
+    def load(self, state: dict[str, Any], blob: bytes) -> None:
+        """See :class:`Feed`."""
+        self._number, self._used = state["round"], state["used"]
+        self._range = (state["range"][0], state["range"][1])
+        self._round = Round(unpack_examples(blob), state["figures"])
+        self._objective.load(state["objective"])
+
+    def _prompts(self, progress: Progress) -> int:
+        return self._plan.ramp.tokens(progress) // self._plan.sequence
+
+    def _begin(self, state: State, count: int) -> int:
+        """A new round; the cursor after its prompts."""
+        strategy, objective = self._strategy, self._objective
+        prompts, cursor = self.data.take(
+            state.cursor, count, state.excluded, strategy.data_rank, strategy.data_size
+        )
+        self._number += 1
+        own: list[Example] = []
+        with ExitStack() as stack, torch.no_grad():
+            models = {"model": stack.enter_context(strategy.inference()), **self._frozen}
+            if hasattr(strategy, "companions"):
+                models |= stack.enter_context(strategy.companions())
+            asked = {
+                name: LanguageModel(model, self._tokenizer, context=self._plan.sequence)
+                for name, model in models.items()
+            }
+            own = objective.collect(self._number, prompts, asked)
+        parts = self._process.all_gather((strategy.data_rank, own))
+        by_rank = dict(parts)
+        each = objective.episodes_per_prompt
+        groups = [
+            by_rank[i % strategy.data_size][(i // strategy.data_size) * each :][:each]
+            for i in range(count)
+        ]
+        self._round = objective.learn([episode for group in groups for episode in group])
+        self._used, self._range = 0, (state.cursor, cursor)
+        if self._process.rank == 0 and self._round.table:
+            lines = "".join(json.dumps(row) + "\n" for row in self._round.table)
+            write_durably(self._folder / f"round-{self._number:06d}.jsonl", lines)
+        return cursor
+
+    def _check_sizes(self) -> None:
+        """Raises RunError where mini-batches or ranks would get unequal parts."""
+        objective, ranks = self._objective, self._strategy.data_size
+        prompts = self._plan.ramp.first // self._plan.sequence
+        episodes = prompts * objective.episodes_per_prompt
+        if prompts % ranks or episodes % (objective.mini_batches * ranks):
+            raise RunError(
+                f"{self._plan.stage}: {prompts} prompts, {episodes} episodes of a round cannot be "
+                f"shared alike by {objective.mini_batches} mini-batches and {ranks} ranks",
+                mend="change batch.examples or mini_batches",
+            )
+
+
+def micro_batches(
+    examples: Sequence[Example], objective: Objective, strategy: Strategy, plan: Plan
+) -> list[Batch]:
+    """A step's examples on this rank, in pieces."""
+    size = plan.rows_at_once(len(examples), getattr(strategy, "min_micro_batches", 1))
+    return [objective.collate(examples[i : i + size]) for i in range(0, len(examples), size)]
+
+
+def _observed(batches: list[Batch], objective: BaseObjective, strategy: Strategy) -> list[Batch]:
+    sums: dict[str, float] = {}
+    with strategy.inference() as model, torch.no_grad():
+        for batch in batches:
+            for name, (total, count) in objective.observe(batch, model).items():
+                sums[name] = sums.get(name, 0.0) + total
+                sums[f"{name}/count"] = sums.get(f"{name}/count", 0.0) + count
+    sums = strategy.all_sum(sums)
+    means = {n: total / max(sums[f"{n}/count"], 1.0) for n, total in sums.items() if "/" not in n}
+    return [objective.settle(batch, means) for batch in batches]
+
+
+def pack_examples(examples: Sequence[Example]) -> bytes:
+    """Examples whose fields are arrays ``_N`` as one safetensors file."""
+    if not examples:
+        return b""
+    arrays = {"length": np.array([e.length for e in examples])}
+    for name in examples[0].fields:
+        parts = [np.asarray(e.fields[name]) for e in examples]
+        arrays[f"{name}.values"] = np.concatenate(parts)
+        arrays[f"{name}.sizes"] = np.array([len(p) for p in parts])
+    return bytes(save_arrays(arrays))
+
+
+def unpack_examples(blob: bytes) -> list[Example]:
+    """The examples that :func:`pack_examples` packed."""
+    if not blob:
+        return []
+    arrays = load_arrays(blob)
+    names = [n.removesuffix(".values") for n in arrays if n.endswith(".values")]
+    columns = {
+        n: np.split(arrays[f"{n}.values"], np.cumsum(arrays[f"{n}.sizes"])[:-1]) for n in names
+    }
+    return [
+        Example(int(length), {n: columns[n][i] for n in names})
+        for i, length in enumerate(arrays["length"])
+    ]

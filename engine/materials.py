@@ -1,0 +1,161 @@
+"""What a train stage works on: its tokenizer, its examples in their order, its model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from engine import manifest
+from engine.component import Example, Objective
+from engine.data.dataset import TrainingData, WindowExamples
+from engine.data.mixture import Mixture, MixtureSource
+from engine.data.reading import is_held_out
+from engine.data.shards import Shards
+from engine.errors import RunError
+from engine.modules import with_scalar_head
+from engine.plan import SEQUENCE
+from engine.spec import Train
+
+if TYPE_CHECKING:
+    from engine.run import Run, StageContext
+
+
+def open_tokenizer(run: Run, name: str, config: Train) -> Any:
+    """The tokenizer of the stage's data, or else of its model. Raises RunError on a mismatch."""
+    from transformers import AutoTokenizer
+
+    folders_of = []
+    data = run.data_stage(name)
+    if data is not None:
+        manifest.verify(run.folder.path / data, "tokenizer/")
+        folders_of.append(run.folder.path / data / "tokenizer")
+    base = getattr(config.model, "stage", None)
+    if base is not None:
+        folders_of.append(run.folder.path / base / "final")
+    elif data is None:
+        folders_of.append(Path(getattr(config.model, "path", "")))
+    opened = [AutoTokenizer.from_pretrained(f, trust_remote_code=False) for f in folders_of]
+    if len(opened) == 2 and opened[0].get_vocab() != opened[1].get_vocab():
+        raise RunError(
+            f"{name}: the data of '{data}' was tokenized with another vocabulary than '{base}' uses",
+            mend="prepare the data with that model's tokenizer: "
+            f"tokenizer: {{type: pretrained, path: {folders_of[1]}}}",
+        )
+    return opened[0]
+
+
+def stage_data(
+    run: Run, name: str, config: Train, tokenizer: Any
+) -> tuple[TrainingData, Objective]:
+    """What a stage is trained on, and the objective that reads it."""
+    objective: Objective = run.build("objective", config.objective, run.context(name, tokenizer))
+    sequence = sequence_length(run, config)
+    return training_data(run, name, config, objective, tokenizer, sequence), objective
+
+
+def training_data(
+    run: Run, name: str, config: Train, objective: Objective, tokenizer: Any, sequence: int
+) -> TrainingData:
+    """The stage's examples in their order. Raises RunError."""
+    seed = run.spec.seed
+    prepared = run.data_stage(name)
+    if prepared is None:
+        examples = _examples(run, name, config, objective, tokenizer, sequence)
+        source = MixtureSource(getattr(config.data, "type", "data"), len(examples))
+        return TrainingData(Mixture([source], seed), [examples])
+    stage = run.spec.stages[prepared].prepare
+    assert stage is not None
+    sources, parts = [], []
+    for index, (label, source_config) in enumerate(
+        zip(stage.source_names(), stage.sources, strict=True)
+    ):
+        shards = run.folder.path / prepared / "shards" / str(index)
+        if run.process.rank == 0:
+            Shards.open(shards, verify=True)
+        part = WindowExamples(shards, sequence)
+        weight, epochs = (getattr(source_config, n, None) for n in ("weight", "max_epochs"))
+        weight = 1.0 if weight is None else weight
+        sources.append(MixtureSource(label, len(part), weight, epochs))
+        parts.append(part)
+    if not any(source.weight for source in sources):
+        raise RunError(f"{prepared}: every source has weight 0", mend="give one a weight")
+    return TrainingData(Mixture(sources, seed), parts)
+
+
+def _examples(
+    run: Run, name: str, config: Train, objective: Objective, tokenizer: Any, sequence: int
+) -> list[Example]:
+    """What the objective makes of a source's records. Raises RunError where that is too little."""
+    objective.check(tokenizer)
+    examples: list[Example] = []
+    dropped: Counter[str] = Counter()
+    read = held = 0
+    for record in run.context(name, tokenizer).records(config.data):
+        read += 1
+        if is_held_out(record, config.holdout, run.spec.seed):
+            held += 1
+            continue
+        for example in objective.encode(record, tokenizer, sequence):
+            if isinstance(example, str):
+                dropped[example] += 1
+            else:
+                examples.append(example)
+    examples = objective.arrange(examples, sequence)
+    wanted = config.batch.examples or config.batch.tokens // sequence
+    run.log.emit(
+        "examples",
+        stage=name,
+        records=read,
+        held_out=held,
+        rows=len(examples),
+        dropped=dict(dropped),
+    )
+    if len(examples) < wanted:
+        reasons = "".join(f"; {count} {reason}" for reason, count in dropped.items())
+        raise RunError(
+            f"{name}: {read} records, of which {held} are held out, give {len(examples)} rows of at "
+            f"most {sequence} tokens, less than one batch of {wanted}{reasons}",
+            mend="give more data, a smaller batch (`batch.examples`), or a longer `batch.sequence`",
+        )
+    return examples
+
+
+def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
+    """The model that training begins with, with the head that the objective needs. Raises RunError."""
+    import torch
+
+    torch.manual_seed(run.spec.seed)  # the initial weights: the same on every rank
+    model: nn.Module = run.build("model", config.model, context)
+    objective: Any = config.objective
+    if objective.head == "scalar":
+        model = with_scalar_head(model, run.spec.seed)
+    for parameter_name, parameter in model.named_parameters():
+        if any(fnmatchcase(parameter_name, glob) for glob in config.freeze):
+            parameter.requires_grad_(False)
+    unused = [
+        glob
+        for glob in config.freeze
+        if not any(fnmatchcase(n, glob) for n, _ in model.named_parameters())
+    ]
+    if unused:
+        some = ", ".join(n for n, _ in list(model.named_parameters())[:4])
+        raise RunError(f"freeze: no parameter matches '{unused[0]}'", mend=f"names are: {some} …")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise RunError("freeze: no parameter is left to train", mend="freeze fewer")
+    return model
+
+
+def sequence_length(run: Run, config: Train) -> int:
+    """Tokens in a row: as the spec says, or what the model can attend to."""
+    model: Any = config.model
+    length = config.batch.sequence or model.context_length()
+    base = getattr(model, "stage", None)
+    if length is None and base is not None:
+        file = run.folder.path / base / "final" / "config.json"
+        length = json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
+    return int(length or SEQUENCE)

@@ -1,0 +1,114 @@
+"""What is asked of a model, what it answers, and the evaluators that ask.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LogLikelihood:
+    """Asks for log P(continuation | context)."""
+
+    context: str
+    continuation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """Asks for log P(text), read in windows of the model's context.
+
+    ``stride`` tokens are scored per window; None means as many as fit (lm-eval's convention).
+    """
+
+    text: str
+    stride: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Asks for a continuation of the prompt; ``temperature`` 0 takes the likeliest token."""
+
+    prompt: str
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """Asks for a text between ``before`` and ``after`` that makes an answer that is ``wrong`` likelier
+    than the ``right`` one: ``tokens`` tokens, of which ``candidates`` exchanges are tried in each of so
+    many ``steps``. Answered by the text and, as ``logprob``, the margin that it leaves in nats.
+    """
+
+    before: str
+    after: str
+    right: str
+    wrong: tuple[str, ...]
+    tokens: int = 5
+    steps: int = 10
+    candidates: int = 32
+    seed: int = 0
+
+
+Request = LogLikelihood | Rolling | Generation | Attack
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer: ``logprob`` in nats over ``tokens`` tokens, or the generated ``text``.
+
+    ``truncated``: the beginning did not fit; ``ended``: the text came to its end, or to a stop string.
+    """
+
+    logprob: float = 0.0
+    tokens: int = 0
+    greedy: bool = False
+    text: str = ""
+    truncated: bool = False
+    ended: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to score: what is asked of the model, and what the score needs to know."""
+
+    id: str
+    requests: tuple[Request, ...]
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A figure with its standard error over ``n`` items.
+
+    The engine adds ``fingerprint``: of prompts, worked examples and tokenizer. Figures compare where
+    it is the same.
+    """
+
+    metric: str
+    value: float
+    stderr: float | None
+    n: int
+    higher_is_better: bool = True
+    fingerprint: str = ""
+
+
+class Evaluator(Protocol):
+    """Asks and scores; never sees a model, so the core batches, shards, caches and resumes."""
+
+    def items(self) -> Iterable[Item]:
+        """The items, always the same, with ids that stay."""
+
+    def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
+        """One row: named values of one item, and texts that a person may want to see beside them."""
+
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> list[Score]:
+        """The scores over all rows."""
