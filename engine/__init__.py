@@ -23,8 +23,8 @@ _PUBLIC = {
         "RewardConfig", "Share", "StageRef", "StrategyConfig", "TokenizerConfig", "VariableName",
         "runtime", "units",
     ),
+    "conversation": ("answer_tokens", "prompt_text", "prompt_tokens"),
     "forecast": ("Candidate",),
-    "data.conversation": ("answer_tokens", "prompt_text", "prompt_tokens"),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (
         "Chat", "Completion", "Labelled", "Preference", "Prompt", "Record", "Stepwise", "Text",
@@ -45,6 +45,7 @@ _PUBLIC = {
     "parameters": ("parameter_groups",),
     "requests": (
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
+        "Value",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

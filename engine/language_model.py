@@ -11,10 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from engine.attack import attack
+from engine.conversation import answer_tokens, prompt_tokens
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
 from engine.modules import head, hidden_states
-from engine.requests import Attack, Generation, LogLikelihood, Request, Response, Rolling
+from engine.requests import (
+    Attack,
+    Generation,
+    LogLikelihood,
+    Request,
+    Response,
+    Rolling,
+    Value,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,11 @@ class LanguageModel:
         )
         for i, response in zip([*scored, *generated], [*answers, *texts], strict=True):
             responses[i] = response
-        done = len(scored) + len(generated)
+        asked = [i for i, r in enumerate(requests) if isinstance(r, Value)]
+        values = self.scores([(r.prompt, r.completion) for r in requests if isinstance(r, Value)])
+        for i, (value, truncated) in zip(asked, values, strict=True):
+            responses[i] = Response(value=value, truncated=truncated)
+        done = len(scored) + len(generated) + len(asked)
         for i, request in enumerate(requests):
             if isinstance(request, Attack):
                 responses[i] = attack(
@@ -146,6 +159,23 @@ class LanguageModel:
             values_BT = head(self.model)(hidden_BTD)[..., 0].float()
             values |= {i: values_BT[b, : len(rows[i])] for b, i in enumerate(batch)}
         return [values[i] for i in range(len(rows))]
+
+    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
+        """A scalar model's value at the end of each answer to its prompt, and whether the prompt had to
+        lose its beginning. Shifted and scaled by what config.json keeps as ``value_mean`` and
+        ``value_std``."""
+        rows = [
+            (prompt_tokens(self.tokenizer, prompt), answer_tokens(self.tokenizer, answer))
+            for prompt, answer in pairs
+        ]
+        whole = [[*prompt, *answer] for prompt, answer in rows]
+        values = self.values([tokens[-self.context :] for tokens in whole])
+        config = cast("Any", self.model).config
+        mean, std = getattr(config, "value_mean", 0.0), getattr(config, "value_std", 1.0)
+        return [
+            ((float(value[-1]) - mean) / std, len(tokens) > self.context)
+            for value, tokens in zip(values, whole, strict=True)
+        ]
 
     @torch.inference_mode()
     def rollouts(

@@ -58,12 +58,20 @@ class Attack:
     seed: int = 0
 
 
-Request = LogLikelihood | Rolling | Generation | Attack
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Asks a scalar model, such as a reward model, for the value of an answer."""
+
+    prompt: str
+    completion: str
+
+
+Request = LogLikelihood | Rolling | Generation | Attack | Value
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer: ``logprob`` in nats over ``tokens`` tokens, or the generated ``text``.
+    """The answer: ``logprob`` in nats over ``tokens`` tokens, the generated ``text``, or a ``value``.
 
     ``truncated``: the beginning did not fit; ``ended``: the text came to its end, or to a stop string.
     """
@@ -74,6 +82,7 @@ class Response:
     text: str = ""
     truncated: bool = False
     ended: bool = True
+    value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = """
 component errors layout log logprobs machine requests
-config hookspecs launch document manifest objective terms activations modules prefixes
+config conversation hookspecs launch document manifest objective terms activations modules prefixes
 likelihood generation
 attack
 language_model data checkpoint artifact watch replicas parameters plan source estimate shapes

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: answers, chat templates, adapters."""

@@ -1,0 +1,13 @@
+"""What this plugin declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine import Component, hookimpl
+
+
+@hookimpl
+def engine_objectives() -> Sequence[Component]:
+    """Supervised fine-tuning."""
+    return []
