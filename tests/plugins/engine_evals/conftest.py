@@ -134,17 +134,26 @@ def lm_eval_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has read some of Python's documentation, with a vocabulary of 2,000."""
-    return _trained(tmp_path_factory.mktemp("small"), ["docstrings", "topics"], 2000, steps=80)
+    """A model that has read Python's documentation, with a vocabulary of 2,000."""
+    return _trained(
+        tmp_path_factory.mktemp("small"), "topics", 2000, context=512, tokens=1024, steps=180
+    )
 
 
 @pytest.fixture(scope="session")
 def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that has read a little of Python's own sources, with a vocabulary of 50,257."""
-    return _trained(tmp_path_factory.mktemp("wide"), ["sources"], 50257, steps=15)
+    """One that has read a little of Python's own sources, with a vocabulary of 50,257.
+
+    Nine tenths of a step are its head, so steps are small: more of them teach more.
+    """
+    return _trained(
+        tmp_path_factory.mktemp("wide"), "sources", 50257, context=256, tokens=256, steps=80
+    )
 
 
-def _trained(runs: Path, parts: list[str], vocabulary: int, steps: int) -> Path:
+def _trained(
+    runs: Path, part: str, vocabulary: int, *, context: int, tokens: int, steps: int
+) -> Path:
     from engine.launch import Process
     from engine.session import run_spec
     from engine.spec import load_spec
@@ -156,9 +165,9 @@ def _trained(runs: Path, parts: list[str], vocabulary: int, steps: int) -> Path:
         "stages": {
             "corpus": {
                 "prepare": {
-                    "sources": [{"type": "python-library", "parts": parts}],
+                    "sources": [{"type": "python-library", "parts": [part]}],
                     "tokenizer": {"type": "bpe", "vocab_size": vocabulary},
-                    "holdout": 0.01,
+                    "holdout": 0.05 if part == "topics" else 0.01,
                 }
             },
             "base": {
@@ -169,12 +178,14 @@ def _trained(runs: Path, parts: list[str], vocabulary: int, steps: int) -> Path:
                         "hidden_size": 64,
                         "layers": 2,
                         "heads": 2,
-                        "context": 512,
+                        "context": context,
                     },
                     "objective": {"type": "next-token"},
-                    "optimizer": {"type": "adamw", "lr": 1e-2},
-                    "batch": {"tokens": 2048},
+                    # In so few steps it learns 0.6 nats more than AdamW.
+                    "optimizer": {"type": "muon", "lr": 1.5e-2},
+                    "batch": {"tokens": tokens},
                     "budget": f"{steps} steps",
+                    "evaluate": [{"type": "perplexity", "limit": 8}],
                 }
             },
         },

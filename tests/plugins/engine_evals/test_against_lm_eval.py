@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,28 @@ def models(small_model: Path, wide_model: Path) -> dict[str, tuple[Any, Any]]:
         theirs = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=8)
         found[name] = (ours, theirs)
     return found
+
+
+@pytest.mark.parametrize(("model", "learnt"), [("small", 2.0), ("wide", 3.0)])
+def test_the_models_have_learnt_from_real_text(model, learnt, models):
+    """What was held out costs them so many nats a token less than an untrained one, and less than
+    knowing how often each token comes would: they know what follows what."""
+    import numpy as np
+
+    from engine.data.shards import Shards
+
+    lm, _ = models[model]
+    run = Path(lm.tokenizer.name_or_path).parents[1]
+    events = map(json.loads, (run / "events.jsonl").read_text(encoding="utf-8").splitlines())
+    scores = {e["metric"]: e["value"] for e in events if e["event"] == "score"}
+    loss, untrained = math.log(scores["perplexity"]), math.log(len(lm.tokenizer))
+    read = Shards.open(run / "corpus" / "shards" / "0")
+    counts = np.bincount(read.tokens(0, read.n_tokens))
+    shares = counts[counts > 0] / counts.sum()
+    frequencies = -(shares * np.log(shares)).sum()
+    print(f"{model}: {loss:.2f} nats, by frequencies {frequencies:.2f}, untrained {untrained:.2f}")
+    assert loss < untrained - learnt
+    assert loss < frequencies
 
 
 @pytest.mark.parametrize(
