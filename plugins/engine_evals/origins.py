@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from engine_evals.sources import Benchmark, Wheel
 Read = Callable[[Benchmark, str], Iterable[Row]]
 """Gives a benchmark's split."""
 
+_PATIENCE = 10.0
+"""Seconds until a hub that says nothing counts as out of reach."""
 _ELSEWHERE = "run this on a machine that is online, with --to FOLDER, and copy the folder here"
 
 
@@ -40,10 +43,17 @@ def from_hub() -> Iterator[Read]:
         raise RunError(
             "the hub's data sets need datasets", mend="pip install 'training-engine[evals]'"
         ) from error
+    from huggingface_hub import dataset_info, is_offline_mode
+
+    found = set()
 
     def read(benchmark: Benchmark, split: str) -> Iterable[Row]:
         part, _, name = split.rpartition("/")
         try:
+            if benchmark.hub not in found and not is_offline_mode():
+                # Asked once: what comes after tries half a minute before it gives up.
+                dataset_info(benchmark.hub, revision=benchmark.revision, timeout=_PATIENCE)
+                found.add(benchmark.hub)
             return datasets.load_dataset(
                 benchmark.hub,
                 part or benchmark.config,
@@ -58,7 +68,22 @@ def from_hub() -> Iterator[Read]:
             ) from error
 
     datasets.disable_progress_bars()  # ours counts all splits
-    yield read
+    with _quiet():
+        yield read
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a line for each of the libraries' tries: what the last one met is in our error."""
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
