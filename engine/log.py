@@ -189,6 +189,14 @@ def _reopened(path: Path) -> IO[str]:
     return path.open("a", encoding="utf-8")
 
 
+def score_range(score: Mapping[str, Any]) -> str:
+    """What follows a score's value: its 95 % interval, or else its standard error, where it has one."""
+    if score.get("interval"):
+        low, high = score["interval"]
+        return f" [{low:.2g}, {high:.2g}]"
+    return f" ± {score['stderr']:.2g}" if score.get("stderr") else ""
+
+
 def score_name(score: Mapping[str, Any]) -> str:
     """The metric, after its evaluator's name where that is another, as callbacks take it."""
     evaluator, metric = score.get("evaluator"), str(score["metric"])
@@ -207,10 +215,9 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
             told = " ".join(str(v) for pair in record["strategy"].items() for v in pair)
             return f"  strategy {escape(told.removeprefix('type '))}: {escape(record['why'])}"
         case "score":
-            stderr = f" ± {record['stderr']:.2g}" if record.get("stderr") else ""
             at = f" at step {record['step']}" if record.get("step") is not None else ""
             metric = score_name(record)
-            figure = f"{metric} {record['value']:.4f}{stderr} ({record['model']}{at})"
+            figure = f"{metric} {record['value']:.4f}{score_range(record)} ({record['model']}{at})"
             return f"  {escape(figure)}"
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""

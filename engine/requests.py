@@ -96,7 +96,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A figure with its standard error over ``n`` items.
+    """A figure with its standard error over ``n`` items, and its 95 % interval where it has one of
+    another form than ± 1.96 standard errors.
 
     The engine adds ``fingerprint``: of prompts, worked examples and tokenizer. Figures compare where
     it is the same.
@@ -108,6 +109,7 @@ class Score:
     n: int
     higher_is_better: bool = True
     fingerprint: str = ""
+    interval: tuple[float, float] | None = None
 
 
 class Evaluator(Protocol):

@@ -28,6 +28,7 @@ class ModelScore:
     n: int
     higher_is_better: bool
     fingerprint: str
+    interval: tuple[float, float] | None
 
 
 def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from engine.folder import RunFolder
-from engine.log import score_name
+from engine.log import score_name, score_range
 from engine.spec import Spec
 
 
@@ -38,7 +38,7 @@ def _lines(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any])
     elif verb == "evaluate":
         yield f"[bold]{name}[/]"
     for score in summary.get("scores", ()):
-        yield f"  {escape(_label(score, verb)):<24} {score['value']:.4g}{_stderr(score)}"
+        yield f"  {escape(_label(score, verb)):<24} {score['value']:.4g}{escape(score_range(score))}"
     if verb != "train":
         return
     card = _card(folder, spec, name)
@@ -63,10 +63,6 @@ def _card(folder: RunFolder, spec: Spec, name: str) -> Mapping[str, Any]:
             card: Mapping[str, Any] = standing.summary["holdout"]
             return card
     return {}
-
-
-def _stderr(score: Mapping[str, Any]) -> str:
-    return f" ± {score['stderr']:.2g}" if score.get("stderr") else ""
 
 
 def _short(number: float) -> str:

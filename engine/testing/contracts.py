@@ -126,6 +126,8 @@ def _check_score(score: Score, n: int) -> None:
     require(isinstance(score, Score), f"{score!r} is no Score")
     require(math.isfinite(score.value), f"{score.metric} is {score.value}")
     require(score.stderr is None or score.stderr >= 0, f"{score.metric} ± {score.stderr}")
+    low, high = score.interval or (score.value, score.value)
+    require(low <= score.value <= high, f"{score.metric} is in its interval, {score.interval}")
     require(score.n <= n, f"{score.metric} counts {score.n} items of {n}")
 
 

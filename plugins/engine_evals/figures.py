@@ -1,9 +1,10 @@
-"""Means with their standard errors."""
+"""Means with their standard errors, and what paired differences come to."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 from engine import Score
 
@@ -19,3 +20,18 @@ def mean(metric: str, strata: Sequence[Sequence[float]]) -> Score:
     free = n - len(strata)
     squares = math.fsum((x - math.fsum(s) / len(s)) ** 2 for s in strata for x in s)
     return Score(metric, value, math.sqrt(squares / free / n) if free else None, n)
+
+
+def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of paired differences between -1 and 1.
+
+    The adjusted Wald interval of Agresti and Min (2005, Statistics in Medicine 24): the normal one,
+    as if two more pairs had been asked, of which half a one differs by 1, half a one by -1. With
+    twenty pairs it holds the truth at least 93 % of the time. It is never empty: pairs that are all
+    alike have no standard error, but do not show that none would differ.
+    """
+    n = len(differences) + 2
+    middle = math.fsum(differences) / n
+    spread = math.fsum(d * d for d in differences) + 1 - n * middle**2
+    half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(spread) / n
+    return max(-1.0, middle - half), min(1.0, middle + half)

@@ -28,6 +28,7 @@ class Figure:
     stderr: float | None
     n: int | None
     higher_is_better: bool
+    interval: tuple[float, float] | None
 
 
 @dataclass(slots=True)
@@ -134,6 +135,7 @@ class _Log:
             _finite(event.get("stderr")),
             event.get("n"),
             bool(event.get("higher_is_better", True)),
+            _pair(event.get("interval")),
         )
         column = str(event["evaluator"]), str(event["metric"])
         row = self.rows.setdefault((model, step), Row(self._run, model, step))
@@ -158,6 +160,13 @@ def _events(file: Path) -> Iterator[Mapping[str, Any]]:
 def _finite(value: Any) -> float | None:
     number = math.nan if value is None else float(value)
     return number if math.isfinite(number) else None
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    low, high = value
+    return float(low), float(high)
 
 
 def _columns(rows: Iterable[Row]) -> list[Column]:
@@ -231,6 +240,9 @@ def _cell(figure: Figure | None) -> str:
         return ""
     if figure.value is None:
         return "–"
+    if figure.interval:
+        low, high = figure.interval
+        return f"{figure.value:.4g} [{low:.2g}, {high:.2g}]"
     return f"{figure.value:.4g}" + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
 
 

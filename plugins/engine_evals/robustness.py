@@ -1,7 +1,7 @@
 """How much accuracy small changes of the questions cost: every row is asked plainly and changed.
 
-Drops are paired: taken row by row, so that their standard error is that of the differences, far
-smaller than that of two accuracies (Miller 2024, arXiv:2411.00640, section 4.2).
+Drops are paired: taken row by row, so that standard error and 95 % interval are those of the
+differences, far smaller than those of two accuracies (Miller 2024, arXiv:2411.00640, section 4.2).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from engine import Context, LogLikelihood, Response, Score
 from engine_evals.benchmark import BenchmarkEvaluator, Task, Values
 from engine_evals.choice import Choices, ChoiceTask
 from engine_evals.config import Adversarial, Perturbation, Robustness
+from engine_evals.figures import paired_interval
 from engine_evals.perturbations import TEXT, distracted, reordered, value, with_value
 from engine_evals.record import ChoiceRecord, packaged
 from engine_evals.rows import Row
@@ -103,12 +104,15 @@ class RobustnessEvaluator(BenchmarkEvaluator):
     """Puts a benchmark's rows to the model, plain and perturbed."""
 
     def summarise(self, rows: Sequence[Values]) -> list[Score]:
-        """Means over all rows, without a line for each of a benchmark's parts."""
-        return [
-            replace(score, higher_is_better="_drop/" not in score.metric and score.higher_is_better)
-            for score in super().summarise(rows)
-            if score.metric in self.metrics or not score.higher_is_better
-        ]
+        """Means over all rows, without a line for each of a benchmark's parts; drops with intervals."""
+        scores = []
+        for score in super().summarise(rows):
+            if "_drop/" in score.metric and score.metric in self.metrics:
+                interval = paired_interval([row[score.metric] for row in rows])
+                scores.append(replace(score, higher_is_better=False, interval=interval))
+            elif score.metric in self.metrics or not score.higher_is_better:
+                scores.append(score)
+        return scores
 
 
 def around(config: Robustness | Adversarial, task: Callable[..., Task]) -> RobustnessEvaluator:

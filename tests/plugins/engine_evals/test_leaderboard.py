@@ -93,6 +93,15 @@ def test_the_best_comes_first(board, add):
     assert order == ["b/base", "a/base"]
 
 
+def test_an_interval_goes_before_the_standard_error(board, add):
+    """In the table; JSON has both."""
+    add("a", _score(6, 0.1, "robustness", "acc_drop/case", interval=[0.02, 0.183]))
+    assert "0.1 [0.02, 0.18]" in board("--metric", "acc_drop/case")
+    (row,) = (row for row in json.loads(board("--json")) if row["run"] == "a")
+    assert row["scores"][-1]["interval"] == [0.02, 0.183]
+    assert row["scores"][-1]["stderr"] == 0.01
+
+
 def test_the_latest_score_counts(board, add):
     """Of the same checkpoint; an evaluate stage's is of the step that training had come to."""
     add("a", _score(6, 0.3), _score(None, 0.4, stage="scores"), {"event": "stage_finished"})

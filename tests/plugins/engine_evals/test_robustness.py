@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from engine_evals.config import Perturbation, Robustness
+from engine_evals.figures import paired_interval
 from engine_evals.perturbations import TEXT, distracted, reordered
 from engine_evals.record import ChoiceRecord, packaged, packaged_names
 from engine_evals.robustness import build
@@ -207,6 +208,7 @@ def test_drops_are_those_of_the_rows(tiny_spec, run_here, real_rows, write, tmp_
         assert found["value"] == pytest.approx(drop_R.mean(), abs=1e-12)
         assert found["stderr"] == pytest.approx(drop_R.std(ddof=1) / np.sqrt(30), abs=1e-12)
         assert (found["n"], found["higher_is_better"]) == (30, False)
+        assert found["interval"] == pytest.approx(paired_interval(drop_R), abs=1e-12)
         assert scores[f"acc/{name}"]["higher_is_better"]
     assert any(scores[f"acc_drop/{name}"]["stderr"] > 0 for name in ALL)
 
