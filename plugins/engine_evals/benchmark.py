@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,11 +10,10 @@ from typing import Any, Protocol
 from engine import Generation, Item, LogLikelihood, Response, RunError, Score
 from engine_evals.fewshot import Examples
 from engine_evals.figures import mean
+from engine_evals.malformed import Malformed, none_right
 from engine_evals.record import ChoiceRecord, GenerationRecord
 from engine_evals.rows import Row, read, stands_alone
 from engine_evals.templates import WRONG_ROW, template
-
-_log = logging.getLogger(__name__)
 
 Values = dict[str, Any]
 
@@ -58,7 +56,7 @@ class BenchmarkEvaluator:
         self._shots = record.examples.shots if shots is None else shots
         self._place = place
         self._parts = tuple(parts)
-        self._wrong: list[str] = []
+        self._malformed = Malformed(name)
 
     @property
     def metrics(self) -> Sequence[str]:
@@ -67,7 +65,7 @@ class BenchmarkEvaluator:
 
     def items(self) -> Iterator[Item]:
         """An item for each row that can be used. Raises RunError where none of a part can be."""
-        self._wrong.clear()
+        self._malformed.clear()
         turns = [self._items(*group) for group in self._groups()]
         while turns:
             for turn in tuple(turns):
@@ -84,11 +82,6 @@ class BenchmarkEvaluator:
 
     def summarise(self, rows: Sequence[Values]) -> list[Score]:
         """Means over all rows, then over each part's, then how many rows had which trouble."""
-        if self._wrong:
-            _log.warning(
-                "%s: %d rows cannot be used and are left out; the first is %s",
-                self._name, len(self._wrong), self._wrong[0],
-            )  # fmt: skip
         parts: dict[str, list[Values]] = defaultdict(list)
         for row in rows:
             parts[row["part"]].append(row)
@@ -101,10 +94,10 @@ class BenchmarkEvaluator:
         return scores + self._troubles(rows)
 
     def _troubles(self, rows: Sequence[Values]) -> list[Score]:
-        counts = Counter(malformed=len(self._wrong))
+        counts: Counter[str] = Counter()
         for row in rows:
             counts.update({name: int(row[name]) for name in self._task.troubles})
-        return [
+        return self._malformed.counted(len(rows)) + [
             Score(name, float(count), None, len(rows), higher_is_better=False)
             for name, count in counts.items()
             if count
@@ -117,7 +110,7 @@ class BenchmarkEvaluator:
             together: dict[str, list[Row]] = defaultdict(list)
             for number, row in enumerate(read(self._name, source.split, self._place)):
                 if source.part_field and source.part_field not in row:
-                    self._wrong.append(f"row {number}: no field '{source.part_field}'")
+                    self._malformed.add(str(number), f"no field '{source.part_field}'")
                     continue
                 part = str(row[source.part_field]) if source.part_field else ""
                 if not self._parts or part in self._parts:
@@ -155,15 +148,11 @@ class BenchmarkEvaluator:
             try:
                 requests, data = self._task.asked(row, before)
             except WRONG_ROW as error:
-                wrong.append(f"row {where}: {error}")
-                self._wrong.append(wrong[-1])
+                wrong.append(self._malformed.add(where, error))
                 continue
             yield Item(where, requests, (part, data))
         if len(wrong) == len(rows):
-            raise RunError(
-                f"{name}: no row can be used; {wrong[0]}",
-                mend="rows must have the shape that they have on the hub",
-            )
+            raise none_right(name, wrong[0])
 
     def _workable(self, pool: Sequence[Row]) -> list[tuple[Row, str]]:
         """Rows that can be examples, and their texts."""

@@ -12,6 +12,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -19,10 +20,14 @@ from engine import Context, Generation, Item, Response, RunError, Score
 from engine_evals.config import CodeBenchmark, HumanEval, Mbpp
 from engine_evals.fewshot import Examples
 from engine_evals.figures import mean
+from engine_evals.malformed import Malformed, none_right
 from engine_evals.rows import Row, read, stands_alone
 from engine_evals.sandbox import Program, Sandbox
+from engine_evals.templates import WRONG_ROW
 
 _log = logging.getLogger(__name__)
+
+_WRONG_ROW = (*WRONG_ROW, RecursionError, SyntaxError)
 
 _TOP_P = 0.95
 """Of the papers' sampling; says nothing where the likeliest token is taken."""
@@ -39,26 +44,31 @@ class CodeEvaluator:
     def __init__(self, config: CodeBenchmark) -> None:
         self._config = config
         self._shots = self.usual_shots if config.shots is None else config.shots
+        self._malformed = Malformed(self.name)
 
     @cached_property
     def _sandbox(self) -> Sandbox:
         return Sandbox(allow_unsandboxed=self._config.allow_unsandboxed)
 
     def items(self) -> Iterator[Item]:
-        """An item per row, a request per sample. Raises RunError without sandbox or right rows."""
+        """An item per row that can be used, a request per sample.
+
+        Raises RunError without a sandbox, or where no row can be used.
+        """
         _ = self._sandbox  # no model is asked in vain
+        self._malformed.clear()
         rows = read(self.name, "test", self._config.rows)
         examples = self._examples(rows) if self._shots else None
         for number, row in enumerate(rows):
             try:
-                prompt = (examples.before(row) if examples else "") + self.prompt(row)
                 self.program(row, "")
-            except (LookupError, TypeError, AttributeError, SyntaxError) as error:
-                raise RunError(
-                    f"{self.name}: row {number}: {type(error).__name__}: {error}",
-                    mend="rows must have the shape that they have on the hub",
-                ) from error
+                prompt = (examples.before(row) if examples else "") + self.prompt(row)
+            except _WRONG_ROW as error:
+                self._malformed.add(str(number), f"{type(error).__name__}: {error}")
+                continue
             yield Item(str(number), tuple(self._samples(prompt)), row)
+        if len(self._malformed) == len(rows):
+            raise none_right(self.name, self._malformed.first)
 
     def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
         """How many samples there are, how many came to which outcome, and where they were run."""
@@ -68,7 +78,7 @@ class CodeEvaluator:
         return {"samples": len(outcomes), "passed": 0, **statuses, "tier": self._sandbox.tier}
 
     def summarise(self, rows: Sequence[dict[str, Any]]) -> list[Score]:
-        """pass@k, and under each tier's name the share of rows that were run there."""
+        """pass@k, under each tier's name the share of rows run there, and how many were malformed."""
         if not rows:
             return []
         scores = [
@@ -76,10 +86,11 @@ class CodeEvaluator:
             for k in self._config.k
         ]
         tiers = Counter(row["tier"] for row in rows)
-        return scores + [
+        scores += [
             Score(f"run in {tier}", count / len(rows), None, len(rows))
             for tier, count in sorted(tiers.items())
         ]
+        return scores + self._malformed.counted(len(rows))
 
     def prompt(self, row: Row) -> str:
         """What the model continues."""
@@ -104,7 +115,11 @@ class CodeEvaluator:
 
     def _examples(self, rows: Sequence[Row]) -> Examples:
         pool = [] if stands_alone(self._config.rows) else self.pool()
-        worked = [(row, self.worked(row) + "\n\n") for row in pool or rows]
+        worked = []
+        for row in pool or rows:
+            with suppress(*_WRONG_ROW):
+                self.program(row, "")
+                worked.append((row, self.worked(row) + "\n\n"))
         return Examples(self.name, worked, self._shots, "first", spare=not pool)
 
 
@@ -118,17 +133,18 @@ class HumanEvalEvaluator(CodeEvaluator):
 
     def prompt(self, row: Row) -> str:
         """The signature."""
-        return row["prompt"]
+        return _text(row, "prompt")
 
     def worked(self, row: Row) -> str:
         """The whole function."""
-        return row["prompt"] + row["canonical_solution"]
+        return self.prompt(row) + _text(row, "canonical_solution")
 
     def program(self, row: Row, completion: str) -> Program:
         """Tests may use what the prompt imports and defines, but call the model's function."""
-        entry = row["entry_point"]
-        tests = f"{row['test']}\ncheck({entry})"
-        return Program(row["prompt"] + completion, tests, (entry,), prelude=row["prompt"])
+        prompt, entry = self.prompt(row), _text(row, "entry_point")
+        tests = f"{_text(row, 'test')}\ncheck({entry})"
+        _parsed(tests)
+        return Program(prompt + completion, tests, (entry,), prelude=prompt)
 
 
 class MbppEvaluator(CodeEvaluator):
@@ -141,8 +157,8 @@ class MbppEvaluator(CodeEvaluator):
 
     def prompt(self, row: Row) -> str:
         """The sentence is ``text`` in full rows, ``prompt`` in sanitized ones."""
-        task = row["text"] if "text" in row else row["prompt"]
-        tests = "\n".join(row["test_list"][:3])
+        task = _text(row, "text" if "text" in row else "prompt")
+        tests = "\n".join(_tests(row)[:3])
         return (
             f"You are an expert Python programmer, and here is your task: {task} "
             f"Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
@@ -150,14 +166,16 @@ class MbppEvaluator(CodeEvaluator):
 
     def worked(self, row: Row) -> str:
         """With the code and its end."""
-        return f"{self.prompt(row)}{row['code']}\n[DONE]"
+        return f"{self.prompt(row)}{_text(row, 'code')}\n[DONE]"
 
     def program(self, row: Row, completion: str) -> Program:
         """Tests call those of their names that the row's own solution defines."""
         before = [row.get("test_setup_code", ""), *row.get("test_imports", ())]
-        tests = "\n".join([*before, *row["test_list"]])
+        tests = "\n".join([*before, *_tests(row)])
         used = {node.id for node in ast.walk(_parsed(tests)) if isinstance(node, ast.Name)}
-        defined = {getattr(node, "name", "") for node in _parsed(row["code"]).body}
+        defined = {getattr(node, "name", "") for node in _parsed(_text(row, "code")).body}
+        if not used & defined:  # whatever a model wrote would pass
+            raise LookupError("its tests use nothing that its code defines")
         return Program(completion, tests, tuple(sorted(used & defined)))
 
     def pool(self) -> list[Row]:
@@ -167,7 +185,21 @@ class MbppEvaluator(CodeEvaluator):
         except RunError as error:
             _log.warning("%s; examples are taken from the rows that are scored", error)
             return []
-        return [row for row in rows if row["task_id"] > 1]
+        return [row for row in rows if row.get("task_id") != 1]
+
+
+def _text(row: Row, field: str) -> str:
+    value = row[field]
+    if not isinstance(value, str):
+        raise TypeError(f"'{field}' is no text")
+    return value
+
+
+def _tests(row: Row) -> list[str]:
+    tests = row["test_list"]
+    if not isinstance(tests, list):
+        raise TypeError("'test_list' is no list")
+    return tests
 
 
 def _parsed(code: str) -> ast.Module:
