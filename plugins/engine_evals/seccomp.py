@@ -1,0 +1,113 @@
+"""A seccomp filter for one Python process that computes, and does nothing to others.
+
+Which calls there are is a list of what is allowed, since every kernel brings new ones: the rest
+does not exist (ENOSYS, at which the C library takes another way where it has one). So there is no
+socket, no new process, thread, program or namespace, no tracing, no mounting, no shared memory, and
+no file is removed, linked or given other rights. See seccomp(2); the calls' numbers are those of
+Linux's ``asm/unistd_64.h`` and, for aarch64, ``asm-generic/unistd.h``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+from collections.abc import Iterable, Iterator
+
+# Name, number on x86_64, number on aarch64; "-" where a machine has no such call.
+CALLS = """
+read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, lseek 8 62,
+open 2 -, openat 257 56, close 3 57, dup 32 23, dup2 33 -, dup3 292 24, pipe 22 -, pipe2 293 59,
+fcntl 72 25, ftruncate 77 46, getdents64 217 61, getcwd 79 17, stat 4 -, lstat 6 -, fstat 5 80,
+newfstatat 262 79, statx 332 291, access 21 -, faccessat 269 48, faccessat2 439 439,
+readlink 89 -, readlinkat 267 78, select 23 -, pselect6 270 72, poll 7 -, ppoll 271 73,
+mmap 9 222, munmap 11 215, mprotect 10 226, mremap 25 216, madvise 28 233, brk 12 214,
+rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139, sigaltstack 131 132,
+restart_syscall 219 128, alarm 37 -, setitimer 38 103, getitimer 36 102, kill 62 129,
+tgkill 234 131, wait4 61 260, exit 60 93, exit_group 231 94, futex 202 98, sched_yield 24 124,
+nanosleep 35 101, clock_nanosleep 230 115, clock_gettime 228 113, clock_getres 229 114,
+gettimeofday 96 169, time 201 -, times 100 153, getrusage 98 165, prlimit64 302 261,
+sched_getaffinity 204 123, getrandom 318 278, uname 63 160, getpid 39 172, getppid 110 173,
+gettid 186 178, getuid 102 174, geteuid 107 175, getgid 104 176, getegid 108 177
+"""
+_MACHINES = {"x86_64": (0xC000003E, 1), "aarch64": (0xC00000B7, 2)}
+"""By machine: its AUDIT_ARCH, and its column above."""
+
+_LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06  # BPF's operations
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # where they stand in struct seccomp_data
+_KILL, _ERROR, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+_PR_SET_SECCOMP, _FILTER = 22, 2
+
+# What fcntl's other commands do: F_SETOWN and F_SETSIG have any signal sent to any process.
+_F_DUPFD_TO_F_SETLKW, _F_DUPFD_CLOEXEC = range(8), 1030
+_TMPFILE = os.O_TMPFILE & ~os.O_DIRECTORY
+
+_Code = tuple[int, int, int, int]
+
+
+class _Instruction(ctypes.Structure):
+    _fields_ = (
+        ("code", ctypes.c_ushort),
+        ("if_true", ctypes.c_ubyte),
+        ("if_false", ctypes.c_ubyte),
+        ("value", ctypes.c_uint),
+    )
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction)))
+
+
+def restrict(signalled: Iterable[int]) -> None:
+    """Leaves this thread the calls above; of processes it may signal those given, by their ids.
+
+    For good, and only after ``no_new_privs``. Raises OSError where the kernel or machine cannot.
+    """
+    machine = platform.machine()
+    if machine not in _MACHINES:
+        raise OSError(errno.ENOSYS, f"no seccomp filter for {machine}, only {', '.join(_MACHINES)}")
+    code = list(_program(*_MACHINES[machine], signalled))
+    program = _Program(len(code), (_Instruction * len(code))(*(_Instruction(*c) for c in code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "seccomp cannot be used")
+
+
+def _program(arch: int, column: int, signalled: Iterable[int]) -> Iterator[_Code]:
+    """Another machine's calls, which a 64-bit kernel may take as well, end the process."""
+    yield from (_load(_ARCH), (_EQUAL, 1, 0, arch), _return(_KILL), _load(_NUMBER))
+    with_argument = {
+        "kill": _one_of(0, signalled),
+        "tgkill": _one_of(0, signalled),
+        "prlimit64": _one_of(0, [0]),  # one's own
+        "fcntl": _one_of(1, (*_F_DUPFD_TO_F_SETLKW, _F_DUPFD_CLOEXEC)),
+        "open": _named(1),
+        "openat": _named(2),
+    }
+    for call in CALLS.split(","):
+        name, number = call.split()[0], call.split()[column]
+        if number != "-":
+            then = with_argument.get(name, [_return(_ALLOW)])
+            yield from ((_EQUAL, 0, len(then), int(number)), *then)
+    yield _return(_ERROR | errno.ENOSYS)
+
+
+def _one_of(argument: int, values: Iterable[int]) -> list[_Code]:
+    """Allowed where the argument, of which the kernel takes 32 bits, is one of the values."""
+    tests = [code for value in values for code in ((_EQUAL, 0, 1, value), _return(_ALLOW))]
+    return [_load(_ARGUMENTS + 8 * argument), *tests, _return(_ERROR | errno.EPERM)]
+
+
+def _named(flags: int) -> list[_Code]:
+    """Opens files, but makes none without a name: its size could not be seen."""
+    refuse = ((_ANY_BIT, 0, 1, _TMPFILE), _return(_ERROR | errno.EPERM))
+    return [_load(_ARGUMENTS + 8 * flags), *refuse, _return(_ALLOW)]
+
+
+def _load(offset: int) -> _Code:
+    return _LOAD, 0, 0, offset
+
+
+def _return(value: int) -> _Code:
+    return _RETURN, 0, 0, value

@@ -1,0 +1,89 @@
+"""Programs that attack: none passes, none harms."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from engine_evals import sandbox as sandbox_module
+
+
+def test_an_attack_neither_passes_nor_harms(sandbox, outside, run, small, attacks, attack):
+    """It is over within the limits, and what is outside is as it was."""
+    if (sandbox.tier, attack) == ("landlock", "seeing the checkout"):
+        pytest.skip("Landlock hides what is in files and folders, not that they are there")
+    start = time.monotonic()
+    outcome = run(sandbox, outside.fill(attacks[attack]))
+    assert not outcome.passed, outcome
+    assert time.monotonic() - start < small.wall + 2
+    if attack.startswith("endless"):
+        assert outcome.status == ("crashed" if "told" in attack else "timeout"), outcome
+    outside.check()
+
+
+def test_the_attacks_reach_for_something_real(outside, attacks):
+    """Without a sandbox the same reading, connecting and writing would succeed."""
+    code = "".join(
+        outside.fill(attacks[name]).replace("def f", f"def f{i}")
+        for i, name in enumerate(("reading outside", "loopback", "a socket with no file"))
+    )
+    done = subprocess.run([sys.executable, "-c", f"{code}\nassert f0() == f1() == f2() == 1"])
+    assert done.returncode == 0
+    assert stat.S_IMODE(outside.secret.stat().st_mode) == 0o666
+
+
+def test_a_disk_is_not_filled(sandbox, run, small, monkeypatch):
+    """A folder over its limit ends the program at once, or writing fails there."""
+    seen, size = [], sandbox_module._size
+    monkeypatch.setattr(
+        sandbox_module, "_size", lambda folder: seen.append(size(folder)) or seen[-1]
+    )
+    code = """
+        def f():
+            for number in range(1 << 20):
+                with open(f"file-{number}", "wb") as out: out.write(bytes(1 << 18))
+            return 1
+        """
+    start = time.monotonic()
+    outcome = run(sandbox, code)
+    took = time.monotonic() - start
+    assert not outcome.passed
+    if sandbox.tier == "landlock":
+        assert outcome.detail == f"its files are over {small.folder} bytes"
+        assert took < small.wall / 2
+        assert max(seen[:-1], default=0) <= small.folder < seen[-1]
+    else:
+        assert "No space left" in outcome.detail
+        assert max(seen) == 0
+
+
+def test_nothing_is_left_when_the_engine_is_killed(sandbox, harnesses, outside):
+    """What runs in a sandbox dies with whoever started it."""
+    before = harnesses()
+    script = (
+        "from engine_evals.sandbox import *; "
+        f"Sandbox(tiers=['{sandbox.tier}']).run("
+        "Program('import time; time.sleep(1000)', '', ()))"
+    )
+    # A killed engine leaves its temporary files, the fixture's folder takes them with it.
+    env = {**os.environ, "TMPDIR": str(outside.folder)}
+    engine = subprocess.Popen([sys.executable, "-c", script], env=env)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and len(harnesses() - before) < 2:
+        time.sleep(0.1)
+    time.sleep(1)  # past the trial run
+    mine = harnesses() - before
+    assert mine
+    engine.send_signal(signal.SIGKILL)
+    engine.wait()
+    while time.monotonic() < deadline and mine & harnesses():
+        time.sleep(0.1)
+    for left in mine & harnesses():
+        os.kill(left, signal.SIGKILL)
+        pytest.fail(f"process {left} is left")
+    assert not mine & harnesses()

@@ -1,0 +1,70 @@
+"""Programs that are right pass, wrong ones fail, in either tier alike."""
+
+from __future__ import annotations
+
+import pytest
+from engine_evals.sandbox import Outcome, Program
+
+
+@pytest.mark.parametrize(
+    ("code", "tests"),
+    [
+        ("def f(x): return x", "assert f(3) == 3 and f('ä') == 'ä' and f(None) is None"),
+        ("def f(n): return 10 ** n", "assert f(6000) == 10 ** 6000"),
+        ("def f(): return float('nan'), float('inf')", "a, b = f(); assert a != a and b > 1e308"),
+        ("def f(n): yield from range(n)", "assert list(f(3)) == [0, 1, 2]; assert next(f(1)) == 0"),
+        ("def f(x): return lambda y: x + y", "assert f(1)(2) == 3"),
+        ("def f(g, x): return [g(v) for v in x]", "assert f(len, ['a', 'bc']) == [1, 2]"),
+        (
+            "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)",
+            "assert f() == (1, 2)",
+        ),
+        (
+            "class f:\n  def __init__(self, v): self.v, self.next = v, None\n"
+            "  def total(self): return self.v + (self.next.total() if self.next else 0)",
+            "a = f(1); a.next = f(2); a.next.next = f(3); assert a.total() == 6 and a != f(1)",
+        ),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass f:\n  x: 'int' = 0",
+            "assert f(1) == f(1) and f(1) != f(2)",
+        ),
+        (
+            "def f(x):\n  if x < 0: raise ValueError('negative')",
+            "try: f(-1)\nexcept ValueError as error: assert str(error) == 'negative'\n"
+            "else: assert False",
+        ),
+        ("def f(): return {1: 2}.keys()", "assert set(f()) == {1} and len(f()) == 1 and 1 in f()"),
+        ("def f(): return []", "assert not f()"),
+    ],
+)  # fmt: skip
+def test_a_right_program_passes(sandbox, run, code, tests):
+    """Whatever its functions take and give."""
+    assert run(sandbox, code, tests) == Outcome("passed")
+
+
+def test_a_wrong_program_fails_and_says_how(sandbox, run):
+    """By a wrong value, an error, a syntax error, or a missing function."""
+    assert run(sandbox, "def f(): return 2") == Outcome("failed", "AssertionError: ")
+    assert run(sandbox, "def f(): return 1 / 0").detail == "ZeroDivisionError: division by zero"
+    assert "SyntaxError" in run(sandbox, "def f(:").detail
+    assert run(sandbox, "def g(): return 1").status == "failed"
+
+
+def test_programs_run_together_come_back_in_order(sandbox):
+    """Each outcome belongs to its program."""
+    programs = [Program(f"def f(): return {i % 3}", "assert f() == 1", ("f",)) for i in range(12)]
+    found = [outcome.passed for outcome in sandbox.run_all(programs)]
+    assert found == [i % 3 == 1 for i in range(12)]
+
+
+def test_a_program_sees_a_small_folder_only_for_itself(sandbox, run):
+    """It may write there; the next program finds nothing."""
+    code = """
+        import os
+        def f():
+            seen = len(os.listdir("."))
+            open("mine", "w").write("x")
+            return seen + len(os.listdir(".")) if os.getuid() else 0
+        """
+    assert run(sandbox, code).passed
+    assert run(sandbox, code).passed
