@@ -24,6 +24,7 @@ _PUBLIC = {
         "runtime", "units",
     ),
     "conversation": ("answer_tokens", "prompt_text", "prompt_tokens"),
+    "figures": ("ratio",),
     "forecast": ("Candidate",),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (

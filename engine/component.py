@@ -120,10 +120,14 @@ class TokenizerTrainer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example of ``length`` tokens; its fields belong to the objective."""
+    """One training example of ``length`` tokens; its fields belong to the objective.
+
+    ``truncated``: its end did not fit.
+    """
 
     length: int
     fields: Mapping[str, Any]
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

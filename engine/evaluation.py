@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,33 @@ def evaluate(
 ) -> list[Score]:
     """The scores, the same on every rank, with the fingerprint of what was asked.
 
+    See :func:`measure`.
+    """
+    return measure(
+        evaluator, lm, process, limit=limit, rows_file=rows_file, progress=progress, warn=warn
+    ).scores
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Scores, and the evaluator's values of each item by its id."""
+
+    scores: list[Score]
+    values: dict[str, dict[str, Any]]
+
+
+def measure(
+    evaluator: Evaluator,
+    lm: LanguageModel,
+    process: Process,
+    *,
+    limit: int | None = None,
+    rows_file: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Measured:
+    """Asks every item once, on some rank; all ranks get the same.
+
     With ``rows_file`` each rank keeps a line per item there (its rank in the name) and skips the
     items that are there already, as long as the same is asked of them.
     """
@@ -56,7 +83,22 @@ def evaluate(
         warn(message)
     fingerprint = _hash(json.dumps([lm.fingerprint, sorted(prompts.items())]))[:12]
     scores = evaluator.summarise([row["values"] for row in rows])
-    return [replace(score, fingerprint=fingerprint) for score in scores]
+    return Measured(
+        [replace(score, fingerprint=fingerprint) for score in scores],
+        {row["id"]: row["values"] for row in rows},
+    )
+
+
+def gains(evaluator: Evaluator, measured: Measured, baseline: Measured) -> list[Score]:
+    """The paired differences to the baseline, over the items that both were asked."""
+    compare = getattr(evaluator, "compare", None)
+    if compare is None:
+        return []
+    both = [name for name in measured.values if name in baseline.values]
+    found: list[Score] = compare(
+        [measured.values[name] for name in both], [baseline.values[name] for name in both]
+    )
+    return found
 
 
 def _answer(

@@ -247,11 +247,13 @@ class LanguageModel:
     def _encode(
         self, requests: Sequence[LogLikelihood | Rolling]
     ) -> list[tuple[list[int], list[int]]]:
-        """(context, continuation) of each; encoded together and then split, as lm-eval does."""
+        """(context, continuation) of each."""
         texts: list[str] = []
         for request in requests:
             if isinstance(request, Rolling):
                 texts += ["", request.text]
+            elif request.apart:
+                texts += [request.context, request.continuation]
             else:
                 context, continuation = request.context, request.continuation
                 spaces = len(context) - len(context.rstrip())
@@ -261,9 +263,12 @@ class LanguageModel:
                 texts += [context, context + continuation]
         ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         pairs = []
-        for context_ids, whole in zip(ids[::2], ids[1::2], strict=True):
+        for request, context_ids, whole in zip(requests, ids[::2], ids[1::2], strict=True):
             split = len(context_ids)
-            pairs.append((whole[:split] or [self._prefix], whole[split:]))
+            if isinstance(request, LogLikelihood) and request.apart:
+                pairs.append((context_ids or [self._prefix], whole))
+            else:
+                pairs.append((whole[:split] or [self._prefix], whole[split:]))
         return pairs
 
     def _windows(self, tokens: list[int], stride: int | None) -> Iterator[Asked]:

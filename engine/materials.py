@@ -105,24 +105,25 @@ def _examples(
                 dropped[example] += 1
             else:
                 examples.append(example)
-    examples = objective.arrange(examples, sequence)
+    rows = objective.arrange(examples, sequence)
     wanted = config.batch.examples or config.batch.tokens // sequence
     run.log.emit(
         "examples",
         stage=name,
         records=read,
         held_out=held,
-        rows=len(examples),
+        rows=len(rows),
         dropped=dict(dropped),
+        truncated=sum(example.truncated for example in examples),
     )
-    if len(examples) < wanted:
+    if len(rows) < wanted:
         reasons = "".join(f"; {count} {reason}" for reason, count in dropped.items())
         raise RunError(
-            f"{name}: {read} records, of which {held} are held out, give {len(examples)} rows of at "
+            f"{name}: {read} records, of which {held} are held out, give {len(rows)} rows of at "
             f"most {sequence} tokens, less than one batch of {wanted}{reasons}",
             mend="give more data, a smaller batch (`batch.examples`), or a longer `batch.sequence`",
         )
-    return examples
+    return rows
 
 
 def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:

@@ -36,6 +36,9 @@ class BaseObjective:
         what each needs of the others."""
         return examples
 
+    def attach(self, model: nn.Module) -> None:
+        """Hangs hooks on the model that will learn, which is whole and not yet wrapped."""
+
     def freeze(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """The frozen models that :meth:`annotate` asks, by name; ``model`` is as training finds it."""
         return {}

@@ -12,10 +12,15 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class LogLikelihood:
-    """Asks for log P(continuation | context)."""
+    """Asks for log P(continuation | context).
+
+    They are tokenized together and then split, as lm-eval does; ``apart``, each by itself, as
+    training has prompts and answers.
+    """
 
     context: str
     continuation: str
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,11 @@ class Score:
 
 
 class Evaluator(Protocol):
-    """Asks and scores; never sees a model, so the core batches, shards, caches and resumes."""
+    """Asks and scores; never sees a model, so the core batches, shards, caches and resumes.
+
+    It may have ``compare(rows, baseline)``: the scores of the differences between two models, item by
+    item, for stages with a ``baseline``.
+    """
 
     def items(self) -> Iterable[Item]:
         """The items, always the same, with ids that stay."""

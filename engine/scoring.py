@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import RunError
-from engine.evaluation import evaluate
+from engine.evaluation import Measured, gains, measure
 from engine.language_model import LanguageModel
 from engine.spec import Evaluate
 
@@ -34,8 +34,10 @@ class ModelScore:
 def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
     """Scores, logged as they come; rows are kept by model, so that a killed stage goes on."""
     scores: list[ModelScore] = []
-    for number, model_config in enumerate(config.models):
-        label = str(getattr(model_config, "stage", None) or getattr(model_config, "path", number))
+    baseline: dict[int, Measured] = {}
+    named = list(enumerate(zip(config.model_names(), config.models, strict=True)))
+    # The baseline first, as the others are compared with it.
+    for number, (label, model_config) in sorted(named, key=lambda n: n[1][0] != config.baseline):
         tokenizer = _tokenizer(run, model_config)
         context = run.context(name, tokenizer)
         model: Any = run.build("model", model_config, context)
@@ -43,8 +45,9 @@ def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
         lm = LanguageModel(model.to(run.process.device).eval(), tokenizer)
         for index, evaluator_config in enumerate(config.evaluators):
             evaluator_name = str(getattr(evaluator_config, "type", index))
-            found = evaluate(
-                run.build("evaluator", evaluator_config, context),
+            evaluator = run.build("evaluator", evaluator_config, context)
+            measured = measure(
+                evaluator,
                 lm,
                 run.process,
                 limit=getattr(evaluator_config, "limit", None),
@@ -52,6 +55,14 @@ def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
                 progress=lambda done, total: run.log.display.progress(name, done, total),
                 warn=partial(run.log.warn, stage=name, evaluator=evaluator_name),
             )
+            found = measured.scores
+            if label == config.baseline:
+                baseline[index] = measured
+            elif config.baseline is not None:
+                found = found + [
+                    replace(gain, metric=f"{gain.metric}_over_{config.baseline}")
+                    for gain in gains(evaluator, measured, baseline[index])
+                ]
             for score in found:
                 scored = ModelScore(label, evaluator_name, **asdict(score))
                 run.log.emit("score", stage=name, step=None, **asdict(scored))

@@ -168,6 +168,25 @@ class Evaluate(Config):
     evaluators: tuple[Annotated[Config, Of("evaluator")], ...] = Field(
         min_length=1, description="What is measured."
     )
+    baseline: str | None = Field(
+        None,
+        description="One of the models: how much better each other one is, item by item, is a score "
+        "as well, where the evaluator can tell.",
+    )
+
+    def model_names(self) -> list[str]:
+        """What scores call each model: its stage or path, or else its place."""
+        return [
+            str(getattr(model, "stage", None) or getattr(model, "path", number))
+            for number, model in enumerate(self.models)
+        ]
+
+    @model_validator(mode="after")
+    def _baseline_is_there(self) -> Evaluate:
+        names = self.model_names()
+        if self.baseline is not None and self.baseline not in names:
+            raise ValueError(f"baseline '{self.baseline}' is none of the models {', '.join(names)}")
+        return self
 
 
 class Stage(Config):

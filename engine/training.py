@@ -60,6 +60,7 @@ def train(
     if isinstance(objective, BaseTrainer):
         return _train_elsewhere(run, name, config, objective, model, tokenizer, data)
     frozen = _frozen(objective.freeze(model), config.precision, run.process.device)
+    objective.attach(model)
     strategy = _strategy(run, name, config, context, objective, model)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
     flops = 6 * parameters * _budget_tokens(config, data, sequence)

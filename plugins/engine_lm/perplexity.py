@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from engine import Context, Item, Response, Rolling, Score, Text
+from engine import Context, Item, Response, Rolling, Score, Text, ratio
 from engine_lm.config import Perplexity
 
 
@@ -32,8 +32,8 @@ class PerplexityEvaluator:
         """Both over all documents together; standard errors over documents (ratio estimator)."""
         if not rows:
             return []
-        nats, error = _ratio([-r["logprob"] for r in rows], [r["tokens"] for r in rows])
-        bits, bits_error = _ratio([-r["logprob"] for r in rows], [r["bytes"] for r in rows])
+        nats, error = ratio([-r["logprob"] for r in rows], [r["tokens"] for r in rows])
+        bits, bits_error = ratio([-r["logprob"] for r in rows], [r["bytes"] for r in rows])
         perplexity = math.exp(min(nats, 700.0))
         bits, bits_error = bits / math.log(2), bits_error and bits_error / math.log(2)
         error = error and perplexity * error
@@ -46,13 +46,3 @@ class PerplexityEvaluator:
 def build(config: Perplexity, context: Context) -> PerplexityEvaluator:
     """The evaluator."""
     return PerplexityEvaluator(config, context)
-
-
-def _ratio(above: Sequence[float], below: Sequence[float]) -> tuple[float, float | None]:
-    """Σ above / Σ below, with its standard error (Cochran, Sampling Techniques, section 6.3)."""
-    n, total = len(above), math.fsum(below)
-    ratio = math.fsum(above) / max(total, 1.0)
-    if n < 2:
-        return ratio, None
-    squares = math.fsum((a - ratio * b) ** 2 for a, b in zip(above, below, strict=True))
-    return ratio, math.sqrt(squares * n / (n - 1)) / total

@@ -1,0 +1,71 @@
+"""LoRA and DoRA by peft, inside the model: its class, and how it is called, stay what they are."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+from torch import nn
+
+from engine import Context, SpecError
+from engine_sft.config import DoRA, LoRA
+
+
+class LowRank:
+    """See :class:`engine.Adapter`."""
+
+    def __init__(self, config: LoRA, *, by_direction: bool) -> None:
+        self._config = config
+        self._by_direction = by_direction
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """Raises SpecError where no layer is meant."""
+        from peft import LoraConfig, inject_adapter_in_model
+
+        linear = linear_layers(model)
+        globs = self._config.targets
+        targets = [name for name in linear if any(fnmatchcase(name, glob) for glob in globs)]
+        if not targets:
+            raise SpecError(
+                f"adapter: no linear layer matches {' or '.join(globs)}",
+                mend=f"names are: {', '.join(linear[:4])} …",
+            )
+        settings = LoraConfig(
+            r=self._config.r,
+            lora_alpha=cast("int", self._config.alpha),
+            lora_dropout=self._config.dropout,
+            target_modules=targets,
+            use_dora=self._by_direction,
+        )
+        model.requires_grad_(False)
+        return inject_adapter_in_model(settings, model)
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """Every layer that was added to is a plain one again."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        added = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+        for name, layer in added:
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
+        del cast("Any", model).peft_config
+        return model
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Names of the linear layers but the head's."""
+    from transformers.pytorch_utils import Conv1D
+
+    base = cast("nn.Module", model.base_model)
+    inside = {id(m) for m in base.modules() if isinstance(m, nn.Linear | Conv1D)}
+    return [name for name, module in model.named_modules() if id(module) in inside]
+
+
+def build_lora(config: LoRA, context: Context) -> LowRank:
+    """LoRA."""
+    return LowRank(config, by_direction=False)
+
+
+def build_dora(config: DoRA, context: Context) -> LowRank:
+    """DoRA."""
+    return LowRank(config, by_direction=True)

@@ -1,0 +1,127 @@
+"""Supervised fine-tuning: the next token, in answers only.
+
+Shapes: B rows, T positions, D hidden width, N positions whose next token is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from engine import (
+    IGNORE,
+    BaseObjective,
+    Batch,
+    Chat,
+    Completion,
+    Context,
+    Example,
+    Record,
+    SpecError,
+    cross_entropy,
+    pack,
+    padded,
+)
+from engine_sft.chat import pieces
+from engine_sft.config import SFT
+from engine_sft.noise import EmbeddingNoise
+from engine_sft.templates import install
+
+_FIELDS = ("input_ids", "labels", "position_ids")
+
+
+class SFTObjective(BaseObjective):
+    """Σ −log P(x_t | x_<t) over the tokens of answers, EOS among them."""
+
+    takes = SFT.takes
+    head = SFT.head
+
+    def __init__(self, config: SFT) -> None:
+        self._config = config
+
+    def check(self, tokenizer: Any) -> None:
+        """Gives the tokenizer template and padding. Raises SpecError for one that will not do."""
+        pad = self._config.pad_token
+        if pad is not None:
+            if pad not in tokenizer.get_vocab():
+                raise SpecError(
+                    f"objective.pad_token: '{pad}' is not in the tokenizer's vocabulary"
+                )
+            tokenizer.pad_token = pad
+        if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
+            raise SpecError(
+                f"the tokenizer pads with its EOS, '{tokenizer.eos_token}': whoever masks padding "
+                "masks the end of every answer with it",
+                mend="set objective.pad_token to another token of its vocabulary",
+            )
+        install(tokenizer, self._config.template)
+
+    def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
+        """One example. What is too long loses its end."""
+        assert isinstance(record, Chat | Completion)
+        parts = pieces(record, tokenizer, self._config.turns)
+        if not parts:
+            yield "without an answer to learn"
+            return
+        tokens = np.concatenate([np.array(p.tokens, np.int64) for p in parts])
+        learnt = np.repeat([p.learnt for p in parts], [len(p.tokens) for p in parts])
+        kept = slice(0, length + 1)
+        input_ids = tokens[kept][:-1]
+        labels = np.where(learnt, tokens, IGNORE)[kept][1:]
+        if (labels == IGNORE).all():
+            yield f"with all answers beyond the {length} tokens of a row"
+            return
+        places = np.arange(len(input_ids))
+        fields = dict(zip(_FIELDS, (input_ids, labels, places), strict=True))
+        yield Example(len(input_ids), fields, truncated=len(tokens) > length + 1)
+
+    def arrange(self, examples: list[Example], length: int) -> list[Example]:
+        """Packed into rows, if so configured. A row is filled up by documents of one token."""
+        if not self._config.packing:
+            return examples
+        rows = pack([example.length for example in examples], length)
+        return [_joined([examples[i] for i in row], length) for row in rows]
+
+    def attach(self, model: nn.Module) -> None:
+        """Noise, if so configured."""
+        if self._config.neftune is not None:
+            EmbeddingNoise(self._config.neftune).attach(model)
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Rows side by side; a shorter one is padded with documents of one token."""
+        labels_BT = padded(examples, "labels", IGNORE)
+        return Batch(
+            inputs={name: padded(examples, name) for name in ("input_ids", "position_ids")},
+            targets={"labels": labels_BT},
+            counts={"loss": int((labels_BT != IGNORE).sum())},
+            tokens=sum(e.length for e in examples),
+        )
+
+    def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The sum of −log P. The head meets only positions before a learnt token."""
+        labels_BT = batch.targets["labels"]
+        learnt_BT = labels_BT != IGNORE
+        hidden_ND, labels_N = hidden_BTD[learnt_BT], labels_BT[learnt_BT]
+        bias = getattr(head, "bias", None)
+        return {"loss": cross_entropy(hidden_ND, head.weight, labels_N, bias=bias)}
+
+
+def build(config: SFT, context: Context) -> SFTObjective:
+    """The objective."""
+    return SFTObjective(config)
+
+
+def _joined(examples: Sequence[Example], length: int) -> Example:
+    """One row of ``length``, so that all rows have one shape, which compiled layers want."""
+    total = sum(example.length for example in examples)
+    fill = {"input_ids": 0, "labels": IGNORE, "position_ids": 0}
+    fields = {
+        name: np.concatenate(
+            [*(e.fields[name] for e in examples), np.full(length - total, fill[name])]
+        )
+        for name in _FIELDS
+    }
+    return Example(total, fields)
