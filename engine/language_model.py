@@ -69,6 +69,12 @@ class LanguageModel:
         bos = self.tokenizer.bos_token_id
         return int(bos if bos is not None else self.tokenizer.eos_token_id)
 
+    @property
+    def _norm(self) -> tuple[float, float]:
+        """Mean and standard deviation by which a scalar model's values are normalised."""
+        config = cast("Any", self.model).config
+        return getattr(config, "value_mean", 0.0), getattr(config, "value_std", 1.0)
+
     def answer(
         self, requests: Sequence[Request], progress: Callable[[int], None] = lambda done: None
     ) -> list[Response]:
@@ -86,7 +92,7 @@ class LanguageModel:
         asked = [i for i, r in enumerate(requests) if isinstance(r, Value)]
         values = self.scores([(r.prompt, r.completion) for r in requests if isinstance(r, Value)])
         for i, (value, truncated) in zip(asked, values, strict=True):
-            responses[i] = Response(value=value, truncated=truncated)
+            responses[i] = Response(value=value, value_std=self._norm[1], truncated=truncated)
         done = len(scored) + len(generated) + len(asked)
         for i, request in enumerate(requests):
             if isinstance(request, Attack):
@@ -170,8 +176,7 @@ class LanguageModel:
         ]
         whole = [[*prompt, *answer] for prompt, answer in rows]
         values = self.values([tokens[-self.context :] for tokens in whole])
-        config = cast("Any", self.model).config
-        mean, std = getattr(config, "value_mean", 0.0), getattr(config, "value_std", 1.0)
+        mean, std = self._norm
         return [
             ((float(value[-1]) - mean) / std, len(tokens) > self.context)
             for value, tokens in zip(values, whole, strict=True)

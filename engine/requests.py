@@ -76,7 +76,8 @@ Request = LogLikelihood | Rolling | Generation | Attack | Value
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer: ``logprob`` in nats over ``tokens`` tokens, the generated ``text``, or a ``value``.
+    """The answer: ``logprob`` in nats over ``tokens`` tokens, the generated ``text``, or a ``value``,
+    normalised: ``value_std`` is what it was divided by.
 
     ``truncated``: the beginning did not fit; ``ended``: the text came to its end, or to a stop string.
     """
@@ -88,6 +89,7 @@ class Response:
     truncated: bool = False
     ended: bool = True
     value: float = 0.0
+    value_std: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from engine.config import Config, ObjectiveConfig
 from engine.data.records import record_from_row
 from engine.estimate import parameters
 from engine.modules import backbone, head, hidden_states
+from engine.objective import BaseObjective
 from engine.testing.standalone import StandAloneContext, require, tiny_model
 
 _LENGTH = 24
@@ -118,11 +119,15 @@ def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAlo
         examples = _examples(built, schema, context)
         require(examples, f"the kit's {schema} records give no example")
         for example in examples:
+            require(example.length > 0, "an example has tokens")
+            longest = built.collate([example]).inputs["input_ids"].shape[1]
             require(
-                0 < example.length <= _LENGTH,
-                f"encode(…, length={_LENGTH}) gives no example of {example.length} tokens",
+                longest <= _LENGTH,
+                f"encode(…, length={_LENGTH}) gives no example of {longest} tokens in a row",
             )
         tiny = tiny_model(context)
+        frozen = {n: m.eval() for n, m in built.freeze(tiny).items()}
+        _move(tiny)
         output_head = head(tiny) if config.head == "lm" else nn.Linear(tiny.config.hidden_size, 1)
         whole = built.collate(examples)
         require(
@@ -131,8 +136,8 @@ def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAlo
         )
         require(whole.tokens == sum(e.length for e in examples), "tokens are the input tokens")
         parts = [built.collate([example]) for example in examples]
-        sums, gradient = _loss(built, tiny, output_head, [whole])
-        part_sums, part_gradient = _loss(built, tiny, output_head, parts)
+        sums, gradient = _loss(built, frozen, tiny, output_head, [whole])
+        part_sums, part_gradient = _loss(built, frozen, tiny, output_head, parts)
         for name, total in sums.items():
             require(math.isfinite(total), f"{name} is {total}")
             require(
@@ -147,13 +152,20 @@ def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAlo
 
 
 def _loss(
-    built: Objective, tiny: Any, output_head: nn.Module, batches: Sequence[Batch]
+    built: Objective,
+    frozen: Mapping[str, nn.Module],
+    tiny: Any,
+    output_head: nn.Module,
+    batches: Sequence[Batch],
 ) -> tuple[dict[str, float], list[Tensor]]:
     """Sums by term, and the gradient of Σ_terms sum / count."""
     counts: dict[str, int] = {}
     sums: dict[str, Any] = {}
+    if isinstance(built, BaseObjective) and built.observes:
+        batches = _settled(built, tiny, batches)
     for batch in batches:
-        batch = built.annotate(batch, {})
+        with torch.no_grad():
+            batch = built.annotate(batch, frozen)
         terms = built.loss(hidden_states(tiny, **batch.inputs), output_head, batch)
         require(
             set(terms) == set(batch.counts), f"terms {set(terms)} but counts {set(batch.counts)}"
@@ -171,6 +183,26 @@ def _loss(
         {name: float(total.detach()) for name, total in sums.items()},
         [torch.zeros_like(p) if g is None else g for g, p in pairs],
     )
+
+
+@torch.no_grad()
+def _move(tiny: nn.Module) -> None:
+    """As after some steps: no longer what was frozen."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in tiny.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.02)
+
+
+@torch.no_grad()
+def _settled(built: BaseObjective, tiny: nn.Module, batches: Sequence[Batch]) -> list[Batch]:
+    """The micro-batches with the means over all of them of what was observed."""
+    totals: dict[str, tuple[float, float]] = {}
+    for batch in batches:
+        for name, (total, count) in built.observe(batch, tiny).items():
+            before = totals.get(name, (0.0, 0.0))
+            totals[name] = (before[0] + total, before[1] + count)
+    means = {name: total / max(count, 1.0) for name, (total, count) in totals.items()}
+    return [built.settle(batch, means) for batch in batches]
 
 
 def _examples(built: Objective, schema: Schema, context: StandAloneContext) -> list[Example]:

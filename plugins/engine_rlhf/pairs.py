@@ -1,0 +1,131 @@
+"""Answers to prompts laid out for a model, and what it says of each as a whole.
+
+Every answer is a document of its own. Several lie in one row, where position ids keep them apart, so
+answers of unlike lengths cost little padding.
+
+Shapes: B rows, T positions, N documents, D hidden width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engine import (
+    IGNORE,
+    Context,
+    answer_tokens,
+    head,
+    hidden_states,
+    join,
+    pack,
+    prompt_tokens,
+    token_logprobs,
+)
+
+TOO_LONG = "with an answer longer than a row"
+"""Why a record gives no example."""
+
+Ints = NDArray[np.int64]
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A prompt and its answer, all ``_T``; what counts has a label other than ``IGNORE``."""
+
+    input_ids: Ints
+    labels: Ints
+    position_ids: Ints
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def tokens(tokenizer: Any, prompt: str, answer: str) -> tuple[Ints, Ints]:
+    """Of the prompt, and of the answer with its EOS."""
+    return np.array(prompt_tokens(tokenizer, prompt)), np.array(answer_tokens(tokenizer, answer))
+
+
+def written(prompt: Ints, answer: Ints, length: int) -> Document | None:
+    """For a language model: the answer's tokens count, each after those before it.
+
+    Of a prompt that does not fit the end is kept; None where the answer leaves no room for any.
+    """
+    whole = _fitting(prompt, answer, length + 1)
+    if whole is None:
+        return None
+    labels = np.where(np.arange(len(whole)) < len(whole) - len(answer), IGNORE, whole)
+    return Document(whole[:-1], labels[1:], np.arange(len(whole) - 1))
+
+
+def judged(prompt: Ints, answer: Ints, length: int) -> Document | None:
+    """For a scalar model: what it gives at the answer's end counts. Fits as :func:`written` does."""
+    whole = _fitting(prompt, answer, length)
+    if whole is None:
+        return None
+    place = np.arange(len(whole))
+    return Document(whole, np.where(place < len(whole) - 1, IGNORE, whole), place)
+
+
+def _fitting(prompt: Ints, answer: Ints, most: int) -> Ints | None:
+    room = most - len(answer)
+    return np.concatenate([prompt[-room:], answer]) if room > 0 else None
+
+
+def lay_out(documents: Sequence[Document]) -> tuple[Inputs, Inputs]:
+    """The model's inputs, and ``labels`` and the ``document`` of each position, all ``_BT``.
+
+    Rows are as long as the longest document; padding is documents that nobody sees.
+    """
+    length = max(map(len, documents))
+    rows = pack([len(document) for document in documents], length)
+    joined = [join([documents[i] for i in row], length, 0) for row in rows]  # type: ignore[misc]
+    owner_BT = np.zeros((len(rows), length), np.int64)
+    for owner_T, row in zip(owner_BT, rows, strict=True):
+        numbers = np.repeat(row, [len(documents[i]) for i in row])
+        owner_T[: len(numbers)] = numbers
+    columns = {
+        name: torch.from_numpy(np.stack([getattr(row, name) for row in joined]))
+        for name in ("input_ids", "position_ids", "labels")
+    }
+    labels_BT = columns.pop("labels")
+    return columns, {"labels": labels_BT, "document": torch.from_numpy(owner_BT)}
+
+
+def by_document(value_BT: Tensor, laid_out: Inputs, count: int) -> Tensor:
+    """Sums ``_N`` over the positions that count of each of ``count`` documents, in float32."""
+    counts_BT = laid_out["labels"] != IGNORE
+    value_BT = torch.where(counts_BT, value_BT.float(), 0)
+    sums_N = torch.zeros(count, device=value_BT.device)
+    return sums_N.index_add(0, laid_out["document"].flatten(), value_BT.flatten())
+
+
+def answer_lengths(laid_out: Inputs, count: int) -> Tensor:
+    """Tokens that count of each document, ``_N``."""
+    return by_document(torch.ones_like(laid_out["labels"]), laid_out, count)
+
+
+def answer_logprobs(hidden_BTD: Tensor, output: nn.Module, laid_out: Inputs, count: int) -> Tensor:
+    """log P ``_N`` of each answer after its prompt, in nats."""
+    bias = getattr(output, "bias", None)
+    logprob_BT = token_logprobs(hidden_BTD, output.weight, laid_out["labels"], bias=bias)
+    return by_document(logprob_BT, laid_out, count)
+
+
+def model_logprobs(model: nn.Module, inputs: Inputs, laid_out: Inputs, count: int) -> Tensor:
+    """log P ``_N`` of each answer by another model, without gradient."""
+    hidden_BTD = hidden_states(model, **inputs)
+    return answer_logprobs(hidden_BTD, head(model), laid_out, count)
+
+
+def reference_model(model: nn.Module, stage: str | None, context: Context) -> nn.Module:
+    """The model as it is now, or that of another stage."""
+    return copy.deepcopy(model) if stage is None else context.artifact(stage).model()
