@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -15,6 +16,9 @@ from engine.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_SCALAR = "ForSequenceClassification"
+"""Ends the class of a model that gives one number for a sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Artifact:
             manifest.verify(self.folder)
         config = transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         names = config.architectures or ["AutoModelForCausalLM"]
+        if names[0].endswith(_SCALAR) and config.num_labels != 1:
+            raise RunError(
+                f"{self.folder}: a {names[0]} that gives {config.num_labels} numbers and not one"
+            )
         cls: Any = getattr(transformers, names[0], None)
         if cls is None:
             raise RunError(f"{self.folder}/config.json: transformers has no class '{names[0]}'")
@@ -44,7 +52,18 @@ class Artifact:
         if found["missing_keys"]:  # they would be drawn anew: a reward model without its head, say
             missing = ", ".join(sorted(found["missing_keys"])[:3])
             raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
+        self._check_scalar(model)
         return cast("nn.Module", model.eval())
+
+    def _check_scalar(self, model: Any) -> None:
+        """Raises RunError where a model that gives one number would give none of use."""
+        if not hasattr(model, "score"):
+            return
+        if not bool(model.score.weight.isfinite().all()):
+            raise RunError(f"{self.folder}: its head is not finite", mend="train it anew")
+        std = getattr(model.config, "value_std", 1.0)
+        if not 0 < std < math.inf:
+            raise RunError(f"{self.folder}/config.json: value_std is {std}, by which values are divided")
 
     def tokenizer(self) -> Any:
         """The fast tokenizer beside the model."""

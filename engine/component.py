@@ -172,7 +172,10 @@ class Objective(Protocol):
         """Adds what frozen models say of the batch; called without gradient."""
 
     def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Scalar sums by term, one for each entry of ``batch.counts``; float32."""
+        """Scalar sums by term, one for each entry of ``batch.counts``; float32.
+
+        What is only measured has no gradient and a name that begins with ``metric/``.
+        """
 
 
 class Optimizers(Protocol):

@@ -221,6 +221,10 @@ class ObjectiveConfig(Config):
         """What in the rest of the train stage contradicts this, with both values; or None."""
         return None
 
+    def warnings(self) -> Sequence[str]:
+        """What is allowed, but does not do what people expect of it."""
+        return ()
+
 
 class RewardConfig(Config):
     """Base of rewards."""

@@ -133,7 +133,9 @@ class EpisodeFeed:
         chosen = order[part * size : (part + 1) * size]
         mine = chosen[self._strategy.data_rank :: self._strategy.data_size]
         self._used += 1
-        batches = micro_batches([episodes[i] for i in mine], objective, self._strategy, self._plan)
+        # Those of a length together: less of a row is padding, and a sum knows no order.
+        together = sorted((episodes[i] for i in mine), key=lambda episode: -episode.length)
+        batches = micro_batches(together, objective, self._strategy, self._plan)
         return Taken(batches, cursor, begun, self._round.figures)
 
     def state(self) -> tuple[dict[str, Any], bytes]:
@@ -164,7 +166,6 @@ class EpisodeFeed:
             state.cursor, count, state.excluded, strategy.data_rank, strategy.data_size
         )
         self._number += 1
-        own: list[Example] = []
         with ExitStack() as stack, torch.no_grad():
             models = {"model": stack.enter_context(strategy.inference()), **self._frozen}
             if hasattr(strategy, "companions"):
@@ -173,7 +174,8 @@ class EpisodeFeed:
                 name: LanguageModel(model, self._tokenizer, context=self._plan.sequence)
                 for name, model in models.items()
             }
-            own = objective.collect(self._number, prompts, asked)
+            places = range(strategy.data_rank, count, strategy.data_size)
+            own = objective.collect(self._number, dict(zip(places, prompts, strict=True)), asked)
         parts = self._process.all_gather((strategy.data_rank, own))
         by_rank = dict(parts)
         each = objective.episodes_per_prompt

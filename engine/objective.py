@@ -98,15 +98,18 @@ class BaseOnlineObjective(BaseObjective):
         return {}
 
     def collect(
-        self, number: int, prompts: Sequence[Example], models: Mapping[str, LanguageModel]
-    ) -> list[Example]:
+        self, number: int, prompts: Mapping[int, Example], models: Mapping[str, LanguageModel]
+    ) -> list[Any]:
         """This rank's episodes of round ``number``, prompt by prompt; called without gradient.
 
+        Plain data, of whatever class :meth:`learn` takes: it goes to all ranks.
+
+        ``prompts`` are known by their place in the round, the same on any number of ranks;
         ``models``: ``model`` itself, its companions, and the frozen ones.
         """
         raise NotImplementedError
 
-    def learn(self, episodes: list[Example]) -> Round:
+    def learn(self, episodes: Sequence[Any]) -> Round:
         """What all ranks' episodes teach: advantages, and what follows for coefficients.
 
         Called on every rank with the same, and moves :meth:`state` alike on all.

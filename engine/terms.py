@@ -18,7 +18,12 @@ def counts(micro_batches: Sequence[Batch]) -> dict[str, float]:
 
 
 def means(sums: Mapping[str, float], counts: Mapping[str, float]) -> dict[str, float]:
-    """The loss, and its terms where there are several."""
+    """The loss, its terms where there are several, and what is only measured.
+
+    A term whose name begins with ``metric/`` has no gradient and is no part of the loss.
+    """
     means = {name: total / max(counts[name], 1.0) for name, total in sums.items()}
+    metrics = {n: means.pop(n) for n in sorted(means) if n.startswith("metric/")}
     parts = {f"loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
-    return {"loss": sum(means.values()), **parts}
+    measured = {name.removeprefix("metric/"): mean for name, mean in metrics.items()}
+    return {"loss": sum(means.values()), **parts, **measured}

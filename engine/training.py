@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -54,12 +55,16 @@ def train(
     tokenizer = open_tokenizer(run, name, config)
     context = run.context(name, tokenizer)
     objective: Any = run.build("objective", config.objective, context)
+    for message in cast("Any", config.objective).warnings():
+        run.log.warn(message, stage=name)
     model = build_model(run, config, context)
     sequence = sequence_length(run, config)
     data = training_data(run, name, config, objective, tokenizer, sequence)
     if isinstance(objective, BaseTrainer):
         return _train_elsewhere(run, name, config, objective, model, tokenizer, data)
     frozen = _frozen(objective.freeze(model), config.precision, run.process.device)
+    adapter = _adapter(run, config, context)
+    exported = _without_weights(model) if adapter else model
     objective.attach(model)
     strategy = _strategy(run, name, config, context, objective, model)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
@@ -170,8 +175,8 @@ def train(
     with strategy.inference() as finished:
         lm = LanguageModel(finished, tokenizer, context=sequence)
         kept = objective.keep(lm, data.examples(_KEPT_EXAMPLES))
-    cast("Any", model).config.update(kept)
-    _save(run, path / "final", model, strategy.export(), tokenizer, _adapter(run, config, context))
+    cast("Any", exported).config.update(kept)
+    _save(run, path / "final", exported, strategy.export(), tokenizer, adapter)
     if isinstance(strategy, Joint):
         for other, built, weights in strategy.exports():
             _save(run, path / other, built, weights, tokenizer)
@@ -195,17 +200,23 @@ def _save(
     tokenizer: Any,
     adapter: Adapter | None = None,
 ) -> None:
-    """Writes the artefact, an adapter folded in; collective."""
+    """Writes the artefact, an adapter folded into ``model``, which then needs no weights; collective."""
     if run.process.rank:
         for _ in weights:  # export is collective
             pass
         return
     if adapter is not None:
+        model.load_state_dict({n: w.cpu() for n, w in weights}, assign=True)
         with torch.no_grad():
-            model.to("cpu", torch.float32).load_state_dict(dict(weights))
-        model = adapter.merge(model)
+            model = adapter.merge(model)
         weights = iter(model.state_dict().items())
     Artifact.save(folder, model, weights, tokenizer)
+
+
+def _without_weights(model: nn.Module) -> nn.Module:
+    """A copy with empty parameters, to be filled when a strategy has divided the model's own."""
+    empty = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, dict(empty))
 
 
 def _adapter(run: Run, config: Train, context: StageContext) -> Adapter | None:

@@ -16,7 +16,9 @@ class Reward(ObjectiveConfig):
     head: ClassVar[Literal["lm", "scalar"]] = "scalar"
 
     center: Number = Field(
-        0.0, ge=0, description="Weight of the squared sum of a pair's values, which keeps them near 0."
+        0.0,
+        ge=0,
+        description="Weight of the squared sum of a pair's values, which keeps them near 0.",
     )
     margin: str | None = Field(
         None,
@@ -55,7 +57,8 @@ class DPO(ObjectiveConfig):
         0.0, ge=0, lt=0.5, description="Share of the preferences that are taken for wrong."
     )
     reference: Annotated[str, StageRef("train")] | None = Field(
-        None, description="Train stage whose model is the reference; without it, the starting model."
+        None,
+        description="Train stage whose model is the reference; without it, the starting model.",
     )
 
     @model_validator(mode="after")
@@ -79,13 +82,16 @@ class KTO(ObjectiveConfig):
     desirable_weight: Number = Field(1.0, gt=0, description="Weight of good answers.")
     undesirable_weight: Number = Field(1.0, gt=0, description="Weight of bad answers.")
     reference: Annotated[str, StageRef("train")] | None = Field(
-        None, description="Train stage whose model is the reference; without it, the starting model."
+        None,
+        description="Train stage whose model is the reference; without it, the starting model.",
     )
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """The divergence is measured with the model that is scored, which must be the trained one."""
         if train.ema is not None:
-            return f"'kto' measures the model that learns, but ema {train.ema} puts an average there"
+            return (
+                f"'kto' measures the model that learns, but ema {train.ema} puts an average there"
+            )
         return None
 
 
@@ -128,7 +134,9 @@ class Distill(ObjectiveConfig):
         """The divergence needs whole distributions."""
         tensor = train.strategy.layout(processes).tensor
         if tensor > 1:
-            return f"'distill' needs the head whole, but tensor: {tensor} cuts it; use other degrees"
+            return (
+                f"'distill' needs the head whole, but tensor: {tensor} cuts it; use other degrees"
+            )
         return None
 
 

@@ -44,7 +44,9 @@ class PreferenceAccuracyEvaluator:
         chosen, rejected = (response.value * response.value_std for response in responses)
         if self._config.values == "reward":
             return {"difference": chosen - rejected}
-        known = [(v, s) for v, s in zip((chosen, rejected), item.data, strict=True) if s is not None]
+        known = [
+            (v, s) for v, s in zip((chosen, rejected), item.data, strict=True) if s is not None
+        ]
         return {
             "difference": rejected - chosen,
             "labelled": len(known),

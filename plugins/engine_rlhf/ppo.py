@@ -1,0 +1,157 @@
+"""PPO: advantages from a critic that learns beside the policy.
+
+Shapes: B rows, T positions, N tokens of an answer, S steps of an episode: its tokens, and the state
+after the last one where there was room for more, which is where the reward comes (Huang et al. 2024,
+details 10 and 12).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import (
+    BaseObjective,
+    Batch,
+    Companion,
+    Context,
+    Example,
+    Record,
+    with_scalar_head,
+)
+from engine_rlhf.config import PPO, reward_name
+from engine_rlhf.episodes import Episode, Floats, OnlineObjective
+from engine_rlhf.policy import clipped, logprobs, measured, whiten
+
+_VALUE = "value"
+
+
+class PPOObjective(OnlineObjective):
+    """The policy's side."""
+
+    def __init__(self, config: PPO, context: Context) -> None:
+        super().__init__(config, context)
+        self._ppo = config
+        costs = (f"{_VALUE}-{reward_name(c.reward)}" for c in config.constraints)
+        self._critics = (_VALUE, *costs)
+
+    def companions(self, model: nn.Module) -> Mapping[str, Companion]:
+        """A critic of the reward, and one of each cost."""
+        companions = {}
+        for name in self._critics:
+            start = copy.deepcopy(model)
+            if self._ppo.value is not None:
+                start = self._context.artifact(self._ppo.value).model()
+            critic = with_scalar_head(start, self._context.seed)
+            critic.train().requires_grad_(True)
+            companions[name] = Companion(partial(_given, critic), Critic(self._ppo, name))
+        return companions
+
+    def advantages(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
+        """See :class:`OnlineObjective`; also keeps what the critics are to learn."""
+        self._returns: list[dict[str, tuple[Floats, Floats]]] = [{} for _ in episodes]
+        found = []
+        for number, name in enumerate(self._critics):
+            rewards = [self._per_step(e, number) for e in episodes]
+            if number == 0 and self._ppo.whiten_rewards:
+                rewards = whiten(rewards, shift=False, unbiased=self._unbiased)
+            own = []
+            for i, (episode, reward_S) in enumerate(zip(episodes, rewards, strict=True)):
+                values_S = episode.values[name][: len(reward_S)]
+                advantage_S = gae(reward_S, values_S, self._ppo.gamma, self._ppo.gae_lambda)
+                self._returns[i][name] = (values_S, advantage_S + values_S)
+                own.append(advantage_S[: len(episode.answer)])
+            found.append(own)
+        return found
+
+    def examples(self, episodes: Sequence[Episode], advantages: Sequence[Floats]) -> list[Example]:
+        """See :class:`OnlineObjective`."""
+        white = whiten(advantages, unbiased=self._unbiased)
+        examples = []
+        for episode, advantage_N, returns in zip(episodes, white, self._returns, strict=True):
+            columns = {"advantages": episode.placed(advantage_N)}
+            for name, (values_S, returns_S) in returns.items():
+                columns[f"{name}/old"] = episode.placed(values_S)
+                columns[f"{name}/return"] = episode.placed(returns_S)
+            steps = np.ones(self._steps(episode), np.float32)
+            examples.append(episode.example(**columns, steps=episode.placed(steps)))
+        return examples
+
+    def counts(self, examples: Sequence[Example], tokens: int) -> dict[str, int]:
+        """The policy's terms and the critics'."""
+        steps = int(sum(float(e.fields["steps"].sum()) for e in examples))
+        return {**super().counts(examples, tokens), **dict.fromkeys(self._critics, steps)}
+
+    def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The clipped policy loss, summed over the answers' tokens."""
+        own_BT = logprobs(hidden_BTD, head, batch, self._config.temperature)
+        log_ratio_BT = own_BT - batch.targets["logprobs"]
+        loss_BT = clipped(log_ratio_BT, batch.targets["advantages"], self._config.clip)
+        return {"policy": loss_BT.sum(), **measured(log_ratio_BT, batch, self._config.clip)}
+
+    @property
+    def _unbiased(self) -> bool:
+        return self._ppo.whitening == "unbiased"
+
+    def _steps(self, episode: Episode) -> int:
+        """N, and one more where the answer ended before it had to."""
+        return min(len(episode.answer) + 1, self._config.answer_tokens)
+
+    def _per_step(self, episode: Episode, number: int) -> Floats:
+        """Rewards ``_S``: the divergence at every token, the episode's reward (or cost) at the end."""
+        rewards_S = np.zeros(self._steps(episode), np.float32)
+        if number == 0:
+            kl_N = episode.logprobs - episode.reference
+            rewards_S[: len(kl_N)] -= np.float32(self._penalty.value) * kl_N
+        rewards_S[-1] += self.total(episode) if number == 0 else episode.costs[number - 1]
+        return rewards_S
+
+
+class Critic(BaseObjective):
+    """½·max((V − R)², (clip(V, V_old ± ε) − R)²) at every step of an episode."""
+
+    def __init__(self, config: PPO, name: str) -> None:
+        self._config, self._name = config, name
+
+    def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
+        """Nothing: it learns from the policy's batches."""
+        return iter(())
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Nobody asks: it learns from the policy's batches."""
+        raise NotImplementedError
+
+    def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The sum over steps."""
+        value_BT = head(hidden_BTD)[..., 0].float()
+        old_BT = batch.targets[f"{self._name}/old"]
+        return_BT = batch.targets[f"{self._name}/return"]
+        near_BT = value_BT.clamp(old_BT - self._config.value_clip, old_BT + self._config.value_clip)
+        worse_BT = torch.maximum((value_BT - return_BT).square(), (near_BT - return_BT).square())
+        total = (0.5 * worse_BT * batch.targets["steps"]).sum()
+        return {self._name: self._config.value_weight * total}
+
+
+def gae(rewards_S: Floats, values_S: Floats, gamma: float, lam: float) -> Floats:
+    """Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V_{t+1} − V_t, V = 0 after the end (Schulman et al. 2016)."""
+    advantages_S = np.zeros_like(rewards_S)
+    last, following = 0.0, 0.0
+    for t in range(len(rewards_S) - 1, -1, -1):
+        last = rewards_S[t] + gamma * following - values_S[t] + gamma * lam * last
+        advantages_S[t], following = last, values_S[t]
+    return advantages_S
+
+
+def build(config: PPO, context: Context) -> PPOObjective:
+    """The objective."""
+    return PPOObjective(config, context)
+
+
+def _given(model: nn.Module) -> nn.Module:
+    return model

@@ -1,0 +1,119 @@
+"""Rewards: a model of this run, the answer's length, a service."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine import Context, LanguageModel, RunError
+from engine_rlhf.config import Http, Length, StageReward, reward_name
+
+
+class ModelReward:
+    """What a scalar model gives at the end of an answer."""
+
+    def __init__(self, lm: LanguageModel, name: str) -> None:
+        self._lm, self._name = lm, name
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
+        """See :class:`engine.Reward`."""
+        values = self._lm.scores(list(zip(prompts, completions, strict=True)))
+        return {self._name: torch.tensor([value for value, _ in values])}
+
+
+class LengthReward:
+    """Words."""
+
+    def __init__(self, config: Length) -> None:
+        self._config = config
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
+        """See :class:`engine.Reward`."""
+        words = torch.tensor([len(answer.split()) for answer in completions])
+        return {reward_name(self._config): words / self._config.scale}
+
+
+class HttpReward:
+    """A service that is asked as ``{"prompts": […], "completions": […]}`` in JSON and answers
+    ``{"scores": […]}``, or several named lists of them."""
+
+    def __init__(self, config: Http) -> None:
+        self._config = config
+        self._key = os.environ.get(config.key_env) if config.key_env else None
+        if config.key_env and not self._key:
+            raise RunError(f"reward '{config.url}': ${config.key_env} is not set", mend="set it")
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
+        """See :class:`engine.Reward`. Raises RunError where no usable answer comes."""
+        config = self._config
+        answer = self._ask({"prompts": list(prompts), "completions": list(completions)})
+        scores = answer.get("scores") if isinstance(answer, dict) else None
+        named = scores if isinstance(scores, dict) else {reward_name(config): scores}
+        for name, values in named.items():
+            if not _numbers(values, len(prompts)):
+                raise RunError(
+                    f"reward '{config.url}': its scores '{name}' are not {len(prompts)} numbers",
+                    mend='it should answer {"scores": [one number for each completion]}',
+                )
+        return {name: torch.tensor(values, dtype=torch.float32) for name, values in named.items()}
+
+    def _ask(self, question: dict[str, Any]) -> Any:
+        import httpx
+
+        config = self._config
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        for attempt in range(1, config.attempts + 1):
+            try:
+                reply = httpx.post(
+                    config.url, json=question, headers=headers, timeout=config.timeout
+                )
+                reply.raise_for_status()
+                return reply.json()
+            except (httpx.HTTPError, ValueError) as error:
+                if attempt == config.attempts:
+                    raise RunError(
+                        f"reward '{config.url}': no answer after {attempt} attempts "
+                        f"({type(error).__name__}: {error})",
+                        mend="see to the service and run again: training goes on from its checkpoint",
+                    ) from error
+                time.sleep(min(2**attempt, 30) / 4)
+        raise AssertionError
+
+
+def build_stage(config: StageReward, context: Context) -> ModelReward:
+    """Opens the model. Raises RunError where it gives no single number."""
+    artifact = context.artifact(config.stage)
+    model: Any = artifact.model()
+    if getattr(model.config, "num_labels", 0) != 1 or not hasattr(model, "score"):
+        raise RunError(
+            f"reward stage '{config.stage}' has a {type(model).__name__}, which gives no single number",
+            mend="name a stage whose objective is `reward` or `cost`",
+        )
+    model.set_attn_implementation("sdpa")
+    return ModelReward(
+        LanguageModel(model.to(context.device), artifact.tokenizer()),
+        config.name or config.stage,
+    )
+
+
+def build_length(config: Length, context: Context) -> LengthReward:
+    """The reward."""
+    return LengthReward(config)
+
+
+def build_http(config: Http, context: Context) -> HttpReward:
+    """The reward. Raises RunError where its key is missing."""
+    return HttpReward(config)
+
+
+def _numbers(values: Any, count: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    )
