@@ -8,19 +8,25 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from engine_evals import sandbox as sandbox_module
+from engine_evals.sandbox import Sandbox
 
 
 def test_an_attack_neither_passes_nor_harms(sandbox, outside, run, small, attacks, attack):
     """It is over within the limits, and what is outside is as it was."""
     if (sandbox.tier, attack) == ("landlock", "seeing the checkout"):
         pytest.skip("Landlock hides what is in files and folders, not that they are there")
+    limits = small
+    if "told" in attack:  # its two seconds of a processor may take long where others want it, too
+        limits = replace(small, wall=16)
+        sandbox = Sandbox(limits=limits, tiers=[sandbox.tier])
     start = time.monotonic()
     outcome = run(sandbox, outside.fill(attacks[attack]))
     assert not outcome.passed, outcome
-    assert time.monotonic() - start < small.wall + 2
+    assert time.monotonic() - start < limits.wall + 2
     if attack.startswith("endless"):
         assert outcome.status == ("crashed" if "told" in attack else "timeout"), outcome
     outside.check()
