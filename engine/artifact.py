@@ -63,7 +63,9 @@ class Artifact:
             raise RunError(f"{self.folder}: its head is not finite", mend="train it anew")
         std = getattr(model.config, "value_std", 1.0)
         if not 0 < std < math.inf:
-            raise RunError(f"{self.folder}/config.json: value_std is {std}, by which values are divided")
+            raise RunError(
+                f"{self.folder}/config.json: value_std is {std}, by which values are divided"
+            )
 
     def tokenizer(self) -> Any:
         """The fast tokenizer beside the model."""

@@ -29,7 +29,7 @@ from engine import (
     padded,
 )
 from engine_rlhf.offline_config import Distill
-from engine_rlhf.pairs import TOO_LONG, tokens, written
+from engine_rlhf.pairs import TOO_LONG, Ints, tokens, written
 
 _LOGITS = 1 << 20
 """Logits of student and of teacher held at once: 4 MB each in float32, about a cache."""
@@ -59,7 +59,10 @@ class DistillObjective(BaseObjective):
         if isinstance(record, Completion):
             answer = tokens(tokenizer, record.prompt, record.completion)
             document = written(*answer, length)
-            yield TOO_LONG if document is None else _example(document.input_ids, document.labels)
+            if document is None:
+                yield TOO_LONG
+            else:
+                yield _example(document.input_ids, document.labels, document.truncated)
             return
         assert isinstance(record, Text)
         eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
@@ -226,9 +229,9 @@ def _logprobs(
     return (logits_CV.float() / temperature).log_softmax(1)
 
 
-def _example(input_ids: Any, labels: Any) -> Example:
+def _example(input_ids: Ints, labels: Ints, truncated: bool = False) -> Example:
     fields = {"input_ids": input_ids, "labels": labels, "position_ids": np.arange(len(labels))}
-    return Example(len(labels), fields)
+    return Example(len(labels), fields, truncated)
 
 
 def build(config: Distill, context: Context) -> DistillObjective:

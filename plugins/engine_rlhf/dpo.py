@@ -17,8 +17,10 @@ from engine_rlhf.pairs import (
     TOO_LONG,
     answer_lengths,
     answer_logprobs,
+    both_sides,
     lay_out,
     model_logprobs,
+    pair,
     reference_model,
     tokens,
     written,
@@ -50,12 +52,11 @@ class DPOObjective(BaseObjective):
         if chosen is None or rejected is None:
             yield TOO_LONG
         else:
-            fields = {"chosen": chosen, "rejected": rejected}
-            yield Example(len(chosen) + len(rejected), fields)
+            yield pair(chosen, rejected)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Both answers of every pair."""
-        inputs, targets = lay_out([e.fields[s] for s in ("chosen", "rejected") for e in examples])
+        inputs, targets = lay_out(both_sides(examples))
         counts = dict.fromkeys(("loss", "metric/accuracy", "metric/margin"), len(examples))
         return Batch(inputs, targets, counts, sum(e.length for e in examples))
 

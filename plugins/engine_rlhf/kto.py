@@ -61,7 +61,7 @@ class KTOObjective(BaseObjective):
                 yield TOO_LONG
             else:
                 fields = {"own": document, "good": good, "prompt": prompt, "answer": answer}
-                yield Example(len(document), fields)
+                yield Example(len(document), fields, document.truncated)
 
     def arrange(self, examples: list[Example], length: int) -> list[Example]:
         """Each with the answer to the next other prompt, as if it answered its own."""
@@ -70,7 +70,7 @@ class KTOObjective(BaseObjective):
             prompt, answer = example.fields["prompt"], examples[following].fields["answer"]
             fields = {name: example.fields[name] for name in ("own", "good")}
             fields["other"] = written(prompt, answer, length)
-            arranged.append(Example(example.length, fields))
+            arranged.append(Example(example.length, fields, example.truncated))
         return arranged
 
     def collate(self, examples: Sequence[Example]) -> Batch:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from engine import (
     IGNORE,
     Context,
+    Example,
     answer_tokens,
     head,
     hidden_states,
@@ -39,11 +40,15 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A prompt and its answer, all ``_T``; what counts has a label other than ``IGNORE``."""
+    """A prompt and its answer, all ``_T``; what counts has a label other than ``IGNORE``.
+
+    ``truncated``: the prompt's beginning did not fit.
+    """
 
     input_ids: Ints
     labels: Ints
     position_ids: Ints
+    truncated: bool
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -63,7 +68,8 @@ def written(prompt: Ints, answer: Ints, length: int) -> Document | None:
     if whole is None:
         return None
     labels = np.where(np.arange(len(whole)) < len(whole) - len(answer), IGNORE, whole)
-    return Document(whole[:-1], labels[1:], np.arange(len(whole) - 1))
+    truncated = len(whole) < len(prompt) + len(answer)
+    return Document(whole[:-1], labels[1:], np.arange(len(whole) - 1), truncated)
 
 
 def judged(prompt: Ints, answer: Ints, length: int) -> Document | None:
@@ -72,7 +78,20 @@ def judged(prompt: Ints, answer: Ints, length: int) -> Document | None:
     if whole is None:
         return None
     place = np.arange(len(whole))
-    return Document(whole, np.where(place < len(whole) - 1, IGNORE, whole), place)
+    labels = np.where(place < len(whole) - 1, IGNORE, whole)
+    return Document(whole, labels, place, len(whole) < len(prompt) + len(answer))
+
+
+def pair(chosen: Document, rejected: Document, **more: Any) -> Example:
+    """Both answers to a prompt as one example."""
+    fields = {"chosen": chosen, "rejected": rejected, **more}
+    truncated = chosen.truncated or rejected.truncated
+    return Example(len(chosen) + len(rejected), fields, truncated)
+
+
+def both_sides(examples: Sequence[Example]) -> list[Document]:
+    """The chosen answers of all pairs, and then the rejected ones."""
+    return [example.fields[side] for side in ("chosen", "rejected") for example in examples]
 
 
 def _fitting(prompt: Ints, answer: Ints, most: int) -> Ints | None:

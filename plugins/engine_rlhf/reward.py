@@ -15,7 +15,16 @@ from torch.nn.functional import linear, logsigmoid
 
 from engine import BaseObjective, Batch, Context, Example, LanguageModel, Preference, Record
 from engine_rlhf.offline_config import Cost, Reward
-from engine_rlhf.pairs import TOO_LONG, Document, by_document, judged, lay_out, tokens
+from engine_rlhf.pairs import (
+    TOO_LONG,
+    Document,
+    both_sides,
+    by_document,
+    judged,
+    lay_out,
+    pair,
+    tokens,
+)
 
 
 class _ScalarObjective(BaseObjective):
@@ -37,8 +46,7 @@ class _ScalarObjective(BaseObjective):
         elif isinstance(more, str):
             yield more
         else:
-            fields = {"chosen": chosen, "rejected": rejected, **more}
-            yield Example(len(chosen) + len(rejected), fields)
+            yield pair(chosen, rejected, **more)
 
     def _more(self, record: Preference) -> dict[str, Any] | str:
         """Further fields of an example, or why there is none."""
@@ -132,8 +140,7 @@ class CostObjective(_ScalarObjective):
     def keep(self, lm: LanguageModel, examples: Sequence[Example]) -> dict[str, Any]:
         """Only a scale, the standard deviation over all answers: 0 still parts harmful from safe, which
         a constraint on the mean cost relies on."""
-        both = [example.fields[side] for example in examples for side in ("chosen", "rejected")]
-        return {"value_mean": 0.0, "value_std": _spread(_final_values(lm, both))}
+        return {"value_mean": 0.0, "value_std": _spread(_final_values(lm, both_sides(examples)))}
 
     def _more(self, record: Preference) -> dict[str, Any]:
         sign = {None: 0, True: -1, False: 1}
@@ -142,8 +149,7 @@ class CostObjective(_ScalarObjective):
 
 def _collate(examples: Sequence[Example], counts: dict[str, int]) -> Batch:
     pairs = len(examples)
-    documents = [e.fields[side] for side in ("chosen", "rejected") for e in examples]
-    inputs, targets = lay_out(documents)
+    inputs, targets = lay_out(both_sides(examples))
     counts = {**counts, "metric/accuracy": pairs, "metric/margin": pairs}
     return Batch(inputs, targets, counts, sum(e.length for e in examples))
 
