@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -109,6 +109,8 @@ class EpisodeFeed:
         self._strategy: Any = strategy
         self._plan, self._process, self._tokenizer = plan, process, tokenizer
         self._frozen, self._folder, self._progress = frozen, folder, progress
+        for model in frozen.values():  # they come with the attention of training
+            cast("Any", model).set_attn_implementation("sdpa")
         self._number = 0
         self._used = 0
         self._range = (0, 0)
