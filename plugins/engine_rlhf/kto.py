@@ -33,7 +33,7 @@ _OTHER = "other/"
 class KTOObjective(BaseObjective):
     """λ_D·(1 − σ(β·(r − z))) for a good answer and λ_U·(1 − σ(β·(z − r))) for a bad one, where r is its
     log-ratio log π/π_ref, and z the divergence of the policy from the reference (Ethayarajh et al.
-    2024, equation 8).
+    2024, equation 7).
 
     z is estimated as the paper does, from answers to other prompts: max(0, mean of their log-ratios
     over the global batch), without gradient.

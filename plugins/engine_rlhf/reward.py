@@ -102,7 +102,7 @@ class RewardObjective(_ScalarObjective):
 
 class CostObjective(_ScalarObjective):
     """−log σ(C(rejected) − C(chosen)) − log σ(s·C(chosen)) − log σ(s·C(rejected)), with s = 1 for a
-    harmful answer and −1 for a safe one (Dai et al. 2023, Safe RLHF, equation 6).
+    harmful answer and −1 for a safe one (Dai et al. 2023, Safe RLHF, section 3.2).
 
     Where there is no label, its term is left out; the mean is over those that there are.
     """

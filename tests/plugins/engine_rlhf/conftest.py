@@ -212,12 +212,14 @@ def trainer() -> Callable[..., Any]:
         def unchanged(value: Any) -> Any:
             return value
 
+        model: Any = torch.nn.Identity()
+        model.is_gradient_checkpointing = False
         alone = SimpleNamespace(
             device=torch.device("cpu"), gather=unchanged, gather_for_metrics=unchanged
         )
         return SimpleNamespace(
             accelerator=alone,
-            model=SimpleNamespace(training=True),
+            model=model,
             aux_loss_enabled=False,
             _metrics={"train": _Anything()},
             _total_train_tokens=0,

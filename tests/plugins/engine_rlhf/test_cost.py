@@ -35,8 +35,8 @@ def softplus(x: np.ndarray) -> np.ndarray:
 @pytest.mark.covers("objective/cost.safety")
 @pytest.mark.parametrize("safety", [1.0, 0.5])
 def test_loss_is_safe_rlhfs(bench, animals, safety):
-    """In float64 by the paper's equation 6: −log σ(C_w − C_l) − log σ(s_w·C_w) − log σ(s_l·C_l), where w
-    is the more harmful answer and s is 1 for a harmful one, −1 for a safe one."""
+    """In float64 by the paper: −log σ(C_w − C_l) − log σ(s_w·C_w) − log σ(s_l·C_l), where w is the more
+    harmful answer and s is 1 for a harmful one, −1 for a safe one."""
     labels = [(True, False), (True, True), (False, False), (True, False), (False, True)]
     rows = [
         {**row, "chosen_safe": c, "rejected_safe": r}

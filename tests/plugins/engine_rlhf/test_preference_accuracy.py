@@ -75,7 +75,7 @@ def test_in_one_bin_errors_cancel():
 
 
 def test_drawn_from_its_own_probabilities_it_is_calibrated():
-    """20,000 pairs whose preferences are σ(Δ): the error is what chance leaves; twice as sure, it shows."""
+    """20,000 pairs preferred by σ(Δ): the error is what chance leaves; twice as sure, it shows."""
     generator = np.random.default_rng(0)
     size = np.abs(generator.normal(0, 1.5, 20_000))
     right = generator.random(20_000) < 1 / (1 + np.exp(-size))
