@@ -228,11 +228,13 @@ def _adapter(run: Run, config: Train, context: StageContext) -> Adapter | None:
 def _frozen(
     models: Mapping[str, nn.Module], precision: str, device: torch.device
 ) -> dict[str, nn.Module]:
-    """As narrow as the model that learns, so that both round alike."""
-    return {
-        name: model.to(device, _NARROW[precision]).eval().requires_grad_(False)
-        for name, model in models.items()
-    }
+    """As narrow as the model that learns, so that both round alike: weights, and not buffers, of which
+    rotary embeddings' frequencies would be far off."""
+    for model in models.values():
+        model.to(device).eval().requires_grad_(False)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(_NARROW[precision])
+    return dict(models)
 
 
 def _strategy(
