@@ -173,6 +173,8 @@ def _train_problems(train: Train, processes: int) -> _Problems:
             yield (part,), wrong
     if train.holdout and (stage := getattr(train.data, "stage", None)):
         yield ("holdout",), f"'{stage}' holds documents out itself; leave this out"
+    if train.limit and (stage := getattr(train.data, "stage", None)):
+        yield ("limit",), f"'{stage}' has text, not examples; leave this out, and set `budget`"
     yield from _length_problems(train, context)
 
 

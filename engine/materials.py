@@ -66,7 +66,10 @@ def training_data(
     prepared = run.data_stage(name)
     if prepared is None:
         examples = _examples(run, name, config, objective, tokenizer, sequence)
-        source = MixtureSource(getattr(config.data, "type", "data"), len(examples))
+        given: Any = config.data
+        if not given.weight:
+            raise RunError(f"{name}: its data has weight 0", mend="leave `weight` out")
+        source = MixtureSource(given.type, len(examples), given.weight, given.max_epochs)
         return TrainingData(Mixture([source], seed), [examples])
     stage = run.spec.stages[prepared].prepare
     assert stage is not None
@@ -96,6 +99,8 @@ def _examples(
     dropped: Counter[str] = Counter()
     read = held = 0
     for record in run.context(name, tokenizer).records(config.data):
+        if config.limit and len(examples) >= config.limit:
+            break
         read += 1
         if is_held_out(record, config.holdout, run.spec.seed):
             held += 1

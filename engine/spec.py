@@ -126,6 +126,9 @@ class Train(Config):
     holdout: Share = Field(
         0.0, lt=1, description="Of a source of records: share that training never sees."
     )
+    limit: Count | None = Field(
+        None, description="Of a source of records: learn from the first so many examples only."
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="Decay of an average of the weights, which is what is scored and exported.",

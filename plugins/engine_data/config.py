@@ -22,6 +22,30 @@ class PythonLibrary(DataSourceConfig):
     tests: bool = Field(False, description="Also the library's own tests.")
 
 
+class PythonQuestions(DataSourceConfig):
+    """Questions about the standard library of the Python that runs this, with its own answers."""
+
+    records: Literal["completion", "preference", "prompt", "chat"] = Field(
+        "completion", description="Schema of the records; a preference's other answer is wrong."
+    )
+    questions: tuple[Literal["purpose", "body"], ...] = Field(
+        ("purpose",),
+        min_length=1,
+        description="What something does (its docstring), how a function goes on (its body).",
+    )
+    answers: Literal["paragraph", "whole"] = Field(
+        "paragraph",
+        description="How much of a docstring is the answer: its first paragraph, or all.",
+    )
+    max_characters: Count = Field(
+        240, description="Longest prompt, and longest answer; others are left out."
+    )
+
+    def gives(self) -> Schema:
+        """As configured."""
+        return self.records
+
+
 class Files(DataSourceConfig):
     """Local files."""
 

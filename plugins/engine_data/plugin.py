@@ -18,6 +18,12 @@ def engine_data_sources() -> Sequence[Component]:
             "The standard library of this Python: sources, docstrings, topics.",
         ),
         Component(
+            "python-questions",
+            "engine_data.config:PythonQuestions",
+            "engine_data.python_questions:build",
+            "Questions about that library, with right and wrong answers.",
+        ),
+        Component(
             "files",
             "engine_data.config:Files",
             "engine_data.files:build",

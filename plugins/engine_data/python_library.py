@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import sysconfig
-import tokenize
-import warnings
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 from engine import Context, Record, Text
 from engine_data.config import PythonLibrary
-
-_NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
-_TESTS = {"test", "tests", "idle_test"}
-_LICENSE = "PSF-2.0"
+from engine_data.library import LICENSE, Function, definitions, module_name, modules, parsed
 
 
 class PythonLibrarySource:
@@ -27,7 +20,6 @@ class PythonLibrarySource:
 
     def __init__(self, config: PythonLibrary) -> None:
         self._config = config
-        self._root = Path(sysconfig.get_path("stdlib"))
 
     def records(self, part: int, of: int) -> Iterator[Record]:
         """See :class:`engine.DataSource`."""
@@ -35,10 +27,10 @@ class PythonLibrarySource:
 
     def _all(self) -> Iterator[Record]:
         if "sources" in self._config.parts:
-            for name, text in self._modules():
+            for name, text in modules(tests=self._config.tests):
                 yield _record(f"sources/{name}", text, name)
         if "docstrings" in self._config.parts:
-            for name, text in self._modules():
+            for name, text in modules(tests=self._config.tests):
                 docstrings = _docstrings(name, text)
                 if docstrings:
                     yield _record(f"docstrings/{name}", docstrings, name)
@@ -47,19 +39,6 @@ class PythonLibrarySource:
 
             for name, text in sorted(topics.items()):
                 yield _record(f"topics/{name}", text, f"topics/{name}")
-
-    def _modules(self) -> Iterator[tuple[str, str]]:
-        """(relative path, source) of every module that is valid text."""
-        for path in sorted(self._root.rglob("*.py")):
-            relative = path.relative_to(self._root)
-            folders = set(relative.parts[:-1])
-            if folders & _NOT_THE_LIBRARY or (folders & _TESTS and not self._config.tests):
-                continue
-            try:
-                with tokenize.open(path) as file:
-                    yield relative.as_posix(), file.read()
-            except (SyntaxError, UnicodeDecodeError):  # made so on purpose, to test decoders
-                continue
 
 
 def build(config: PythonLibrary, context: Context) -> PythonLibrarySource:
@@ -70,29 +49,18 @@ def build(config: PythonLibrary, context: Context) -> PythonLibrarySource:
 def _record(name: str, text: str, group: str) -> Text:
     """``group`` keeps a module's source and docstrings on the same side of the hold-out."""
     meta = {"group": group}
-    return Text(id=name, source="python-library", license=_LICENSE, text=text, meta=meta)
+    return Text(id=name, source="python-library", license=LICENSE, text=text, meta=meta)
 
 
-def _docstrings(name: str, text: str) -> str | None:
+def _docstrings(path: str, text: str) -> str | None:
     """A module's docstrings, each under the name of what it documents."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # some warn of their own escape sequences
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    tree = parsed(text)
+    if tree is None:
         return None
-    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    entries = list(_documented(tree, module))
-    return "\n\n".join(f"{title}\n\n{doc}" for title, doc in entries) + "\n" if entries else None
-
-
-def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+    entries = []
+    for name, node in definitions(tree, module_name(path)):
         doc = ast.get_docstring(node, clean=False)
         if doc and doc.strip():
-            title = name
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                title = f"{name}({ast.unparse(node.args)})"
-            yield title, inspect.cleandoc(doc)
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _documented(child, f"{name}.{child.name}")
+            called = f"({ast.unparse(node.args)})" if isinstance(node, Function) else ""
+            entries.append(f"{name}{called}\n\n{inspect.cleandoc(doc)}")
+    return "\n\n".join(entries) + "\n" if entries else None

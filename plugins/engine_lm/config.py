@@ -117,6 +117,9 @@ class Pretrained(ModelConfig):
     resize_embeddings: bool = Field(
         True, description="Grow the embeddings when the tokenizer has more tokens."
     )
+    adapter: Annotated[Config, Of("adapter")] | None = Field(
+        None, description="Trainable addition to the model, which itself is then frozen."
+    )
 
     @model_validator(mode="after")
     def _pinned(self) -> Pretrained:

@@ -56,7 +56,8 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
 
 
 def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
-    """A model from a folder or a hub, from safetensors only, without code of its own."""
+    """A model from a folder or a hub, from safetensors only, without code of its own; perhaps with an
+    adapter."""
     model = _open(config.path, config.revision)
     tokens = len(context.tokenizer())
     have = model.get_input_embeddings().num_embeddings
@@ -68,15 +69,19 @@ def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
             )
         model.resize_token_embeddings(round_up(tokens))
     _check_documents(model, config.path)
-    return _prepared(model)
+    return _adapted(_prepared(model), config, context)
 
 
 def build_stage(config: StageModel, context: Context) -> nn.Module:
     """What another stage trained, perhaps with an adapter."""
-    model = _prepared(context.artifact(config.stage).model())
-    if config.adapter is not None:
-        model = context.component("adapter", config.adapter).attach(model)
-    return model
+    return _adapted(_prepared(context.artifact(config.stage).model()), config, context)
+
+
+def _adapted(model: nn.Module, config: Pretrained | StageModel, context: Context) -> nn.Module:
+    if config.adapter is None:
+        return model
+    adapted: nn.Module = context.component("adapter", config.adapter).attach(model)
+    return adapted
 
 
 def _prepared(model: Any) -> nn.Module:

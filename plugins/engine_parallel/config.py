@@ -112,6 +112,12 @@ class Mesh(StrategyConfig):
             return f"{told} makes a multiple of {others} processes, not {processes}; use {fits} …"
         return None
 
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """Only plain linear layers are cut."""
+        if self.tensor > 1 and getattr(train.model, "adapter", None) is not None:
+            return f"tensor {self.tensor} cannot cut layers with an adapter; use data or shard"
+        return None
+
     def check_model(self, shape: ModelShape, processes: int) -> str | None:
         """Heads, feed-forward width, layers and experts must divide."""
         if self.tensor > 1 and shape.experts > 1:

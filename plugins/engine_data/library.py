@@ -1,0 +1,56 @@
+"""The standard library's modules as text and as syntax trees; nothing is imported of it."""
+
+from __future__ import annotations
+
+import ast
+import sysconfig
+import tokenize
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+LICENSE = "PSF-2.0"
+_NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
+_TESTS = {"test", "tests", "idle_test"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def modules(*, tests: bool) -> Iterator[tuple[str, str]]:
+    """(relative path, source) of every module that is valid text, by name."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        folders = set(relative.parts[:-1])
+        if folders & _NOT_THE_LIBRARY or (folders & _TESTS and not tests):
+            continue
+        try:
+            with tokenize.open(path) as file:
+                yield relative.as_posix(), file.read()
+        except (SyntaxError, UnicodeDecodeError):  # made so on purpose, to test decoders
+            continue
+
+
+def parsed(text: str) -> ast.Module | None:
+    """The syntax tree; None for what is no Python."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # some warn of their own escape sequences
+            return ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def module_name(path: str) -> str:
+    """``os/path.py`` → ``os.path``."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def definitions(
+    node: ast.AST, name: str
+) -> Iterator[tuple[str, ast.Module | ast.ClassDef | Function]]:
+    """The node and all classes and functions inside it, each under its dotted name."""
+    if isinstance(node, ast.Module | ast.ClassDef | Function):
+        yield name, node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | Function):
+            yield from definitions(child, f"{name}.{child.name}")
