@@ -6,6 +6,7 @@ widths of student and teacher.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,8 @@ from engine_rlhf.pairs import TOO_LONG, Ints, tokens, written
 
 _LOGITS = 1 << 20
 """Logits of student and of teacher held at once: 4 MB each in float32, about a cache."""
+_LEAST_ROWS = 64
+"""Positions at a time, at least: products of fewer are slow."""
 
 
 class DistillObjective(BaseObjective):
@@ -173,7 +176,7 @@ class _Divergence(torch.autograd.Function):
         grad_hidden_ND = torch.empty_like(hidden_ND) if wants[0] else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wants[1] else None
         grad_bias_V = torch.zeros_like(bias_V) if wants[2] and bias_V is not None else None
-        rows = max(64, _LOGITS // len(weight_VD))
+        rows = max(_LEAST_ROWS, _LOGITS // len(weight_VD))
         for start in range(0, len(hidden_ND), rows):
             part = slice(start, start + rows)
             log_q_CV = _logprobs(hidden_ND[part], weight_VD, bias_V, temperature)
@@ -211,7 +214,8 @@ def _derived(log_p_CV: Tensor, log_q_CV: Tensor, share: float) -> tuple[Tensor, 
     if share == 1:
         log_m_CV, teachers_C = log_p_CV, 0
     else:
-        log_m_CV = (share * p_CV + (1 - share) * q_CV).log()
+        # Of logarithms, as both probabilities may be too small for float32.
+        log_m_CV = torch.logaddexp(log_p_CV + math.log(share), log_q_CV + math.log1p(-share))
         teachers_C = share * (p_CV * (log_p_CV - log_m_CV)).sum(1)
     # Both have d D / d q = w·log(q / m) up to a constant, where w is the weight of KL(q ‖ m).
     weight = 1.0 if share == 1 else 1 - share
