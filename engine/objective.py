@@ -6,7 +6,7 @@ model itself makes of prompts, a :class:`BaseTrainer` brings a loop of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,7 @@ from engine.component import Batch, Example, Objective
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engine.component import Optimizers, Progress, Schedule
     from engine.config import Amount
     from engine.language_model import LanguageModel
 
@@ -126,7 +127,11 @@ class BaseOnlineObjective(BaseObjective):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A train stage for a loop that is not the engine's. ``folder`` is for what it writes meanwhile."""
+    """A train stage for a loop that is not the engine's.
+
+    ``folder`` is for what it writes meanwhile; ``log`` takes the figures of each of its steps, and how
+    far it then is.
+    """
 
     model: nn.Module
     tokenizer: Any
@@ -134,15 +139,18 @@ class Job:
     examples_per_step: int
     budget: Amount
     lr: float
+    optimizer: Optimizers
+    schedule: Schedule
     seed: int
     folder: str
+    log: Callable[[Progress, Mapping[str, float]], None]
 
 
 class BaseTrainer(BaseObjective):
     """An objective by a library whose loop cannot be taken apart. It cannot be resumed."""
 
-    def train(self, job: Job) -> Iterator[Mapping[str, float]]:
-        """Trains ``job.model`` in place; gives the figures of each step as it is done."""
+    def train(self, job: Job) -> None:
+        """Trains ``job.model`` in place."""
         raise NotImplementedError
 
     def others(self) -> Mapping[str, nn.Module]:

@@ -30,7 +30,8 @@ from engine.language_model import LanguageModel
 from engine.loop import Loop
 from engine.machine import Machine
 from engine.materials import build_model, open_tokenizer, sequence_length, training_data
-from engine.objective import BaseOnlineObjective, BaseTrainer, Job
+from engine.objective import BaseOnlineObjective, BaseTrainer
+from engine.outside import train_outside
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
 from engine.requests import Score
 from engine.spec import Train
@@ -61,7 +62,9 @@ def train(
     sequence = sequence_length(run, config)
     data = training_data(run, name, config, objective, tokenizer, sequence)
     if isinstance(objective, BaseTrainer):
-        return _train_elsewhere(run, name, config, objective, model, tokenizer, data)
+        summary = train_outside(context, config, objective, model, data, sequence, tell)
+        final = folders.fingerprint(path / "final" / "manifest.json")
+        return "done", {**summary, "fingerprint": final}
     frozen = _frozen(objective.freeze(model), config.precision, run.process.device)
     adapter = _adapter(run, config, context)
     exported = _without_weights(model) if adapter else model
@@ -200,7 +203,7 @@ def _save(
     tokenizer: Any,
     adapter: Adapter | None = None,
 ) -> None:
-    """Writes the artefact, an adapter folded into ``model``, which then needs no weights; collective."""
+    """Writes the artefact, an adapter folded into ``model``, whose weights are not read; collective."""
     if run.process.rank:
         for _ in weights:  # export is collective
             pass
@@ -252,41 +255,6 @@ def _strategy(
     if not others:
         return main
     return Joint(main, {n: (run.build("strategy", chosen, context), o) for n, o in others.items()})
-
-
-def _train_elsewhere(
-    run: Run,
-    name: str,
-    config: Train,
-    objective: BaseTrainer,
-    model: nn.Module,
-    tokenizer: Any,
-    data: TrainingData,
-) -> tuple[str, dict[str, Any]]:
-    """By a library's own loop, from its beginning: it cannot be resumed."""
-    path, optimizer = run.folder.path / name, cast("Any", config.optimizer)
-    job = Job(
-        model=model.to(run.process.device),
-        tokenizer=tokenizer,
-        examples=data.examples(),
-        examples_per_step=config.batch.examples or 1,
-        budget=config.budget,
-        lr=optimizer.lr,
-        seed=run.spec.seed,
-        folder=str(path / "library"),
-    )
-    step = 0
-    for step, figures in enumerate(objective.train(job), 1):
-        run.log.emit("step", stage=name, step=step, **figures)
-    for folder, trained in {"final": model, **objective.others()}.items():
-        _save(run, path / folder, trained, iter(trained.state_dict().items()), tokenizer)
-    run.process.barrier()
-    return "done", {
-        "budget": str(config.budget),
-        "steps": step,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "fingerprint": folders.fingerprint(path / "final" / "manifest.json"),
-    }
 
 
 def _chosen_strategy(run: Run, name: str, config: Train) -> Config:

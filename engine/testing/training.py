@@ -101,7 +101,7 @@ def adapter(new: Callable[[], Any], config: Config, context: StandAloneContext) 
     with torch.no_grad():
         for parameter in trained:
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
-        logits = attached(input_ids=ids_BT).logits
+        logits = attached.eval()(input_ids=ids_BT).logits
         merged = built.merge(attached)
         require(set(merged.state_dict()) == names, "merged, it has the plain model's weights")
         require(
@@ -115,6 +115,7 @@ def adapter(new: Callable[[], Any], config: Config, context: StandAloneContext) 
 def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAloneContext) -> None:
     """Sums and counts add up over micro-batches, so accumulation gives what one batch gives."""
     built = new()
+    built.check(context.tokenizer())
     for schema in sorted(config.takes):
         examples = _examples(built, schema, context)
         require(examples, f"the kit's {schema} records give no example")

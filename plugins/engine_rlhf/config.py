@@ -59,17 +59,11 @@ class AdaptiveKL(Config):
     horizon: Count = Field(10_000, description="Episodes over which the penalty adapts.")
 
 
-class Online(ObjectiveConfig):
-    """What all online objectives share: answers are sampled, rewarded, and learned from."""
+class Sampled(ObjectiveConfig):
+    """What all objectives share that learn from answers which the model itself samples."""
 
     takes: ClassVar = frozenset({"prompt", "completion", "preference"})
 
-    rewards: tuple[Annotated[Config, Of("reward")], ...] = Field(
-        min_length=1, description="What is rewarded: the sum, each with its weight."
-    )
-    constraints: tuple[Constraint, ...] = Field(
-        (), description="Costs that are kept below limits, each by a multiplier."
-    )
     kl: Number = Field(0.05, ge=0, description="Penalty per nat of divergence from the reference.")
     reference: Annotated[str, StageRef("train")] | None = Field(
         None,
@@ -82,24 +76,34 @@ class Online(ObjectiveConfig):
     clip: Number = Field(
         0.2, gt=0, description="How far the probability ratio may move (Schulman et al. 2017)."
     )
-    reward_clip: Number | None = Field(
-        None, gt=0, description="Largest absolute value of an episode's reward."
-    )
     missing_eos_penalty: Number | None = Field(
         None, gt=0, description="Taken from the reward of an answer that does not end by itself."
+    )
+
+
+class Online(Sampled):
+    """Rewards of any kind, and costs."""
+
+    rewards: tuple[Annotated[Config, Of("reward")], ...] = Field(
+        min_length=1, description="What is rewarded: the sum, each with its weight."
+    )
+    constraints: tuple[Constraint, ...] = Field(
+        (), description="Costs that are kept below limits, each by a multiplier."
+    )
+    reward_clip: Number | None = Field(
+        None, gt=0, description="Largest absolute value of an episode's reward."
     )
     length_penalty: Number | None = Field(
         None, gt=0, description="Taken from the reward for each token of the answer."
     )
 
 
-class PPO(Online):
-    """Proximal policy optimization with a critic of its own (Schulman et al. 2017)."""
+class ActorCritic(Sampled):
+    """What PPO adds, whoever's (Schulman et al. 2017)."""
 
     kl_estimator: Literal["k1", "k3"] = Field(
         "k1", description="Estimate of the divergence in the reward: k1, log π − log π_ref."
     )
-    adaptive_kl: AdaptiveKL | None = Field(None, description="Adapt the penalty to a target.")
     passes: Count = Field(4, description="How often a round's episodes are gone through.")
     value: Annotated[str, StageRef("train")] | None = Field(
         None,
@@ -115,11 +119,6 @@ class PPO(Online):
     whiten_rewards: bool = Field(
         False, description="Scale the rewards of a round to variance 1; their mean stays."
     )
-    whitening: Literal["biased", "unbiased"] = Field(
-        "biased",
-        description="Variance by which advantages and rewards are whitened: over n (Huang et al. "
-        "2024), or over n − 1, as TRL does.",
-    )
 
     @field_validator("kl_estimator")
     @classmethod
@@ -130,6 +129,17 @@ class PPO(Online):
                 "the divergence's: training converges to another policy than π_ref·exp(r/β); use k1"
             )
         return value
+
+
+class PPO(ActorCritic, Online):
+    """Proximal policy optimization with a critic of its own (Schulman et al. 2017)."""
+
+    adaptive_kl: AdaptiveKL | None = Field(None, description="Adapt the penalty to a target.")
+    whitening: Literal["biased", "unbiased"] = Field(
+        "biased",
+        description="Variance by which advantages and rewards are whitened: over n (Huang et al. "
+        "2024), or over n − 1, as TRL does.",
+    )
 
     @model_validator(mode="after")
     def _adapts_something(self) -> PPO:
@@ -169,12 +179,17 @@ class GRPO(Group):
 
     def warnings(self) -> Sequence[str]:
         """See :class:`engine.ObjectiveConfig`."""
-        if self.kl and self.scale == "group":
-            return [
-                f"grpo: kl {self.kl} beside advantages that are scaled by group does not weigh the "
-                "reward against the divergence: the policy misses π_ref·exp(r/β). Use `scale: none`"
-            ]
-        return ()
+        if not self.kl:
+            return ()
+        k3 = (
+            f"grpo: kl {self.kl} by k3 in the loss has the gradient of KL(π_ref‖π), so the policy ends "
+            "elsewhere than at π_ref·exp(r/β); rloo and ppo end there"
+        )
+        scaled = (
+            "grpo: beside advantages scaled by group, kl no longer weighs against the reward, only "
+            "against its sign; use `scale: none`"
+        )
+        return (k3, scaled) if self.scale == "group" else (k3,)
 
 
 def reward_name(config: Any) -> str:

@@ -25,7 +25,7 @@ loop
 problems compose observers scaffold
 checks
 spec
-folder materials scoring reference verify forecast
+folder materials outside scoring reference verify forecast
 training summary advice fitting
 run
 session opened outlook

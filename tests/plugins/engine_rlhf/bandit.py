@@ -5,9 +5,7 @@ For E[r] − β·KL(π‖π_ref) it is π* ∝ π_ref·exp(r/β).
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +127,6 @@ def play(
     decay: bool = True,
     betas: tuple[float, float] = (0.9, 0.95),
     on_step: Any = lambda event: None,
-    feed_class: Any = EpisodeFeed,
 ) -> tuple[nn.Module, Any]:
     """The policy after so many optimizer steps, and the objective with its state."""
     context: Any = BanditContext(seed, rewards)
@@ -163,7 +160,7 @@ def play(
         clip=None,
         checkpoint_every=Amount(10**9, "steps"),
     )
-    feed = feed_class(
+    feed = EpisodeFeed(
         data,
         objective,
         strategy,
@@ -191,10 +188,3 @@ def play(
     )
     assert loop.run().status == "done"
     return model, objective
-
-
-def _copied(model: Any) -> Any:
-    return copy.deepcopy(model)
-
-
-fresh = partial(_copied)
