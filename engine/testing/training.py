@@ -127,7 +127,13 @@ def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAlo
                 f"encode(…, length={_LENGTH}) gives no example of {longest} tokens in a row",
             )
         tiny = tiny_model(context)
+        learns = {id(parameter) for parameter in tiny.parameters()}
         frozen = {n: m.eval() for n, m in built.freeze(tiny).items()}
+        for name, other in frozen.items():
+            require(
+                learns.isdisjoint(map(id, other.parameters())),
+                f"what learns is no part of the frozen '{name}'",
+            )
         _move(tiny)
         output_head = head(tiny) if config.head == "lm" else nn.Linear(tiny.config.hidden_size, 1)
         whole = built.collate(examples)

@@ -134,3 +134,57 @@ LOSS = 'cross_entropy(hidden_BTD, head.weight, batch.targets["labels"])'
 def test_objective(refuses, contract, old, new):
     """Sums and counts that add up."""
     refuses("objective", {"type": "answers"}, contract, (old, new))
+
+
+FROZEN = """    observes = True
+
+    def freeze(self, model):
+        import copy
+
+        return {"first": copy.deepcopy(model)}
+
+    def annotate(self, batch, frozen):
+        assert not frozen["first"].training
+        return batch
+
+    def observe(self, batch, model):
+        return {"tokens": (batch.tokens, len(batch.targets["labels"]))}
+
+    def settle(self, batch, observed):
+        import dataclasses
+
+        import torch
+
+        mean = torch.tensor(observed["tokens"])
+        return dataclasses.replace(batch, targets={**batch.targets, "mean": mean})
+
+    def collate(self, examples):
+"""
+WITH_FROZEN = [
+    ("    def collate(self, examples):\n", FROZEN),
+    (LOSS, f'{LOSS} * batch.targets["mean"]'),
+]
+
+
+@pytest.mark.parametrize(
+    ("contract", "edit"),
+    [
+        ("what learns is no part of the frozen 'first'", ("copy.deepcopy(model)", "model")),
+        # One micro-batch's own mean where that of the global batch is to be.
+        (
+            "loss over micro-batches adds up to",
+            ('observed["tokens"]', 'batch.tokens / len(batch.targets["labels"])'),
+        ),
+    ],
+)
+def test_objective_with_frozen_models_and_a_mean_of_the_batch(refuses, contract, edit):
+    """What is frozen is a copy, and what is observed is of the whole batch."""
+    refuses("objective", {"type": "answers"}, contract, *WITH_FROZEN, edit)
+
+
+def test_an_objective_that_observes_is_sound(spoil):
+    """The same without a mistake."""
+    from engine.testing import check_component
+
+    spoil(*WITH_FROZEN)
+    check_component("objective", {"type": "answers"})
