@@ -122,7 +122,7 @@ class TokenizerTrainer(Protocol):
 class Example:
     """One training example of ``length`` tokens; its fields belong to the objective.
 
-    ``truncated``: its end did not fit.
+    ``truncated``: its end did not fit, or its prompt's beginning.
     """
 
     length: int

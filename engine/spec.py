@@ -91,7 +91,8 @@ class BatchSize(Config):
 
     @model_validator(mode="after")
     def _one_size(self) -> BatchSize:
-        if self.examples is not None and "tokens" in self.model_fields_set:
+        default = type(self).model_fields["tokens"].default  # which a resolved spec spells out
+        if self.examples is not None and self.tokens != default:
             raise ValueError("the batch is given in tokens or in examples, not in both")
         return self
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from engine.component import Batch
 from engine.data.packing import IGNORE
 from engine.errors import SpecError
 from engine.language_model import LanguageModel
@@ -75,18 +77,24 @@ def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
     examples, _ = data.take(start, samples, (), 0, 1)
     console = Console(highlight=False, soft_wrap=True)
     for number, example in enumerate(examples, start):
-        batch = objective.collate([example])
-        tokens = batch.inputs["input_ids"][0].tolist()
-        positions = batch.inputs["position_ids"][0].tolist()
-        labels = batch.targets["labels"][0].tolist() if "labels" in batch.targets else []
-        # A label belongs to the token after its position.
-        counted = [False, *(label != IGNORE for label in labels[:-1])]
-        if as_json:
-            row = {"row": number, "tokens": tokens, "counted": counted, "positions": positions}
-            print(json.dumps({**row, "text": tokenizer.decode(tokens)}))  # noqa: T201
-            continue
-        console.rule(f"row {number}: {len(tokens)} tokens, {sum(counted)} count", style="dim")
-        console.print(_coloured(tokenizer, tokens, positions, counted))
+        for tokens, positions, labels in _parts(objective.collate([example])):
+            # A label belongs to the token after its position.
+            counted = [False, *(label != IGNORE for label in labels[:-1])]
+            if as_json:
+                row = {"row": number, "tokens": tokens, "counted": counted, "positions": positions}
+                print(json.dumps({**row, "text": tokenizer.decode(tokens)}))  # noqa: T201
+                continue
+            console.rule(f"row {number}: {len(tokens)} tokens, {sum(counted)} count", style="dim")
+            console.print(_coloured(tokenizer, tokens, positions, counted))
+
+
+def _parts(batch: Batch) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """Tokens, positions and labels of one example, which may have several rows: a pair's answers."""
+    ids_BT, positions_BT = batch.inputs["input_ids"], batch.inputs["position_ids"]
+    labels_BT = batch.targets.get("labels")
+    for row in range(len(ids_BT)):
+        labels = [] if labels_BT is None else labels_BT[row].tolist()
+        yield ids_BT[row].tolist(), positions_BT[row].tolist(), labels
 
 
 def _coloured(tokenizer: Any, tokens: list[int], positions: list[int], counted: list[bool]) -> Text:

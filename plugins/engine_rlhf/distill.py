@@ -212,7 +212,7 @@ def _derived(log_p_CV: Tensor, log_q_CV: Tensor, share: float) -> tuple[Tensor, 
     if share == 0:
         return (p_CV * (log_p_CV - log_q_CV)).sum(1), q_CV - p_CV
     if share == 1:
-        log_m_CV, teachers_C = log_p_CV, 0
+        log_m_CV, teachers_C = log_p_CV, torch.zeros_like(log_p_CV[:, 0])
     else:
         # Of logarithms, as both probabilities may be too small for float32.
         log_m_CV = torch.logaddexp(log_p_CV + math.log(share), log_q_CV + math.log1p(-share))

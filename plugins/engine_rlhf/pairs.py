@@ -106,7 +106,7 @@ def lay_out(documents: Sequence[Document]) -> tuple[Inputs, Inputs]:
     """
     length = max(map(len, documents))
     rows = pack([len(document) for document in documents], length)
-    joined = [join([documents[i] for i in row], length, 0) for row in rows]  # type: ignore[misc]
+    joined = [join([documents[i] for i in row], length, 0) for row in rows]
     owner_BT = np.zeros((len(rows), length), np.int64)
     for owner_T, row in zip(owner_BT, rows, strict=True):
         numbers = np.repeat(row, [len(documents[i]) for i in row])

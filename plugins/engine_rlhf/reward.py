@@ -57,7 +57,8 @@ class _ScalarObjective(BaseObjective):
         weight_1D: Any = output.weight
         value_BT = linear(hidden_BTD, weight_1D.to(hidden_BTD.dtype))[..., 0]
         pairs = batch.counts["metric/accuracy"]
-        return by_document(value_BT, dict(batch.targets), 2 * pairs).split(pairs)  # type: ignore[return-value]
+        value_N = by_document(value_BT, dict(batch.targets), 2 * pairs)
+        return value_N[:pairs], value_N[pairs:]
 
 
 class RewardObjective(_ScalarObjective):

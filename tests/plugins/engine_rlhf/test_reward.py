@@ -19,6 +19,7 @@ from engine.data.records import record_from_row
 from engine.errors import RunError
 from engine.language_model import LanguageModel
 from engine.modules import head, hidden_states
+from engine.talk import show_rows
 from engine.testing import check_component
 
 
@@ -144,6 +145,16 @@ def test_values_are_normalised_on_reference_outputs(trained, hh):
     values = np.array([value for value, _ in lm.scores(pairs)])
     assert values.mean() == pytest.approx(0, abs=1e-4)
     assert values.std() == pytest.approx(1, abs=1e-4)
+
+
+def test_both_answers_are_shown(trained, capsys):
+    """By `engine data`: each in a row, under the number of their pair."""
+    show_rows(trained.folder / "learned", 2, 0, as_json=True)
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["row"] for row in shown] == [0, 0, 1, 1]
+    for one, other in (shown[:2], shown[2:]):
+        assert one["text"] != other["text"]
+        assert one["text"][:40] == other["text"][:40]  # the prompt
 
 
 def test_held_out_accuracy_and_calibration_are_reported(trained):
