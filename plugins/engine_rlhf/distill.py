@@ -65,7 +65,7 @@ class DistillObjective(BaseObjective):
             if document is None:
                 yield TOO_LONG
             else:
-                yield _example(document.input_ids, document.labels, document.truncated)
+                yield _example(document.input_ids, document.labels, document.cut > 0)
             return
         assert isinstance(record, Text)
         eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id

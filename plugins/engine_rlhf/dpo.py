@@ -43,16 +43,18 @@ class DPOObjective(BaseObjective):
         self._config, self._context = config, context
 
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
-        """One pair."""
+        """One pair: what of the prompt does not fit before the longer answer neither has."""
         assert isinstance(record, Preference)
-        chosen, rejected = (
-            written(*tokens(tokenizer, record.prompt, answer), length)
-            for answer in (record.chosen, record.rejected)
-        )
-        if chosen is None or rejected is None:
+        prompt, chosen = tokens(tokenizer, record.prompt, record.chosen)
+        _, rejected = tokens(tokenizer, record.prompt, record.rejected)
+        longer = written(prompt, max(chosen, rejected, key=len), length)
+        if longer is None:
             yield TOO_LONG
-        else:
-            yield pair(chosen, rejected)
+            return
+        first, second = (written(prompt[longer.cut :], a, length) for a in (chosen, rejected))
+        assert first is not None
+        assert second is not None
+        yield pair(first, second, cut=longer.cut)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Both answers of every pair."""

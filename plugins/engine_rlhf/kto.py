@@ -61,7 +61,7 @@ class KTOObjective(BaseObjective):
                 yield TOO_LONG
             else:
                 fields = {"own": document, "good": good, "prompt": prompt, "answer": answer}
-                yield Example(len(document), fields, document.truncated)
+                yield Example(len(document), fields, document.cut > 0)
 
     def arrange(self, examples: list[Example], length: int) -> list[Example]:
         """Each with the answer to the next other prompt, as if it answered its own."""

@@ -42,13 +42,13 @@ Inputs = dict[str, Tensor]
 class Document:
     """A prompt and its answer, all ``_T``; what counts has a label other than ``IGNORE``.
 
-    ``truncated``: the prompt's beginning did not fit.
+    ``cut`` tokens at the prompt's beginning did not fit.
     """
 
     input_ids: Ints
     labels: Ints
     position_ids: Ints
-    truncated: bool
+    cut: int
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -68,8 +68,8 @@ def written(prompt: Ints, answer: Ints, length: int) -> Document | None:
     if whole is None:
         return None
     labels = np.where(np.arange(len(whole)) < len(whole) - len(answer), IGNORE, whole)
-    truncated = len(whole) < len(prompt) + len(answer)
-    return Document(whole[:-1], labels[1:], np.arange(len(whole) - 1), truncated)
+    cut = len(prompt) + len(answer) - len(whole)
+    return Document(whole[:-1], labels[1:], np.arange(len(whole) - 1), cut)
 
 
 def judged(prompt: Ints, answer: Ints, length: int) -> Document | None:
@@ -79,14 +79,13 @@ def judged(prompt: Ints, answer: Ints, length: int) -> Document | None:
         return None
     place = np.arange(len(whole))
     labels = np.where(place < len(whole) - 1, IGNORE, whole)
-    return Document(whole, labels, place, len(whole) < len(prompt) + len(answer))
+    return Document(whole, labels, place, len(prompt) + len(answer) - len(whole))
 
 
-def pair(chosen: Document, rejected: Document, **more: Any) -> Example:
-    """Both answers to a prompt as one example."""
+def pair(chosen: Document, rejected: Document, *, cut: int, **more: Any) -> Example:
+    """Both answers to a prompt that lost ``cut`` tokens as one example."""
     fields = {"chosen": chosen, "rejected": rejected, **more}
-    truncated = chosen.truncated or rejected.truncated
-    return Example(len(chosen) + len(rejected), fields, truncated)
+    return Example(len(chosen) + len(rejected), fields, cut > 0)
 
 
 def both_sides(examples: Sequence[Example]) -> list[Document]:

@@ -34,7 +34,7 @@ class _ScalarObjective(BaseObjective):
     head = Reward.head
 
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
-        """One pair."""
+        """One pair; each answer has as much of the prompt's end as fits, as where it is scored."""
         assert isinstance(record, Preference)
         chosen, rejected = (
             judged(*tokens(tokenizer, record.prompt, answer), length)
@@ -46,7 +46,7 @@ class _ScalarObjective(BaseObjective):
         elif isinstance(more, str):
             yield more
         else:
-            yield pair(chosen, rejected, **more)
+            yield pair(chosen, rejected, cut=max(chosen.cut, rejected.cut), **more)
 
     def _more(self, record: Preference) -> dict[str, Any] | str:
         """Further fields of an example, or why there is none."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.artifact import Artifact
+from engine.data.records import record_from_row
 from engine.language_model import LanguageModel
 from engine.testing import check_component
 
@@ -80,6 +81,19 @@ def test_smoothed_it_takes_some_pairs_for_wrong(bench, animals, same, trls, loss
     ours = bench.sums(objective, model, [objective.collate(examples)])
     mixed = {name: 0.8 * right[name] + 0.2 * opposite[name] for name in right}
     same(ours, 0.8 * right_loss + 0.2 * wrong_loss, mixed)
+
+
+def test_both_answers_have_the_same_prompt(bench):
+    """As much of its end as fits before the longer answer; one that is too long gives no example."""
+    objective, tokenizer = bench.objective("dpo"), bench.context.tokenizer()
+    row = {"prompt": "p" * 70 + "end", "chosen": "yes", "rejected": "n" * 20}
+    (example,) = bench.examples(objective, [row])
+    decoded = [tokenizer.decode(example.fields[s].input_ids) for s in ("chosen", "rejected")]
+    assert decoded == ["p" * 41 + "endyes", "p" * 41 + "end" + "n" * 20]
+    assert example.truncated
+    record = record_from_row("preference", {**row, "rejected": "n" * 64}, id="0", source="test")
+    reasons = list(objective.encode(record, tokenizer, bench.length))
+    assert reasons == ["with an answer longer than a row"]
 
 
 def test_ipo_has_no_smoothing(bench):
