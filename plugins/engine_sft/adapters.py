@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 
@@ -48,7 +48,7 @@ class LowRank:
         for name, layer in added:
             layer.merge()
             model.set_submodule(name, layer.get_base_layer())
-        del cast("Any", model).peft_config
+        vars(model).pop("peft_config", None)  # a new head came with a new model, which has none
         return model
 
 

@@ -129,6 +129,16 @@ def test_it_starts_at_ln_2(stage, hh, run_here, precision):
     assert steps[2]["loss"] != pytest.approx(math.log(2), abs=1e-4)
 
 
+def test_with_an_adapter_it_starts_at_ln_2(stage, animals, run_here):
+    """LoRA adds nothing at first, and the reference stays so."""
+    adapted = {"type": "stage", "stage": "base", "adapter": {"type": "lora", "r": 4}}
+    run = run_here(stage({"type": "dpo", "beta": 0.5}, animals, model=adapted, budget="12 steps"))
+    assert run.status == 0
+    losses = [e["loss"] for e in run.events("step") if e["stage"] == "learned"]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses[-1] < 0.6
+
+
 def test_against_another_stage_it_starts_elsewhere(stage, animals, run_here):
     """`reference` names the stage whose model is the reference."""
     spec = stage({"type": "dpo", "reference": "other"}, animals, budget="1 steps")

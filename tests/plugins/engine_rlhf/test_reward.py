@@ -218,6 +218,23 @@ def test_it_learns_what_is_preferred(stage, animals, run_here):
     assert steps[-1]["margin"] > steps[0]["margin"]
 
 
+def test_with_an_adapter(stage, animals, run_here):
+    """LoRA beside the new head: both learn, and what is saved is a plain model."""
+    adapted = {"type": "stage", "stage": "base", "adapter": {"type": "lora", "r": 4}}
+    run = run_here(stage({"type": "reward"}, animals, model=adapted, budget="8 steps"))
+    assert run.status == 0
+    model = Artifact(run.folder / "learned" / "final").model()
+    base = Artifact(run.folder / "base" / "final").model()
+    assert {n for n, _ in model.named_parameters() if "lora" in n} == set()
+    moved = [
+        name
+        for name, weight in model.model.named_parameters()
+        if not torch.equal(weight, base.model.get_parameter(name))
+    ]
+    assert moved
+    assert all("proj" in name for name in moved)
+
+
 def test_the_head_reads_the_last_token(bench, animals):
     """Its row times the hidden state there, as transformers has it."""
     objective, model = bench.objective("reward"), bench.model(scalar=True)
