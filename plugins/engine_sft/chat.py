@@ -95,7 +95,6 @@ def _rendered(
     messages: Sequence[Mapping[str, Any]], tokenizer: Any, name: str
 ) -> tuple[str, list[tuple[int, int]]]:
     """The conversation as a text, and where in it the answers are."""
-    import jinja2
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
@@ -105,7 +104,7 @@ def _rendered(
             return_assistant_tokens_mask=True,
             **tokenizer.special_tokens_map,
         )
-    except jinja2.TemplateError as error:
+    except Exception as error:  # templates are programs, and may raise anything
         raise RunError(
             f"{name}: the chat template cannot say this conversation: {error}",
             mend="mend the record, or leave it out",
