@@ -21,6 +21,7 @@ class LowRank:
     def attach(self, model: nn.Module) -> nn.Module:
         """Raises SpecError where no layer is meant."""
         from peft import LoraConfig, inject_adapter_in_model
+        from transformers.pytorch_utils import Conv1D
 
         linear = linear_layers(model)
         globs = self._config.targets
@@ -36,6 +37,7 @@ class LowRank:
             lora_dropout=self._config.dropout,
             target_modules=targets,
             use_dora=self._by_direction,
+            fan_in_fan_out=any(isinstance(model.get_submodule(t), Conv1D) for t in targets),
         )
         model.requires_grad_(False)
         return inject_adapter_in_model(settings, model)
