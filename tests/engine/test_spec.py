@@ -39,7 +39,7 @@ PROBLEMS = """\
 spec.yaml:1: name: missing
 spec.yaml:2: nam: unknown field; did you mean 'name'?
 spec.yaml:3: seed: -3: input should be greater than or equal to 0
-spec.yaml:8: stages.corpus.prepare.sources.0: needs a 'type': python-library, files, hugging-face
+spec.yaml:8: stages.corpus.prepare.sources.0: needs a 'type': python-library, python-questions, files, hugging-face
 spec.yaml:9: stages.corpus.prepare.sources.1.weight: 'heavy': input should be a valid number, unable to parse string as a number
 spec.yaml:9: stages.corpus.prepare.sources.1.paths: needs at least 1
 spec.yaml:10: stages.corpus.prepare.sources.2: unknown type 'fils'; did you mean 'files'?; known: python-library, python-questions, files, hugging-face
@@ -50,7 +50,7 @@ spec.yaml:16: stages.base one.train.data.stage: no stage 'corpsu'; did you mean 
 spec.yaml:17: stages.base one.train.model.hiden_size: unknown field; did you mean 'hidden_size'?
 spec.yaml:17: stages.base one.train.model.layers: 6.5: input should be a valid integer, got a number with a fractional part
 spec.yaml:17: stages.base one.train.model.heads: True is no number
-spec.yaml:18: stages.base one.train.objective: needs a 'type': next-token
+spec.yaml:18: stages.base one.train.objective: needs a 'type': next-token, ppo, rloo, grpo, reward, cost, dpo, kto, distill, sft
 spec.yaml:19: stages.base one.train.optimizer: unknown type 'adam'; did you mean 'adamw'?; known: adamw, adamw-8bit, muon
 spec.yaml:20: stages.base one.train.batch.ramp.every: '2 epochs' counts in epochs; use tokens or steps
 spec.yaml:21: stages.base one.train.budget: '4M tokns' is not an amount: write e.g. '4M tokens', '200 steps', '2 epochs', '2h' or '1%'
