@@ -171,6 +171,14 @@ def test_any_model_that_is_there_can_be_adapted(stage, run_here, sums, finished_
     )
 
 
+def test_layers_with_an_adapter_are_not_cut(stage, write_spec, engine, sums):
+    """Tensor parallelism cuts plain ones; the spec is told."""
+    model = {"type": "stage", "stage": "base", "adapter": "lora"}
+    spec = stage(sums, model=model, strategy={"type": "mesh", "tensor": 2})
+    told = engine("validate", write_spec(spec), "--nproc", 2, status=2).stderr
+    assert "tensor 2 cannot cut layers with an adapter; use data or shard" in " ".join(told.split())
+
+
 def _opened(folder):
     from safetensors.torch import load_file
 

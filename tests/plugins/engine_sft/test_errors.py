@@ -8,23 +8,27 @@ import pytest
 
 
 @pytest.fixture
-def refused(stage, write_spec, engine, finished_run, tmp_path):
-    """What a run of a stage says as it fails; no step is taken."""
+def refused(stage, write_spec, finished_run, tmp_path, capsys):
+    """What ``engine run`` says as it fails, by its exit status; no step is taken."""
+    from engine.cli import main
 
     def run(rows, objective=None, *, pad_is_eos: bool = False, status: int = 1, **train) -> str:
         spec = stage(rows, objective, **train)
         model = tmp_path / "model"
-        # The stage by itself, on a model that is there: a second instead of three.
+        # The stage by itself, on a model that is there: a quarter of a second instead of three.
         spec["stages"] = {"tuned": spec["stages"]["tuned"]}
         spec["stages"]["tuned"]["train"]["model"] = {"type": "pretrained", "path": str(model)}
         _copy(finished_run / "base" / "final", model, pad_is_eos)
         spec["stages"]["tuned"]["train"]["batch"].setdefault("sequence", 32)
         runs = tmp_path / "runs"
-        done = engine("run", write_spec(spec), "--runs", runs, status=status)
+        with pytest.raises(SystemExit) as ended:
+            main(["run", str(write_spec(spec)), "--runs", str(runs)])
+        told = " ".join(capsys.readouterr().err.split())
+        assert ended.value.code == status, told
         events = runs / "tiny" / "events.jsonl"
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
         assert not [line for line in lines if json.loads(line)["event"] == "step"]
-        return " ".join(done.stderr.split())
+        return told
 
     return run
 
