@@ -1,0 +1,30 @@
+"""The ready spec for few-shot fine-tuning: eight examples, and a gain whose interval is above 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SPEC = Path(__file__).parents[2] / "specs" / "few_shot.yaml"
+SMALLER = {
+    "corpus.prepare.sources": "[{type: python-library, parts: [topics]}]",
+    "corpus.prepare.tokenizer.vocab_size": 512,
+    "base.train.model": "{type: llama, hidden_size: 64, layers: 2, heads: 2, context: 128}",
+    "base.train.batch.tokens": 2048,
+    "base.train.budget": "30 steps",
+    "gain.evaluate.evaluators": "[{type: answer-perplexity, limit: 100}]",
+}
+
+
+def test_eight_examples_help_on_modules_that_were_held_out(engine, tmp_path):
+    """The gain on the same answers, base model against tuned one, is above 0 with its interval."""
+    smaller = [part for k, v in SMALLER.items() for part in ("--set", f"stages.{k}={v}")]
+    told = engine("run", SPEC, "--runs", tmp_path, *smaller, env={"COLUMNS": "80"}).stdout
+    lines = (tmp_path / "few-shot" / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    (examples,) = (e for e in events if e["event"] == "examples")
+    assert examples["rows"] == 8
+    (gain,) = (e for e in events if e.get("metric") == "gain_over_base")
+    assert (gain["model"], gain["n"]) == ("tuned", 100)
+    assert 0 < gain["interval"][0] < gain["value"] < gain["interval"][1]
+    assert f"tuned: answer-perplexity/gain over base {gain['value']:.4g} [" in told
