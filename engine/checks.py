@@ -204,7 +204,8 @@ def _length_problems(train: Train, context: int | None) -> _Problems:
         message = f"{batch.sequence} is longer than the model's context of {context}"
         yield ("batch", "sequence"), message
     length = batch.sequence or context
-    for name, tokens in (("tokens", batch.tokens), ("micro_tokens", batch.micro_tokens)):
+    whole = None if batch.examples else batch.tokens
+    for name, tokens in (("tokens", whole), ("micro_tokens", batch.micro_tokens)):
         if length and tokens and tokens < length:
             yield ("batch", name), f"{tokens} is less than one row of {length} tokens"
 

@@ -106,7 +106,8 @@ def forecast(
     chosen = choose(train, work, processes, machine, loaded.plugins)
     work = divided(work, train, chosen.layout)
     seconds = chosen.estimate.seconds(machine, train.precision)
-    steps = _steps(train, seconds)
+    tokens = train.batch.in_tokens(work.sequence)
+    steps = _steps(train, tokens, seconds)
     saved = checkpoint_bytes(
         rank_parameters(shape, Layout()), work.state_floats, averaged=work.averaged
     )
@@ -119,7 +120,7 @@ def forecast(
         memory=machine.memory,
         step_seconds=seconds,
         steps=steps,
-        tokens=None if steps is None else steps * train.batch.tokens,
+        tokens=None if steps is None else steps * tokens,
         seconds=None if steps is None else steps * seconds,
         disk=kept * saved + 4 * parameters(shape),
         whole=not train.freeze and getattr(train.model, "adapter", None) is None,
@@ -161,7 +162,8 @@ def candidates(
 def divided(work: Work, train: Train, layout: Layout) -> Work:
     """With the micro-batches that each rank gets: of no more rows than it has, and a pipeline as
     many as it has stages, where rows allow."""
-    rows = max(1, math.ceil(train.batch.tokens / work.sequence / layout.samples_over))
+    tokens = train.batch.in_tokens(work.sequence)
+    rows = max(1, math.ceil(tokens / work.sequence / layout.samples_over))
     most = micro_rows(train.batch.micro_tokens, work.sequence)
     most = min(most, max(1, rows // layout.pipeline))
     return replace(work, rows=most, micro_batches=math.ceil(rows / most))
@@ -217,10 +219,10 @@ def _suggested(plugins: Plugins, processes: int) -> Iterator[StrategyConfig]:
                 yield cls.model_validate({"type": name, **fields})
 
 
-def _steps(train: Train, step_seconds: float) -> float | None:
+def _steps(train: Train, tokens: int, step_seconds: float) -> float | None:
     """Of the budget; None where it counts epochs of data that nobody has counted yet."""
     budget = train.budget
     if budget.unit == "epochs":
         return None
-    per_step = {"steps": 1, "tokens": train.batch.tokens, "seconds": step_seconds}[budget.unit]
+    per_step = {"steps": 1, "tokens": tokens, "seconds": step_seconds}[budget.unit]
     return math.ceil(budget.value / per_step)

@@ -96,6 +96,10 @@ class BatchSize(Config):
             raise ValueError("the batch is given in tokens or in examples, not in both")
         return self
 
+    def in_tokens(self, sequence: int) -> int:
+        """Tokens in a global batch, in rows of so many."""
+        return self.examples * sequence if self.examples else self.tokens
+
 
 class Checkpoints(Config):
     """When checkpoints are written and which are kept."""

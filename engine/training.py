@@ -276,7 +276,7 @@ def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
     """Roughly how many tokens the budget is; 10k a second where it is a time."""
     per_unit: Mapping[str, float] = {
         "tokens": 1,
-        "steps": (config.batch.examples or 0) * sequence or config.batch.tokens,
+        "steps": config.batch.in_tokens(sequence),
         "epochs": data.epoch_size * sequence,
         "seconds": 10_000,
     }
@@ -290,8 +290,7 @@ def _compile(run: Run, config: Train, flops: float) -> bool:
 
 
 def _ramp(config: Train, sequence: int) -> Ramp:
-    ramp, examples = config.batch.ramp, config.batch.examples
-    first = examples * sequence if examples else config.batch.tokens
+    ramp, first = config.batch.ramp, config.batch.in_tokens(sequence)
     if ramp is None:
         return Ramp(first)
     return Ramp(first, ramp.every, ramp.factor, ramp.most)

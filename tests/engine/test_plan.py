@@ -89,6 +89,16 @@ def test_budgets_become_steps_time_and_cost(plan, train):
     assert stage["step"]["seconds"] > 0
 
 
+def test_a_batch_of_examples_is_as_many_rows(plan, train):
+    """As training has it: eight examples are eight rows, and few may be longer than a usual batch."""
+    train |= {"batch": {"tokens": 8 * 256}}
+    (wanted,) = plan()
+    train["batch"] = {"examples": 8}
+    assert plan() == [wanted]
+    train |= {"model": {**MODEL, "context": 20_000}, "batch": {"examples": 1}}
+    assert plan()[0]["tokens"] == 6 * 20_000
+
+
 def test_the_plan_reads_what_training_reads(plan, train):
     """Micro-batches, precision, averages, recomputation and checkpoints."""
 
