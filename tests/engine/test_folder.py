@@ -17,8 +17,8 @@ IDENTITY = {
     Stage: ["prepare", "train", "evaluate"],
     Prepare: ["sources", "processors", "tokenizer", "holdout"],
     Train: ["data", "model", "objective", "optimizer", "precision", "batch", "clip", "freeze",
-            "ema"],
-    Evaluate: ["models", "data", "evaluators"],
+            "ema", "holdout", "limit"],
+    Evaluate: ["models", "data", "evaluators", "baseline"],
 }  # fmt: skip
 RUNTIME = {
     Spec: ["engine", "name", "plugins", "stages"],  # stages count each by itself

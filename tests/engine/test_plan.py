@@ -89,6 +89,7 @@ def test_budgets_become_steps_time_and_cost(plan, train):
     assert stage["step"]["seconds"] > 0
 
 
+@pytest.mark.covers("BatchSize.examples")
 def test_a_batch_of_examples_is_as_many_rows(plan, train):
     """As training has it: eight examples are eight rows, and few may be longer than a usual batch."""
     train |= {"batch": {"tokens": 8 * 256}}

@@ -114,7 +114,7 @@ def test_real_conversations_are_learnt(stage, hh, run_here):
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.covers("Train.limit")
+@pytest.mark.covers("Train.limit", "Train.holdout")
 def test_learning_from_the_first_few(stage, run_here, sums):
     """Of those that are not held out; the others are never looked at."""
     spec = stage(sums, {"type": "sft", "packing": False}, limit=8, holdout=0.5)
@@ -122,6 +122,7 @@ def test_learning_from_the_first_few(stage, run_here, sums):
     (told,) = run_here(spec).events("examples")
     assert told["rows"] == 8
     assert told["records"] == told["held_out"] + 8 < 64
+    assert told["held_out"] > 0
 
 
 def test_a_limit_of_text_is_an_error_in_the_spec(stage, write_spec, engine, sums):
