@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -88,7 +89,8 @@ class EpisodeFeed:
 
     Every rank holds the whole round, so what is learned from it depends on no number of ranks.
     ``frozen`` are models that are asked and do not learn, ``companions()`` enters those that learn
-    beside. A round's table is written to ``folder``.
+    beside. A round's table is written to ``folder``; ``progress`` is that of a
+    :class:`engine.log.Display`.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class EpisodeFeed:
         tokenizer: Any,
         frozen: Mapping[str, nn.Module],
         folder: Path,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[str, float, float, str], None],
     ) -> None:
         self.data = data
         self._objective: Any = objective
@@ -173,7 +175,12 @@ class EpisodeFeed:
             if hasattr(strategy, "companions"):
                 models |= stack.enter_context(strategy.companions())
             asked = {
-                name: LanguageModel(model, self._tokenizer, context=self._plan.sequence)
+                name: LanguageModel(
+                    model,
+                    self._tokenizer,
+                    context=self._plan.sequence,
+                    progress=partial(self._tell, name),
+                )
                 for name, model in models.items()
             }
             places = range(strategy.data_rank, count, strategy.data_size)
@@ -190,7 +197,12 @@ class EpisodeFeed:
         if self._process.rank == 0 and self._round.table:
             lines = "".join(json.dumps(row) + "\n" for row in self._round.table)
             write_durably(self._folder / f"round-{self._number:06d}.jsonl", lines)
+        self._progress(f"round {self._number}", 1.0, 1.0, "")
         return cursor
+
+    def _tell(self, model: str, done: int, total: int) -> None:
+        """Shows which model is asked; the bar stays until the round is there."""
+        self._progress(f"round {self._number}", min(done / total, 0.999), 1.0, model)
 
     def _check_sizes(self) -> None:
         """Raises RunError where mini-batches or ranks would get unequal parts."""

@@ -38,7 +38,8 @@ class LanguageModel:
     """Answers requests in batches of at most ``batch_tokens`` tokens, the longest first: on a CPU,
     where a batch's activations should fit into a cache, 1024, elsewhere 16384.
 
-    What several requests begin with is computed once: see :mod:`engine.prefixes`.
+    What several requests begin with is computed once: see :mod:`engine.prefixes`. ``progress`` gets
+    how much of a long call is done, and of how much.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LanguageModel:
         *,
         context: int | None = None,
         batch_tokens: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -56,6 +58,7 @@ class LanguageModel:
         on_cpu = self._device.type == "cpu"
         self._batch_tokens = batch_tokens or (1024 if on_cpu else 16384)
         self._scorer = Scorer(model, self._batch_tokens)
+        self._progress = progress
 
     @property
     def fingerprint(self) -> str:
@@ -146,7 +149,7 @@ class LanguageModel:
         """log P ``_T`` in nats of each answer's T tokens after its prompt's, both as ids: of the model
         itself, and of what it samples from at this temperature."""
         asked = [Asked([*prompt, *answer], len(answer)) for prompt, answer in rows]
-        found = self._scorer.score(asked, temperature=temperature)
+        found = self._scorer.score(asked, lambda done: self._progress(done, len(rows)), temperature)
         return [(one.logprobs, one.tempered) for one in found]
 
     @torch.inference_mode()
@@ -164,6 +167,7 @@ class LanguageModel:
             hidden_BTD = hidden_states(self.model, input_ids=ids.to(self._device))
             values_BT = head(self.model)(hidden_BTD)[..., 0].float()
             values |= {i: values_BT[b, : len(rows[i])] for b, i in enumerate(batch)}
+            self._progress(len(values), len(rows))
         return [values[i] for i in range(len(rows))]
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
@@ -192,8 +196,20 @@ class LanguageModel:
             for prompt, request in zip(prompts, requests, strict=True)
         ]
         ended: dict[int, bool] = {}
+        done, total = 0, sum(text.limit for text in texts)
+
+        def told(number: int, response: Response) -> None:
+            nonlocal done
+            ended[number] = response.ended
+            done += texts[number].limit - len(texts[number].new)
+
+        def tell(text: Text) -> None:
+            nonlocal done
+            done += 1
+            self._progress(done, total)
+
         writer = Writer(self.model, self.tokenizer, shares=self._scorer.shares)
-        writer.write(texts, lambda number, response: ended.update({number: response.ended}))
+        writer.write(texts, told, tell)
         end = [self.tokenizer.eos_token_id]
         return [Rollout(t.new + end if ended[i] else t.new, ended[i]) for i, t in enumerate(texts)]
 

@@ -154,6 +154,7 @@ def train(
             tokenizer=tokenizer,
             frozen=frozen,
             folder=path / "rollouts",
+            progress=run.log.display.progress,
         )
     loop = Loop(
         plan,

@@ -169,6 +169,7 @@ def play(
         tokenizer=words,
         frozen=frozen,
         folder=folder / "rollouts",
+        progress=SilentDisplay().progress,
     )
 
     def schedule(progress: Any) -> float:
