@@ -24,7 +24,6 @@ from engine import (
     Example,
     Generation,
     LanguageModel,
-    Record,
     Round,
     RunError,
     padded,
@@ -104,13 +103,7 @@ class OnlineObjective(BaseOnlineObjective):
 
     def encode(self, record: Any, tokenizer: Any, length: int) -> Iterator[Example | str]:
         """A prompt that leaves room for an answer."""
-        tokens = prompt_tokens(tokenizer, record.prompt)
-        if len(tokens) + self._config.answer_tokens > length:
-            yield "prompts leave no room for an answer"
-            return
-        assert isinstance(record, Record)
-        fields = {"input_ids": np.array(tokens), "prompt": record.prompt}
-        yield Example(len(tokens), fields)
+        return prompt_example(record, tokenizer, length - self._config.answer_tokens)
 
     def freeze(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """The reference, where there is a penalty for leaving it."""
@@ -284,6 +277,15 @@ class OnlineObjective(BaseOnlineObjective):
         told = {name: round(value, 4) for name, value in figures.items()}
         prompt, answer = episode.texts
         return {"prompt": prompt, "answer": answer, "ended": episode.ended, **told}
+
+
+def prompt_example(record: Any, tokenizer: Any, room: int) -> Iterator[Example | str]:
+    """A record's prompt in at most ``room`` tokens."""
+    tokens = prompt_tokens(tokenizer, record.prompt)
+    if len(tokens) > room:
+        yield "prompts leave no room for an answer"
+        return
+    yield Example(len(tokens), {"input_ids": np.array(tokens), "prompt": record.prompt})
 
 
 def _scores(

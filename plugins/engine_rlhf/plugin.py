@@ -18,6 +18,13 @@ def engine_objectives() -> Sequence[Component]:
             "PPO with a critic of its own, rewards and constraints.",
         ),
         Component(
+            "trl-ppo",
+            "engine_rlhf.trl_config:TrlPPO",
+            "engine_rlhf.trl_ppo:build",
+            "TRL's own PPO, for comparison.",
+            extra="rlhf",
+        ),
+        Component(
             "rloo",
             "engine_rlhf.config:RLOO",
             "engine_rlhf.group:build_rloo",

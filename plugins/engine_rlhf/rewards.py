@@ -85,20 +85,23 @@ class HttpReward:
         raise AssertionError
 
 
-def build_stage(config: StageReward, context: Context) -> ModelReward:
-    """Opens the model. Raises RunError where it gives no single number."""
-    artifact = context.artifact(config.stage)
+def scalar_model(context: Context, stage: str) -> tuple[Any, Any]:
+    """A stage's model and tokenizer. Raises RunError where the model gives no single number."""
+    artifact = context.artifact(stage)
     model: Any = artifact.model()
     if getattr(model.config, "num_labels", 0) != 1 or not hasattr(model, "score"):
         raise RunError(
-            f"reward stage '{config.stage}' has a {type(model).__name__}, which gives no single number",
+            f"reward stage '{stage}' has a {type(model).__name__}, which gives no single number",
             mend="name a stage whose objective is `reward` or `cost`",
         )
     model.set_attn_implementation("sdpa")
-    return ModelReward(
-        LanguageModel(model.to(context.device), artifact.tokenizer()),
-        config.name or config.stage,
-    )
+    return model.to(context.device), artifact.tokenizer()
+
+
+def build_stage(config: StageReward, context: Context) -> ModelReward:
+    """Opens the model. Raises RunError where it gives no single number."""
+    model, tokenizer = scalar_model(context, config.stage)
+    return ModelReward(LanguageModel(model, tokenizer), config.name or config.stage)
 
 
 def build_length(config: Length, context: Context) -> LengthReward:

@@ -1,0 +1,155 @@
+"""PPO by TRL's own loop (``trl.experimental.ppo``, the last that TRL had: 1.12).
+
+What is otherwise than in ``ppo``, besides what :class:`engine_rlhf.trl_config.TrlPPO` refuses: the
+reward model reads the policy's ids, so an answer that was cut short gets no EOS for it; an answer that
+ended earlier has a step more, where its reward comes, only if a longer one is in its round; the
+learning rate moves from round to round; a budget is rounded up to whole rounds.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from engine import BaseTrainer, Context, Example, Job, Progress, RunError, with_scalar_head
+from engine_rlhf.episodes import prompt_example
+from engine_rlhf.rewards import scalar_model
+from engine_rlhf.trl_config import TrlPPO
+
+_OURS = {
+    "loss/policy_avg": "loss/policy",
+    "objective/scores": "reward",
+    "objective/kl": "kl",
+    "objective/entropy": "entropy",
+    "eps": "episodes_per_second",
+}
+"""What `ppo` calls the same; all else keeps TRL's name."""
+
+
+class TrlPPOObjective(BaseTrainer):
+    """See the module."""
+
+    def __init__(self, config: TrlPPO, context: Context) -> None:
+        self._config, self._context = config, context
+
+    def encode(self, record: Any, tokenizer: Any, length: int) -> Iterator[Example | str]:
+        """A prompt that leaves room for an answer."""
+        return prompt_example(record, tokenizer, length - self._config.answer_tokens)
+
+    def others(self) -> Mapping[str, nn.Module]:
+        """The critic."""
+        return {"value": self._value}
+
+    def train(self, job: Job) -> None:
+        """See :class:`engine.BaseTrainer`. Raises RunError where the reward model reads other ids."""
+        import transformers
+
+        from engine_rlhf import trl_trainer
+
+        config, context, policy = self._config, self._context, job.model
+        reward, reference = self._reward(job.tokenizer), copy.deepcopy(policy)
+        if config.reference is not None:
+            reference = context.artifact(config.reference).model()
+        start = policy if config.value is None else context.artifact(config.value).model()
+        self._value = with_scalar_head(copy.deepcopy(start), context.seed).to(context.device)
+        self._value.train().requires_grad_(True)
+        steps, tokens = config.passes * config.mini_batches, 0
+
+        def count(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+            nonlocal tokens  # each episode is scored once, and learned from in every pass
+            tokens += config.passes * int(kwargs["attention_mask"].sum())
+
+        def progress(rounds: int) -> Progress:
+            epochs = rounds * job.examples_per_step / len(job.examples)
+            return Progress(rounds * steps, tokens, epochs, 0.0, job.budget)
+
+        def report(metrics: Mapping[str, float]) -> None:
+            figures = {_OURS.get(name, name): value for name, value in metrics.items()}
+            figures["loss/value"] = config.value_weight * figures.pop("loss/value_avg")
+            loss = figures["loss/policy"] + figures["loss/value"]
+            if steps == 1:
+                del figures["val/ratio_var"]  # of one ratio
+            rounds = round(figures.pop("episode") / job.examples_per_step)
+            job.log(progress(rounds), {"loss": loss, **figures})
+
+        reward.base_model.register_forward_pre_hook(count, with_kwargs=True)
+        trained = [*policy.named_parameters(), *self._value.named_parameters()]
+        optimizer = job.optimizer([(n, p) for n, p in trained if p.requires_grad])
+        for group in optimizer.param_groups:
+            group["lr"] = job.lr * group["lr_scale"]
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: job.schedule(progress(n)))
+        transformers.set_seed(job.seed)
+        eos = job.tokenizer.eos_token_id
+        for other in (reference, self._value):
+            cast("Any", other).set_attn_implementation("sdpa")  # rows are padded on the left
+        with _generating(policy, eos):
+            trl_trainer.train(
+                report,
+                args=trl_trainer.arguments(
+                    config,
+                    folder=job.folder,
+                    seed=job.seed,
+                    episodes=job.examples_per_step // context.world_size,
+                    total=self._rounds(job) * job.examples_per_step,
+                    on_cpu=context.device.type == "cpu",
+                ),
+                processing_class=trl_trainer.Ids(eos),
+                model=policy,
+                ref_model=reference,
+                reward_model=reward,
+                value_model=self._value,
+                train_dataset=[{"input_ids": e.fields["input_ids"]} for e in job.examples],
+                data_collator=trl_trainer.collate,
+                optimizers=(optimizer, rate),
+            )
+
+    def _rounds(self, job: Job) -> int:
+        """As many as the budget asks for, the last one whole."""
+        rounds = job.budget.value / (self._config.passes * self._config.mini_batches)
+        if job.budget.unit == "epochs":
+            rounds = job.budget.value * len(job.examples) / job.examples_per_step
+        return math.ceil(rounds)
+
+    def _reward(self, tokenizer: Any) -> Any:
+        """The reward model, whose head gives what it gives normalised."""
+        stage = self._config.reward
+        model, own = scalar_model(self._context, stage)
+        if own.get_vocab() != tokenizer.get_vocab():
+            raise RunError(
+                f"trl-ppo: reward stage '{stage}' has another tokenizer than the policy, whose ids it "
+                "would read",
+                mend="train it from the same model; or use `ppo`, whose rewards read text",
+            )
+        mean, std = (
+            getattr(model.config, f"value_{name}", n) for name, n in (("mean", 0), ("std", 1))
+        )
+        weight = model.score.weight.detach()
+        model.score = nn.Linear(weight.shape[1], 1).to(weight.device)
+        model.score.weight.data = weight / std
+        model.score.bias.data.fill_(-mean / std)
+        return model
+
+
+@contextmanager
+def _generating(policy: Any, eos: int) -> Iterator[None]:
+    """Fills up answers with EOS, and leaves how the policy is said to generate as it was."""
+    attention, generation = policy.config._attn_implementation, policy.generation_config
+    policy.set_attn_implementation("sdpa")
+    policy.generation_config = copy.deepcopy(generation)
+    policy.generation_config.pad_token_id = eos
+    try:
+        yield
+    finally:
+        policy.set_attn_implementation(attention)
+        policy.generation_config = generation
+
+
+def build(config: TrlPPO, context: Context) -> TrlPPOObjective:
+    """The objective."""
+    return TrlPPOObjective(config, context)
