@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine import Component, hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+
+@hookimpl
+def engine_commands() -> Sequence[click.Command]:
+    """What was answered in a round."""
+    from engine_rlhf.commands import rollouts
+
+    return [rollouts]
 
 
 @hookimpl
