@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from engine import Context, LanguageModel, RunError
 from engine_rlhf.config import Http, Length, StageReward, reward_name
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class ModelReward:
@@ -44,20 +47,25 @@ class HttpReward:
 
     def __init__(self, config: Http) -> None:
         self._config = config
-        self._key = os.environ.get(config.key_env) if config.key_env else None
-        if config.key_env and not self._key:
-            raise RunError(f"reward '{config.url}': ${config.key_env} is not set", mend="set it")
+        self._key = os.environ.get(config.key_env, "") if config.key_env else None
+        # A header with any other character is refused by an error that would tell the key.
+        if self._key is not None and not re.fullmatch("[!-~]+", self._key):
+            raise RunError(
+                f"reward '{config.url}': ${config.key_env} is not set to a token",
+                mend="set it to the service's key, with no blank or line's end in it",
+            )
 
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
         """See :class:`engine.Reward`. Raises RunError where no usable answer comes."""
         config = self._config
         answer = self._ask({"prompts": list(prompts), "completions": list(completions)})
         scores = answer.get("scores") if isinstance(answer, dict) else None
-        named = scores if isinstance(scores, dict) else {reward_name(config): scores}
+        named = scores if scores and isinstance(scores, dict) else {reward_name(config): scores}
         for name, values in named.items():
             if not _numbers(values, len(prompts)):
                 raise RunError(
-                    f"reward '{config.url}': its scores '{name}' are not {len(prompts)} numbers",
+                    f"reward '{config.url}': its scores '{name}' are not {len(prompts)} "
+                    "finite numbers",
                     mend='it should answer {"scores": [one number for each completion]}',
                 )
         return {name: torch.tensor(values, dtype=torch.float32) for name, values in named.items()}
@@ -118,5 +126,8 @@ def _numbers(values: Any, count: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == count
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= _LARGEST
+            for v in values
+        )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from engine_rlhf.config import GRPO, PPO, RLOO, Length
 from engine_rlhf.episodes import Episode
 from engine_rlhf.group import build_grpo, build_rloo
 from engine_rlhf.policy import clipped, whiten
-from engine_rlhf.ppo import Critic, gae
+from engine_rlhf.ppo import Critic, build, gae
 
 from engine.component import Batch
 
@@ -157,6 +158,33 @@ def _logprobs(trainer, model, input_ids, attention_mask, keep, **_):
     chosen = input_ids[:, -keep:, None]
     entropy = -(logprobs.exp() * logprobs).sum(-1)
     return logprobs.gather(-1, chosen)[..., 0], entropy, None
+
+
+@pytest.mark.covers("objective/ppo.clip")
+@pytest.mark.parametrize("clip", [0.2, 0.05])
+def test_ppos_loss_is_a_mean_over_all_tokens(bench, same, clip):
+    """Loss and gradient as they are written, from logits; and the share of ratios beyond the clip."""
+    model, noise = bench.model(), torch.Generator().manual_seed(0)
+    episodes, owns = [], []
+    for one, reward in zip(*_answers(bench), strict=True):
+        n = len(one.answer)
+        ids = torch.tensor([[*one.prompt, *one.answer]])
+        log = model(input_ids=ids).logits[0, -n - 1 : -1].log_softmax(-1)
+        owns.append(log.gather(-1, ids[0, -n:, None])[:, 0])
+        before = owns[-1].detach() + 0.15 * torch.randn(n, generator=noise)
+        values = {"value": np.zeros(n + 1, np.float32)}
+        episodes.append(replace(one, logprobs=before.numpy(), rewards={"a": reward}, values=values))
+    objective = build(PPO(rewards=[Length()], clip=clip, answer_tokens=8), _context(bench))
+    examples = objective.learn(episodes).episodes
+    ours = bench.sums(objective, bench.model(), [objective.collate(examples)], frozen={})
+    placed = [(e.fields["advantages"], e.fields["labels"] != -100) for e in examples]
+    gain = torch.tensor(np.concatenate([values[counted] for values, counted in placed]))
+    ratio = (torch.cat(owns) - torch.tensor(np.concatenate([e.logprobs for e in episodes]))).exp()
+    loss = -torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain).mean()
+    same(ours, loss, _gradient(loss, model))
+    share = ((ratio - 1).abs() > clip).float().mean().item()
+    assert 0 < share < 1
+    assert float(ours.means["metric/clipped"]) == pytest.approx(share)
 
 
 @pytest.mark.covers("objective/rloo.clip")
