@@ -124,8 +124,8 @@ def _answer(
 
 
 def _told(response: Response) -> dict[str, Any]:
-    """What differs from an answer that has nothing to say of it."""
-    usual = asdict(Response())
+    """What differs from an answer that has nothing to say of it; not the ids, as the text is there."""
+    usual = {**asdict(Response()), "ids": response.ids}
     return {name: value for name, value in asdict(response).items() if value != usual[name]}
 
 

@@ -2,7 +2,7 @@
 
 A prompt has a slot of one static cache. Where some have ended, others take their slots (continuous
 batching, Yu et al. 2022, Orca), and what all prompts begin with is computed once. A text does not
-depend on which others are written beside it: every request draws from a generator of its own.
+depend on which others are written beside it: every request has random numbers of its own.
 
 Shapes: S slots in use, B prompts that begin, T tokens, P of what they share, L of the longest so far,
 K heads of keys, E their width, D hidden width, V vocabulary.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from engine.modules import backbone, head
 from engine.prefixes import common
 from engine.requests import Generation, Response
+from engine.sampling import draw
 
 _LEAST_SHARED = 16
 """Tokens that all prompts must begin with for them to be read once."""
@@ -37,39 +38,40 @@ class Text:
     """One request as it is being written."""
 
     def __init__(
-        self,
-        request: Generation,
-        prompt: Sequence[int],
-        limit: int,
-        *,
-        truncated: bool,
-        device: torch.device,
+        self, request: Generation, prompt: Sequence[int], limit: int, *, truncated: bool
     ) -> None:
         self.request = request
         self.prompt = prompt
         self.limit = limit
         """New tokens, at most."""
         self.new: list[int] = []
+        """EOS among them, where it was written."""
         self._truncated = truncated
-        self._generator = torch.Generator(device).manual_seed(request.seed)
+        self._logprob = 0.0
         self._tail = 8 + max((len(s) for s in request.stop), default=0)
+        chance = torch.Generator().manual_seed(request.seed)
+        self._uniform = torch.rand(limit, generator=chance, dtype=torch.float64).tolist()
 
     @property
     def length(self) -> int:
         """Tokens so far, the prompt's among them."""
         return len(self.prompt) + len(self.new)
 
-    def choose(self, logits_V: Tensor) -> int:
-        """A token: drawn from the nucleus (Holtzman et al. 2020)."""
-        probabilities_V = (logits_V / self.request.temperature).softmax(-1)
-        if self.request.top_p < 1:
-            sorted_V, order_V = probabilities_V.sort(descending=True)
-            outside_V = sorted_V.cumsum(-1) - sorted_V >= self.request.top_p
-            probabilities_V = probabilities_V.index_fill(0, order_V[outside_V], 0)
-        return int(torch.multinomial(probabilities_V, 1, generator=self._generator))
+    @property
+    def uniform(self) -> float:
+        """A number from [0, 1) for the next token."""
+        return float(self._uniform[len(self.new)])
 
-    def stopped(self, tokenizer: Any) -> bool:
-        """Whether a stop string is there. Every token has a byte or more, so it is in the last ones."""
+    def add(self, token: int, logprob: float) -> None:
+        """One more, and what the model gave it."""
+        self.new.append(token)
+        self._logprob += logprob
+
+    def ended(self, tokenizer: Any) -> bool:
+        """Whether EOS or a stop string is there. Every token has a byte or more, so it is in the last
+        ones."""
+        if self.new[-1] == tokenizer.eos_token_id:
+            return True
         if not self.request.stop:
             return False
         tail = tokenizer.decode(self.new[-self._tail :], skip_special_tokens=True)
@@ -84,7 +86,9 @@ class Text:
         """The answer."""
         return Response(
             text=self.text(tokenizer),
-            tokens=len(self.new),
+            ids=tuple(self.new),
+            logprob=self._logprob,
+            tokens=len(self.new) - (self.new[-1] == tokenizer.eos_token_id),
             truncated=self._truncated,
             ended=ended,
         )
@@ -126,11 +130,7 @@ class Writer:
                 new = list(active)
             for number in new:
                 text = texts[number]
-                end = text.new[-1] == self._tokenizer.eos_token_id
-                if end:
-                    text.new.pop()
-                elif text.stopped(self._tokenizer):
-                    end = True
+                end = text.ended(self._tokenizer)
                 on_token(text)
                 if end or len(text.new) == text.limit:
                     told(number, text.response(self._tokenizer, ended=end))
@@ -148,11 +148,18 @@ class Writer:
         return first[:count] if count >= _LEAST_SHARED else []
 
     def _take(self, texts: Sequence[Text], hidden_SD: Tensor) -> None:
-        """Appends a token to each."""
+        """Adds a token to each."""
         logits_SV = head(self._model)(hidden_SD).float()
-        likeliest = logits_SV.argmax(-1).tolist()
-        for text, token, logits_V in zip(texts, likeliest, logits_SV, strict=True):
-            text.new.append(token if text.request.temperature == 0 else text.choose(logits_V))
+        requests = [text.request for text in texts]
+        token_S = draw(
+            logits_SV,
+            [request.temperature for request in requests],
+            [request.top_p for request in requests],
+            [text.uniform for text in texts],
+        )
+        logprob_S = -nn.functional.cross_entropy(logits_SV, token_S, reduction="none")
+        for text, token, logprob in zip(texts, token_S.tolist(), logprob_S.tolist(), strict=True):
+            text.add(token, logprob)
 
 
 class _Cache(Protocol):

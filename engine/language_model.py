@@ -186,32 +186,23 @@ class LanguageModel:
             for value, tokens in zip(values, whole, strict=True)
         ]
 
-    @torch.inference_mode()
     def rollouts(
         self, prompts: Sequence[Sequence[int]], requests: Sequence[Generation]
     ) -> list[Rollout]:
         """Continues prompts of ids; the requests say how, their own prompts are not read."""
         texts = [
-            Text(request, prompt, request.max_tokens, truncated=False, device=self._device)
+            Text(request, prompt, request.max_tokens, truncated=False)
             for prompt, request in zip(prompts, requests, strict=True)
         ]
-        ended: dict[int, bool] = {}
         done, total = 0, sum(text.limit for text in texts)
-
-        def told(number: int, response: Response) -> None:
-            nonlocal done
-            ended[number] = response.ended
-            done += texts[number].limit - len(texts[number].new)
 
         def tell(text: Text) -> None:
             nonlocal done
-            done += 1
+            done += 1 + (text.limit - len(text.new) if text.ended(self.tokenizer) else 0)
             self._progress(done, total)
 
-        writer = Writer(self.model, self.tokenizer, shares=self._scorer.shares)
-        writer.write(texts, told, tell)
-        end = [self.tokenizer.eos_token_id]
-        return [Rollout(t.new + end if ended[i] else t.new, ended[i]) for i, t in enumerate(texts)]
+        written = self._write(texts, lambda count: None, tell)
+        return [Rollout(list(response.ids), response.ended) for response in written]
 
     def generate(
         self, request: Generation, on_text: Callable[[str], None] | None = None
@@ -227,7 +218,7 @@ class LanguageModel:
                 on_text(ready[len(told) :])
                 told = ready
 
-        (response,) = self._write([request], lambda done: None, tell)
+        (response,) = self._write([self._text(request)], lambda done: None, tell)
         if on_text:
             on_text(response.text[len(told) :])
         return response
@@ -238,12 +229,13 @@ class LanguageModel:
         progress: Callable[[int], None] = lambda done: None,
     ) -> list[Response]:
         """Continues many prompts at once; ``progress`` gets how many have ended."""
-        return self._write(requests, progress, lambda text: None)
+        texts = [self._text(request) for request in requests]
+        return self._write(texts, progress, lambda text: None)
 
     @torch.inference_mode()
     def _write(
         self,
-        requests: Sequence[Generation],
+        texts: Sequence[Text],
         progress: Callable[[int], None],
         on_token: Callable[[Text], None],
     ) -> list[Response]:
@@ -253,17 +245,16 @@ class LanguageModel:
             responses[number] = response
             progress(len(responses))
 
-        texts = [self._text(request) for request in requests]
         writer = Writer(self.model, self.tokenizer, shares=self._scorer.shares)
         writer.write(texts, told, on_token)
-        return [responses[i] for i in range(len(requests))]
+        return [responses[i] for i in range(len(texts))]
 
     def _text(self, request: Generation) -> Text:
         """Prompts that are too long keep their end."""
         prompt: list[int] = self.tokenizer.encode(request.prompt, add_special_tokens=False)
         kept = prompt[-max(1, self.context - request.max_tokens) :] or [self._prefix]
         limit = min(request.max_tokens, self.context - len(kept))
-        return Text(request, kept, limit, truncated=len(kept) < len(prompt), device=self._device)
+        return Text(request, kept, limit, truncated=len(kept) < len(prompt))
 
     def _encode(
         self, requests: Sequence[LogLikelihood | Rolling]

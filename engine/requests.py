@@ -79,6 +79,9 @@ class Response:
     """The answer: ``logprob`` in nats over ``tokens`` tokens, the generated ``text``, or a ``value``,
     normalised: ``value_std`` is what it was divided by.
 
+    Of a text, ``ids`` are what was written, EOS included where it came, and ``logprob`` is theirs at
+    temperature 1; ``tokens`` counts them without EOS.
+
     ``truncated``: the beginning did not fit; ``ended``: the text came to its end, or to a stop string.
     """
 
@@ -86,6 +89,7 @@ class Response:
     tokens: int = 0
     greedy: bool = False
     text: str = ""
+    ids: tuple[int, ...] = ()
     truncated: bool = False
     ended: bool = True
     value: float = 0.0

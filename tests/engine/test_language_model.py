@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -224,6 +226,33 @@ def test_a_sampled_text_does_not_depend_on_its_neighbours(lm):
     together = lm.generations(requests)
     assert [r.text for r in together] == [lm.generate(r).text for r in requests]
     assert len({r.text for r in together}) > 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_a_text_comes_with_its_ids_and_their_logprob(model, tokenizer, temperature):
+    """At temperature 1, EOS included, as one pass over prompt and answer gives it."""
+    likely_eos = copy.deepcopy(model)
+    weight = likely_eos.get_output_embeddings().weight
+    weight.data[tokenizer.eos_token_id] = weight.data[: len(tokenizer)].mean(0) * 3
+    lm = LanguageModel(likely_eos, tokenizer, context=64)
+    requests = [
+        Generation(PAIRS[seed % 2][0], max_tokens=12, temperature=temperature, seed=seed)
+        for seed in range(24)
+    ]
+    responses = lm.generations(requests)
+    rows = [
+        (_ids(tokenizer, request.prompt), response.ids)
+        for request, response in zip(requests, responses, strict=True)
+    ]
+    for response, (own, _) in zip(responses, lm.logprobs(rows), strict=True):
+        assert response.logprob == pytest.approx(float(own.double().sum()), abs=1e-4)
+        assert response.ended == (response.ids[-1] == tokenizer.eos_token_id)
+        assert response.tokens == len(response.ids) - response.ended
+        assert response.text == tokenizer.decode(response.ids, skip_special_tokens=True)
+    if temperature:
+        assert {r.ended for r in responses} == {True, False}
+    rollouts = lm.rollouts([prompt for prompt, _ in rows], requests)
+    assert [tuple(r.tokens) for r in rollouts] == [r.ids for r in responses]
 
 
 def test_no_room_for_a_text(lm):
