@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,15 +37,6 @@ SHARED = {
 LR = 1e-3
 CLOSE = {"loss/policy": 2e-5, "loss/value": 2e-5, "kl": 1e-4, "entropy": 1e-4, "reward": 1e-4}
 PROMPTS = [[2, 3], [4], [5, 6, 7, 2], [3, 3, 4], [2, 7]] * 10
-
-
-@pytest.fixture(autouse=True)
-def _small_heap():
-    """TRL collects garbage several times a round: a third of a second each, with all this imported."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def model(seed: int, *, scalar: bool = False):
