@@ -147,7 +147,9 @@ class Train(Config):
         False, description="Keep activations in main memory, where an accelerator trains."
     )
     compile: Literal["auto"] | bool = runtime(
-        "auto", description="torch.compile; auto: where the budget is long enough to repay it."
+        "auto",
+        description="torch.compile; auto: where rows are alike and the budget is long enough to repay "
+        "it.",
     )
     evaluate: tuple[Annotated[Config, Of("evaluator")], ...] = runtime(
         (), description="Scores during training and at its end."

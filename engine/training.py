@@ -287,6 +287,8 @@ def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
 def _compile(run: Run, config: Train, flops: float) -> bool:
     if config.compile != "auto":
         return config.compile
+    if config.batch.examples:  # of all lengths, and a compiled layer is for one
+        return False
     return flops > _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from engine_parallel.replicated import Replicated
 
+from engine import training
 from engine.errors import RunError
 
 
@@ -75,6 +76,18 @@ def test_the_strategy_is_told_how_to_compute(tiny_spec, train, run_here, setups)
     assert (told.precision, told.ema, told.compile) == ("fp16", 0.5, True)
     assert (plain.activation_checkpointing, told.activation_checkpointing) == (False, "selective")
     assert (plain.offload_activations, told.offload_activations) == (False, True)
+
+
+def test_long_training_is_compiled_where_rows_are_alike(
+    tiny_spec, train, run_here, setups, monkeypatch
+):
+    """Examples are of all lengths, and each would be compiled for."""
+    monkeypatch.setattr(training, "_COMPILE_ABOVE_FLOPS", {"cpu": 1.0})
+    train["budget"] = "1 steps"
+    run_here(tiny_spec, runs="a")
+    train["batch"] = {"examples": 8}
+    run_here(tiny_spec, runs="b")
+    assert [setup.compile for setup in setups] == [True, False]
 
 
 @pytest.mark.covers("Train.budget")
