@@ -27,8 +27,9 @@ def plugin(guide, install_here):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_has_a_component_of_each_kind_that_keeps_its_contract(plugin, kind):
     """Whoever copies from it begins with something right."""
+    needed = {"reinforce": {"reward": {"type": "brevity", "free": 2}}}
     for component in plugin.components[kind]:
-        check_component(kind, {"type": component.type})
+        check_component(kind, {"type": component.type, **needed.get(component.type, {})})
 
 
 @pytest.mark.usefixtures("plugin")
@@ -50,7 +51,9 @@ def test_its_spec_runs(guide, texts, tmp_path, monkeypatch):
     Path("example.yaml").write_text(guide["example.yaml"], encoding="utf-8")
     run = run_spec(Path("example.yaml"), Path("runs"))
     steps = [(e["stage"], e["step"]) for e in run.events if e["event"] == "step"]
-    assert steps == [*(("base", n) for n in range(1, 7)), *(("sums", n) for n in range(1, 5))]
+    counts = {"base": 6, "sums": 4, "brief": 2}
+    assert steps == [(stage, n) for stage, count in counts.items() for n in range(1, count + 1)]
+    assert len(list((run.folder / "brief" / "rollouts").iterdir())) == 2
     assert (run.folder / "ended.txt").read_text() == "done\n"
 
 

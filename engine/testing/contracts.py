@@ -14,8 +14,9 @@ from engine.component import Kind, RollBack, Stop
 from engine.config import Config
 from engine.data.records import Record, Text
 from engine.language_model import LanguageModel
+from engine.objective import BaseOnlineObjective, BaseTrainer
 from engine.requests import Score
-from engine.testing import optimization, training
+from engine.testing import online, optimization, trainer, training
 from engine.testing.standalone import StandAloneContext, require, require_json, tiny_model
 
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -131,11 +132,23 @@ def _check_score(score: Score, n: int) -> None:
     require(score.n <= n, f"{score.metric} counts {score.n} items of {n}")
 
 
+def _objective(new: Callable[[], Any], config: Any, context: StandAloneContext) -> None:
+    """By what it is: a loop of its own, episodes, or records."""
+    built = new()
+    built.check(context.tokenizer())
+    if isinstance(built, BaseTrainer):
+        trainer.trainer(built, config, context)
+    elif isinstance(built, BaseOnlineObjective):
+        online.objective(new, config, context)
+    else:
+        training.objective(built, config, context)
+
+
 def _reward(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
     import torch
 
     prompts = list(context.documents[:5])
-    completions = [text[::-1] for text in prompts]
+    completions = [*(text[::-1] for text in prompts[1:]), ""]
     reward = new()
     values = reward.score(prompts, completions)
     require(values, "there is at least one named value")
@@ -147,6 +160,12 @@ def _reward(new: Callable[[], Any], config: Config, context: StandAloneContext) 
             torch.allclose(torch.cat(alone).float(), value_N.float(), rtol=1e-4, atol=1e-5),
             f"{name} does not depend on what else is in the batch",
         )
+    again = new().score(prompts, completions)
+    require(
+        again.keys() == values.keys()
+        and all(torch.allclose(again[n].float(), v.float(), rtol=1e-4) for n, v in values.items()),
+        "built anew, it gives the same answers the same values under the same names",
+    )
 
 
 def _callback(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
@@ -226,7 +245,7 @@ _CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], 
     "strategy": optimization.strategy,
     "optimizer": optimization.optimizer,
     "schedule": optimization.schedule,
-    "objective": training.objective,
+    "objective": _objective,
     "reward": _reward,
     "evaluator": _evaluator,
     "callback": _callback,

@@ -6,6 +6,7 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,8 @@ from engine.modules import backbone, head, hidden_states
 from engine.objective import BaseObjective
 from engine.testing.standalone import StandAloneContext, require, tiny_model
 
-_LENGTH = 24
+LENGTH = 24
+"""Tokens of an example, at most."""
 _CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
 """float32 over two layers, summed in another order."""
 _SIZE_TOLERANCE = 0.1
@@ -112,45 +114,66 @@ def adapter(new: Callable[[], Any], config: Config, context: StandAloneContext) 
     require(not same, "merged weights hold what was trained")
 
 
-def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAloneContext) -> None:
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A model, its head, and what it learns by."""
+
+    objective: Objective
+    model: Any
+    head: nn.Module
+
+
+def objective(built: Objective, config: ObjectiveConfig, context: StandAloneContext) -> None:
     """Sums and counts add up over micro-batches, so accumulation gives what one batch gives."""
-    built = new()
-    built.check(context.tokenizer())
     for schema in sorted(config.takes):
-        examples = _examples(built, schema, context)
-        require(examples, f"the kit's {schema} records give no example")
+        examples = examples_of(built, schema, context)
         for example in examples:
-            require(example.length > 0, "an example has tokens")
             longest = built.collate([example]).inputs["input_ids"].shape[1]
             require(
-                longest <= _LENGTH,
-                f"encode(…, length={_LENGTH}) gives no example of {longest} tokens in a row",
+                longest <= LENGTH,
+                f"encode(…, length={LENGTH}) gives no example of {longest} tokens in a row",
             )
         tiny = tiny_model(context)
-        learns = {id(parameter) for parameter in tiny.parameters()}
-        frozen = {n: m.eval() for n, m in built.freeze(tiny).items()}
-        for name, other in frozen.items():
-            require(
-                learns.isdisjoint(map(id, other.parameters())),
-                f"what learns is no part of the frozen '{name}'",
-            )
-        _move(tiny)
+        frozen = frozen_beside(built, tiny)
+        move(tiny)
         output_head = head(tiny) if config.head == "lm" else nn.Linear(tiny.config.hidden_size, 1)
-        whole = built.collate(examples)
+        check_sums([Learner(built, tiny, output_head)], frozen, examples)
+
+
+def frozen_beside(built: Objective, tiny: nn.Module) -> dict[str, nn.Module]:
+    """The objective's frozen models, none of which shares anything with what learns."""
+    learns = {id(parameter) for parameter in tiny.parameters()}
+    frozen = {n: m.eval() for n, m in built.freeze(tiny).items()}
+    for name, other in frozen.items():
         require(
-            whole.inputs["input_ids"].shape == whole.inputs["position_ids"].shape,
-            "input_ids and position_ids have the same shape, _BT",
+            learns.isdisjoint(map(id, other.parameters())),
+            f"what learns is no part of the frozen '{name}'",
         )
-        require(whole.tokens == sum(e.length for e in examples), "tokens are the input tokens")
-        parts = [built.collate([example]) for example in examples]
-        sums, gradient = _loss(built, frozen, tiny, output_head, [whole])
-        part_sums, part_gradient = _loss(built, frozen, tiny, output_head, parts)
-        for name, total in sums.items():
-            require(math.isfinite(total), f"{name} is {total}")
-            require(
-                math.isclose(part_sums[name], total, rel_tol=1e-3, abs_tol=1e-3),
-                f"{name} over micro-batches adds up to {part_sums[name]}, in one batch to {total}",
-            )
+    return frozen
+
+
+def check_sums(
+    learners: Sequence[Learner], frozen: Mapping[str, nn.Module], examples: Sequence[Example]
+) -> None:
+    """That micro-batches come to the same as one batch; the first learner makes them."""
+    collate = learners[0].objective.collate
+    whole = collate(examples)
+    require(
+        whole.inputs["input_ids"].shape == whole.inputs["position_ids"].shape,
+        "input_ids and position_ids have the same shape, _BT",
+    )
+    require(whole.tokens == sum(e.length for e in examples), "tokens are the input tokens")
+    parts = [collate([example]) for example in examples]
+    sums, gradients = _loss(learners, frozen, [whole])
+    part_sums, part_gradients = _loss(learners, frozen, parts)
+    for name, total in sums.items():
+        require(math.isfinite(total), f"{name} is {total}")
+        require(
+            math.isclose(part_sums[name], total, rel_tol=1e-3, abs_tol=1e-3),
+            f"{name} over micro-batches adds up to {part_sums[name]}, in one batch to {total}",
+        )
+    for gradient, part_gradient in zip(gradients, part_gradients, strict=True):
+        require(any(bool(a.any()) for a in gradient), "the loss has a gradient")
         for a, b in zip(gradient, part_gradient, strict=True):
             require(
                 torch.allclose(a, b, rtol=1e-2, atol=1e-4),
@@ -159,21 +182,21 @@ def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAlo
 
 
 def _loss(
-    built: Objective,
-    frozen: Mapping[str, nn.Module],
-    tiny: Any,
-    output_head: nn.Module,
-    batches: Sequence[Batch],
-) -> tuple[dict[str, float], list[Tensor]]:
-    """Sums by term, and the gradient of Σ_terms sum / count."""
+    learners: Sequence[Learner], frozen: Mapping[str, nn.Module], batches: Sequence[Batch]
+) -> tuple[dict[str, float], list[list[Tensor]]]:
+    """Sums by term, and each learner's gradient of Σ_terms sum / count."""
     counts: dict[str, int] = {}
     sums: dict[str, Any] = {}
-    if isinstance(built, BaseObjective) and built.observes:
-        batches = _settled(built, tiny, batches)
+    main = learners[0].objective
+    if isinstance(main, BaseObjective) and main.observes:
+        batches = _settled(main, learners[0].model, batches)
     for batch in batches:
         with torch.no_grad():
-            batch = built.annotate(batch, frozen)
-        terms = built.loss(hidden_states(tiny, **batch.inputs), output_head, batch)
+            batch = main.annotate(batch, frozen)
+        terms: dict[str, Tensor] = {}
+        for learner in learners:
+            hidden_BTD = hidden_states(learner.model, **batch.inputs)
+            terms |= learner.objective.loss(hidden_BTD, learner.head, batch)
         require(
             set(terms) == set(batch.counts), f"terms {set(terms)} but counts {set(batch.counts)}"
         )
@@ -183,17 +206,17 @@ def _loss(
             counts[name] = counts.get(name, 0) + batch.counts[name]
             sums[name] = sums.get(name, 0) + term
     loss = sum(sums[name] / max(counts[name], 1) for name in sums)
-    parameters = list(backbone(tiny).parameters())
-    gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
-    pairs = zip(gradient, parameters, strict=True)
-    return (
-        {name: float(total.detach()) for name, total in sums.items()},
-        [torch.zeros_like(p) if g is None else g for g, p in pairs],
-    )
+    gradients = []
+    for learner in learners:
+        parameters = list(backbone(learner.model).parameters())
+        gradient = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+        pairs = zip(gradient, parameters, strict=True)
+        gradients.append([torch.zeros_like(p) if g is None else g for g, p in pairs])
+    return {name: float(total.detach()) for name, total in sums.items()}, gradients
 
 
 @torch.no_grad()
-def _move(tiny: nn.Module) -> None:
+def move(tiny: nn.Module) -> None:
     """As after some steps: no longer what was frozen."""
     generator = torch.Generator().manual_seed(0)
     for parameter in tiny.parameters():
@@ -212,8 +235,8 @@ def _settled(built: BaseObjective, tiny: nn.Module, batches: Sequence[Batch]) ->
     return [built.settle(batch, means) for batch in batches]
 
 
-def _examples(built: Objective, schema: Schema, context: StandAloneContext) -> list[Example]:
-    """What the objective makes of a few records of different lengths."""
+def examples_of(built: Objective, schema: Schema, context: StandAloneContext) -> list[Example]:
+    """What the objective makes of a few records of different lengths, at least one."""
     examples: list[Example] = []
     for number, text in enumerate(context.documents[:4]):
         words = text.split()
@@ -233,6 +256,8 @@ def _examples(built: Objective, schema: Schema, context: StandAloneContext) -> l
             ],
         }
         record = record_from_row(schema, row, id=f"kit-{number}", source="kit")
-        made = built.encode(record, context.tokenizer(), _LENGTH)
+        made = built.encode(record, context.tokenizer(), LENGTH)
         examples.extend(e for e in made if not isinstance(e, str))
-    return built.arrange(examples, _LENGTH)
+    require(examples, f"the kit's {schema} records give no example of {LENGTH} tokens at most")
+    require(all(example.length > 0 for example in examples), "an example has tokens")
+    return built.arrange(examples, LENGTH)

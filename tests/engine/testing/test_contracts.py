@@ -155,7 +155,17 @@ VALUE = "-torch.tensor(above, dtype=torch.float32)"
         ("at least one named value", 'return {"brevity"', 'return {} and {"brevity"'),
         ("brevity has shape (), not _N", VALUE, f"({VALUE}).mean()"),
         ("brevity is finite", VALUE, f"({VALUE}).log()"),
+        (
+            "brevity is finite",  # of an empty answer as well
+            VALUE,
+            f"{VALUE} / torch.tensor([len(text) for text in completions])",
+        ),
         ("brevity does not depend on what else is in the batch", VALUE, f"({VALUE}).cumsum(0)"),
+        (
+            "built anew, it gives the same answers the same values",
+            "self._free = free",
+            "self._free = BrevityReward.made = getattr(BrevityReward, 'made', 0) + 40",
+        ),
     ],
 )
 def test_reward(refuses, contract, old, new):

@@ -123,6 +123,7 @@ LOSS = 'cross_entropy(hidden_BTD, head.weight, batch.targets["labels"])'
             "(labels != IGNORE).sum()",
         ),
         ("loss is nan", LOSS, f"{LOSS} * float('nan')"),
+        ("the loss has a gradient", LOSS, f"{LOSS} * 0"),
         ("loss over micro-batches adds up to", LOSS, f'{LOSS} / batch.counts["loss"]'),
         (
             "gradients accumulated over micro-batches are those of one batch",
