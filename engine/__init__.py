@@ -33,7 +33,7 @@ _PUBLIC = {
     ),
     "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),
-    "layout": ("Layout", "ModelShape"),
+    "layout": ("Beside", "Layout", "ModelShape"),
     "language_model": ("LanguageModel", "Rollout"),
     "logprobs": ("cross_entropy", "token_logprobs"),
     "modules": (

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from engine.component import Kind, Schema
-from engine.layout import Layout, ModelShape
+from engine.layout import Beside, Layout, ModelShape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -224,6 +224,10 @@ class ObjectiveConfig(Config):
     def warnings(self) -> Sequence[str]:
         """What is allowed, but does not do what people expect of it."""
         return ()
+
+    def beside(self) -> Beside:
+        """The models that it needs as well, for ``engine plan``."""
+        return Beside()
 
 
 class RewardConfig(Config):

@@ -75,7 +75,8 @@ class Work:
     ``rows`` of ``sequence`` tokens are in a micro-batch, of which each rank takes ``micro_batches``
     a step. ``state_floats`` are the optimizer's per parameter of hidden matrices and of others;
     ``averaged`` keeps an average of the weights; ``staged`` copies what a checkpoint saves in this
-    memory first; ``offload`` takes kept activations elsewhere.
+    memory first; ``offload`` takes kept activations elsewhere. Beside the model are ``frozen`` bytes
+    of others, and ``companions`` that learn as it does, one after the other.
     """
 
     shape: ModelShape
@@ -89,6 +90,8 @@ class Work:
     state_floats: tuple[float, float] = (2, 2)
     averaged: bool = False
     staged: bool = False
+    frozen: float = 0
+    companions: tuple[ModelShape, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,10 @@ def estimate(work: Work, layout: Layout) -> Estimate:
     """For the fullest rank of this layout."""
     shape, widths = work.shape, WIDTHS[work.precision]
     mine = rank_parameters(shape, layout)
-    states = model_states(mine, layout, widths, work.state_floats, averaged=work.averaged)
+    states = [
+        model_states(its, layout, widths, work.state_floats, averaged=work.averaged)
+        for its in _learning(work, layout)
+    ]
     one = Pass(
         work.rows,
         math.ceil(work.sequence / layout.context),
@@ -140,9 +146,9 @@ def estimate(work: Work, layout: Layout) -> Estimate:
     flying = min(layout.pipeline, work.micro_batches)  # of a 1F1B schedule's first stage
     kept = layers * layer_bytes(shape, one, work.recompute) + model_bytes(shape, one)
     memory = Memory(
-        states.parameters,
-        states.gradients,
-        states.optimizer,
+        sum(s.parameters for s in states) + work.frozen,
+        sum(s.gradients for s in states),
+        sum(s.optimizer for s in states),
         0 if work.offload else kept * flying,
         _buffers(work, layout, mine, one),
     )
@@ -210,6 +216,14 @@ def checkpoint_bytes(
     return weights + _FLOAT * (state_floats[0] * mine.hidden + state_floats[1] * mine.rest)
 
 
+def saved_bytes(work: Work, layout: Layout) -> float:
+    """A checkpoint of all that learns."""
+    return sum(
+        checkpoint_bytes(its, work.state_floats, averaged=work.averaged)
+        for its in _learning(work, layout)
+    )
+
+
 def token_flops(shape: ModelShape, sequence: int) -> float:
     """Training FLOPs of a token: 6 for each weight that multiplies, and causal attention's two
     products at half of all pairs (Chowdhery et al. 2022, PaLM, appendix B)."""
@@ -219,6 +233,11 @@ def token_flops(shape: ModelShape, sequence: int) -> float:
     layer = 2 * hidden * (heads + keys) + shape.experts_per_token * feed_forward
     weights = shape.layers * layer + shape.vocabulary * hidden
     return 6 * weights + 6 * shape.layers * sequence * heads
+
+
+def _learning(work: Work, layout: Layout) -> list[Parameters]:
+    """On the fullest rank: the model's, and each companion's."""
+    return [rank_parameters(shape, layout) for shape in (work.shape, *work.companions)]
 
 
 def _executed(work: Work) -> float:
@@ -241,8 +260,7 @@ def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
     if work.recompute != "none" or work.offload:  # the layer whose backward pass it is
         total += layer_bytes(shape, one)
     if work.staged:
-        saved = checkpoint_bytes(mine, work.state_floats, averaged=work.averaged)
-        total += saved / layout.optimizer_over
+        total += saved_bytes(work, layout) / layout.optimizer_over
     return total
 
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from engine.activations import Recompute
 from engine.compose import Composer
 from engine.config import Config, StrategyConfig
 from engine.estimate import (
+    WIDTHS,
     Estimate,
     Precision,
     Work,
-    checkpoint_bytes,
     estimate,
     parameters,
-    rank_parameters,
+    saved_bytes,
 )
-from engine.layout import Layout, ModelShape
+from engine.layout import Beside, Layout, ModelShape
 from engine.machine import Machine
 from engine.plan import SEQUENCE, micro_rows
 from engine.plugins import Plugins
-from engine.shapes import model_of, shape_of
+from engine.shapes import Stages, model_of, shape_of
 from engine.spec import Loaded, Train
 
 _KEPT_BESIDE = 1
@@ -102,15 +103,21 @@ def forecast(
         return None
     train = train or stages[name].train
     assert train is not None
-    work = _work(train, shape, model.scores(machine.device), machine.device)
+    beside = _beside(stages, train, shape)
+    if beside is None:
+        return None
+    frozen, companions = beside
+    work = replace(
+        _work(train, shape, model.scores(machine.device), machine.device),
+        frozen=frozen,
+        companions=companions,
+    )
     chosen = choose(train, work, processes, machine, loaded.plugins)
     work = divided(work, train, chosen.layout)
     seconds = chosen.estimate.seconds(machine, train.precision)
     tokens = train.batch.in_tokens(work.sequence)
     steps = _steps(train, tokens, seconds)
-    saved = checkpoint_bytes(
-        rank_parameters(shape, Layout()), work.state_floats, averaged=work.averaged
-    )
+    written = sum(map(parameters, (shape, *companions)))
     kept = train.checkpoint.keep + _KEPT_BESIDE + bool(train.evaluate)
     return Forecast(
         stage=name,
@@ -122,7 +129,7 @@ def forecast(
         steps=steps,
         tokens=None if steps is None else steps * tokens,
         seconds=None if steps is None else steps * seconds,
-        disk=kept * saved + 4 * parameters(shape),
+        disk=kept * saved_bytes(work, Layout()) + 4 * written,
         whole=not train.freeze and getattr(train.model, "adapter", None) is None,
     )
 
@@ -200,6 +207,28 @@ def _work(train: Train, shape: ModelShape, scores: Any, device: str) -> Work:
         averaged=train.ema is not None,
         staged=train.checkpoint.background and device == "cpu",
     )
+
+
+def _beside(
+    stages: Stages, train: Train, own: ModelShape
+) -> tuple[float, tuple[ModelShape, ...]] | None:
+    """Bytes of models that do not learn, and the sizes of those that do beside the stage's; None where
+    a size is not known."""
+    objective: Any = train.objective
+    beside: Beside = objective.beside()
+    kinds = (beside.frozen, beside.asked, beside.trained)
+    named = {stage: own if stage is None else shape_of(stages, stage) for stage in chain(*kinds)}
+    known = {stage: shape for stage, shape in named.items() if shape is not None}
+    if len(known) < len(named):
+        return None
+    widths = (WIDTHS[train.precision].weight, 4)
+    frozen = sum(
+        width * parameters(known[stage])
+        for width, some in zip(widths, kinds, strict=False)
+        for stage in some
+    )
+    # A scalar head in place of the vocabulary's: what is tied has no further matrix.
+    return frozen, tuple(replace(known[stage], tied=True) for stage in beside.trained)
 
 
 def _candidate(

@@ -38,6 +38,20 @@ class ModelShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Models that an objective has beside the one that learns: stages whose models they are, or None
+    for a copy of its own.
+
+    ``frozen`` ones are as narrow as training, ``asked`` ones float32, both whole on every rank;
+    ``trained`` ones have a scalar head and the same strategy.
+    """
+
+    frozen: tuple[str | None, ...] = ()
+    asked: tuple[str | None, ...] = ()
+    trained: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """How ranks share a training step; the product of the six degrees is their number.
 

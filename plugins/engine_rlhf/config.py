@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from engine import (
+    Beside,
     Config,
     Count,
     Number,
@@ -80,6 +82,10 @@ class Sampled(ObjectiveConfig):
         None, gt=0, description="Taken from the reward of an answer that does not end by itself."
     )
 
+    def beside(self) -> Beside:
+        """See :class:`engine.ObjectiveConfig`: the reference, where there is a penalty."""
+        return Beside(frozen=(self.reference,) * bool(self.kl))
+
 
 class Online(Sampled):
     """Rewards of any kind, and costs."""
@@ -96,6 +102,12 @@ class Online(Sampled):
     length_penalty: Number | None = Field(
         None, gt=0, description="Taken from the reward for each token of the answer."
     )
+
+    def beside(self) -> Beside:
+        """And the models of rewards and costs."""
+        measures = (*self.rewards, *(constraint.reward for constraint in self.constraints))
+        asked = tuple(one.stage for one in measures if isinstance(one, StageReward))
+        return replace(super().beside(), asked=asked)
 
 
 class ActorCritic(Sampled):
@@ -140,6 +152,10 @@ class PPO(ActorCritic, Online):
         description="Variance by which advantages and rewards are whitened: over n (Huang et al. "
         "2024), or over n − 1, as TRL does.",
     )
+
+    def beside(self) -> Beside:
+        """And a critic of the reward and of every cost."""
+        return replace(super().beside(), trained=(self.value,) * (1 + len(self.constraints)))
 
     @model_validator(mode="after")
     def _adapts_something(self) -> PPO:

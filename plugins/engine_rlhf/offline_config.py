@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from engine import Count, EvaluatorConfig, Number, ObjectiveConfig, StageRef
+from engine import Beside, Count, EvaluatorConfig, Number, ObjectiveConfig, StageRef
 
 
 class Reward(ObjectiveConfig):
@@ -61,6 +61,10 @@ class DPO(ObjectiveConfig):
         description="Train stage whose model is the reference; without it, the starting model.",
     )
 
+    def beside(self) -> Beside:
+        """See :class:`engine.ObjectiveConfig`: the reference."""
+        return Beside(frozen=(self.reference,))
+
     @model_validator(mode="after")
     def _smooths_something(self) -> DPO:
         if self.loss == "ipo" and self.label_smoothing:
@@ -85,6 +89,10 @@ class KTO(ObjectiveConfig):
         None,
         description="Train stage whose model is the reference; without it, the starting model.",
     )
+
+    def beside(self) -> Beside:
+        """See :class:`engine.ObjectiveConfig`: the reference."""
+        return Beside(frozen=(self.reference,))
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """The divergence is measured with the model that is scored, which must be the trained one."""
@@ -129,6 +137,10 @@ class Distill(ObjectiveConfig):
         if self.divergence != "generalised" and self.beta is not None:
             raise ValueError(f"beta is of the generalised divergence: {self.divergence} has none")
         return self
+
+    def beside(self) -> Beside:
+        """See :class:`engine.ObjectiveConfig`: the teacher."""
+        return Beside(frozen=(self.teacher,))
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """The divergence needs whole distributions."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from engine import StageRef
+from engine import Beside, StageRef
 from engine_rlhf.config import ActorCritic
 
 _LEAST_WHITENED = 8
@@ -38,6 +38,10 @@ class TrlPPO(ActorCritic):
             "trl-ppo: TRL's loop clips no gradient, keeps one learning rate for a round, and cannot be "
             "resumed: a stage that is killed begins anew",
         )
+
+    def beside(self) -> Beside:
+        """See :class:`engine.ObjectiveConfig`: the reference also where the penalty is 0."""
+        return Beside(frozen=(self.reference,), asked=(self.reward,), trained=(self.value,))
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """See :class:`engine.ObjectiveConfig`."""

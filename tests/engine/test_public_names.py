@@ -7,7 +7,7 @@ import pytest
 import engine
 
 NAMES = """
-Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
+Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch Beside
 Callback Candidate Chat Companion Completion Component Config Context Count DataSource
 DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval Item Job
 Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective ObjectiveConfig
