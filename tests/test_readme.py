@@ -21,7 +21,7 @@ def notes(tmp_path):
     """The page's spec, in a folder with notes."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "one.md").write_text("# One\n\nA note.\n")
-    (spec,) = _blocks("yaml")
+    spec, _ = _blocks("yaml")
     file = tmp_path / "notes.yaml"
     file.write_text(spec)
     return file
@@ -36,6 +36,13 @@ def test_the_spec_is_valid_and_its_mistake_is_told_as_shown(notes, engine):
         r"^\$ engine run notes.yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
     )
     assert told.stderr == shown
+
+
+def test_the_stages_after_pre_training_are_valid(notes, engine):
+    """As a continuation of the spec."""
+    notes.write_text("".join(_blocks("yaml")))
+    told = engine("validate", notes, cwd=notes.parent)
+    assert told.stdout.endswith("corpus, base, chat, reward, aligned, scores\n")
 
 
 def test_the_plugin_works_as_shown(notes, engine):
