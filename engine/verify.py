@@ -35,11 +35,9 @@ def verify_resume(spec: Path, overrides: Sequence[str], steps: int, kills: int, 
         console.print(f"unbroken run, {steps} steps a stage …")
         _run([*command, "--runs", str(whole)])
         _copy_prepared(loaded, whole, broken)
-        chance = random.Random(loaded.spec.seed)
-        for number in range(kills):
-            at = chance.randrange(1, steps)
-            console.print(f"killed after step {at} ({number + 1} of {kills}) …")
-            _run_and_kill([*command, "--runs", str(broken)], broken / loaded.spec.name, at)
+        for number, (name, at) in enumerate(_moments(loaded, steps, kills), 1):
+            console.print(f"killed after step {at} of {name} ({number} of {kills}) …")
+            _run_and_kill([*command, "--runs", str(broken)], broken / loaded.spec.name, name, at)
         console.print("resumed to the end …")
         _run([*command, "--runs", str(broken)])
         different = _differences(loaded, whole, broken)
@@ -66,41 +64,49 @@ def _command(
     return command
 
 
+def _moments(loaded: Loaded, steps: int, kills: int) -> list[tuple[str, int]]:
+    """Stages and steps, in the order of the run: of the last train stages one each, as these read what
+    the others left; where there are more kills than stages, of some another."""
+    names = [name for name in loaded.spec.order if loaded.spec.stages[name].train]
+    chance = random.Random(loaded.spec.seed)
+    places = [(-1 - number) % len(names) for number in range(kills)]
+    moments = sorted((place, chance.randrange(1, steps)) for place in places)
+    return [(names[place], step) for place, step in moments]
+
+
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     if done.returncode:
         raise RunError(f"the run failed (status {done.returncode}): {done.stderr.strip()[-2000:]}")
 
 
-def _run_and_kill(command: list[str], folder: Path, step: int) -> None:
-    """SIGKILL to all processes of the run once some stage has passed ``step`` anew."""
+def _run_and_kill(command: list[str], folder: Path, stage: str, step: int) -> None:
+    """SIGKILL to all processes of the run once ``stage`` has passed ``step`` anew."""
     events = folder / "events.jsonl"
     seen = events.stat().st_size if events.exists() else 0
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     until = time.monotonic() + _TIMEOUT
-    while process.poll() is None and not _reached(events, seen, step):
+    while process.poll() is None and not _reached(events, seen, stage, step):
         if time.monotonic() > until:
-            raise RunError(f"the run did not reach step {step} in {_TIMEOUT:.0f} s")
+            raise RunError(f"the run did not reach step {step} of {stage} in {_TIMEOUT:.0f} s")
         time.sleep(0.01)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _reached(events: Path, seen: int, step: int) -> bool:
+def _reached(events: Path, seen: int, stage: str, step: int) -> bool:
     if not events.exists():
         return False
     with events.open(encoding="utf-8") as file:
         file.seek(seen)
         for line in file:
-            if (
-                '"event": "step"' in line
-                and line.endswith("\n")
-                and json.loads(line)["step"] >= step
-            ):
-                return True
+            if '"event": "step"' in line and line.endswith("\n"):
+                event = json.loads(line)
+                if event["stage"] == stage and event["step"] >= step:
+                    return True
     return False
 
 
@@ -117,13 +123,11 @@ def _differences(loaded: Loaded, whole: Path, broken: Path) -> list[str]:
 
     different = []
     for name, stage in loaded.spec.stages.items():
-        if not stage.train:
-            continue
-        a, b = (
-            load_file(runs / loaded.spec.name / name / "final" / "model.safetensors")
-            for runs in (whole, broken)
-        )
-        names = [k for k in a.keys() | b.keys() if k not in a or k not in b]
-        names += [k for k in a if k in b and not torch.equal(a[k], b[k])]
-        different += [f"{name}/{k}" for k in sorted(names)]
+        own, other = (runs / loaded.spec.name / name for runs in (whole, broken))
+        for file in sorted(own.glob("*/model.safetensors")) if stage.train else []:
+            a, b = load_file(file), load_file(other / file.relative_to(own))
+            part = name if file.parent.name == "final" else f"{name}/{file.parent.name}"
+            names = [k for k in a.keys() | b.keys() if k not in a or k not in b]
+            names += [k for k in a if k in b and not torch.equal(a[k], b[k])]
+            different += [f"{part}/{k}" for k in sorted(names)]
     return different

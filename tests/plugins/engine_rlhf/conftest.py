@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,20 +26,27 @@ PAD = 319
 the first of them."""
 
 
+def _real(name: str) -> Rows:
+    here = Path(__file__).parents[3]
+    folder = Path(os.environ.get("ENGINE_REAL_DATA") or here.parent / "shared" / "data")
+    file = folder / name
+    if not file.is_file():
+        pytest.skip(f"no real rows: {file} (or set ENGINE_REAL_DATA)")
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 @pytest.fixture(scope="session")
 def hh() -> Callable[[int], Rows]:
     """The first records of HH, parted before the last answer; skips where there are none."""
-    here = Path(__file__).parents[3]
-    folder = Path(os.environ.get("ENGINE_REAL_DATA") or here.parent / "shared" / "data")
+    return lambda count: [_parted(row) for row in _real("hh_harmless_sample.jsonl")[:count]]
 
-    def rows(count: int) -> Rows:
-        file = folder / "hh_harmless_sample.jsonl"
-        if not file.is_file():
-            pytest.skip(f"no real rows: {file} (or set ENGINE_REAL_DATA)")
-        lines = file.read_text(encoding="utf-8").splitlines()[:count]
-        return [_parted(json.loads(line)) for line in lines]
 
-    return rows
+@pytest.fixture(scope="session")
+def self_instruct() -> Callable[[int], Rows]:
+    """The first instructions as prompts; skips where there are none."""
+    return lambda count: [
+        {"prompt": row["instruction"]} for row in _real("self_instruct_seeds.jsonl")[:count]
+    ]
 
 
 def _parted(row: dict[str, str]) -> dict[str, Any]:
@@ -68,19 +76,25 @@ def animals() -> Rows:
     ]
 
 
-@pytest.fixture
-def stage(tiny_spec, tmp_path) -> Callable[..., dict[str, Any]]:
-    """The tiny spec with one more stage, ``learned``, that learns from rows by an objective."""
+@pytest.fixture(scope="session")
+def add_stage() -> Callable[..., dict[str, Any]]:
+    """Adds a stage to a tiny spec, ``learned``, that learns from rows by an objective."""
 
-    def add(objective: dict[str, Any], rows: Sequence[Any], **train: Any) -> dict[str, Any]:
-        schema = "preference" if "chosen" in rows[0] else "completion"
-        schema = "labelled" if "label" in rows[0] else schema
-        file = tmp_path / f"{schema}.jsonl"
+    def add(
+        spec: dict[str, Any],
+        folder: Path,
+        objective: dict[str, Any],
+        rows: Sequence[Any],
+        **train: Any,
+    ) -> dict[str, Any]:
+        fields = {"chosen": "preference", "label": "labelled", "completion": "completion"}
+        schema = next((schema for field, schema in fields.items() if field in rows[0]), "prompt")
+        file = folder / f"{schema}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        base = tiny_spec["stages"]["base"]["train"]
+        base = spec["stages"]["base"]["train"]
         base["model"]["context"] = 256  # for answers of HH
         base["batch"]["sequence"] = 32
-        tiny_spec["stages"]["learned"] = {
+        spec["stages"]["learned"] = {
             "train": {
                 "data": {"type": "files", "paths": [str(file)], "records": schema},
                 "model": "base",
@@ -92,9 +106,15 @@ def stage(tiny_spec, tmp_path) -> Callable[..., dict[str, Any]]:
                 **train,
             }
         }
-        return tiny_spec
+        return spec
 
     return add
+
+
+@pytest.fixture
+def stage(tiny_spec, tmp_path, add_stage) -> Callable[..., dict[str, Any]]:
+    """The tiny spec with one more stage."""
+    return partial(add_stage, tiny_spec, tmp_path)
 
 
 class Bench:

@@ -98,7 +98,7 @@ def test_two_processes_train_as_one(spec, write_spec, run_here, tmp_path):
         for name in ("corpus", "base", "reference"):
             folder = tmp_path / "shared" / str(number) / "tiny"
             shutil.copytree(alone.folder / name, folder / name)
-    script = Path(__file__).with_name("offline_ranks.py")
+    script = Path(__file__).with_name("two_ranks.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), str(write_spec(spec))]
     command += [str(tmp_path / "shared"), *map(json.dumps, STRATEGIES)]
@@ -114,4 +114,4 @@ def test_two_processes_train_as_one(spec, write_spec, run_here, tmp_path):
 @pytest.mark.soak
 def test_killed_at_random_moments(spec, write_spec):
     """SIGKILL to whole runs, at whatever stage they are."""
-    assert verify_resume(write_spec(spec), [], steps=4, kills=3, nproc=1) == 0
+    assert verify_resume(write_spec(spec), [], steps=4, kills=7, nproc=1) == 0

@@ -1,9 +1,9 @@
 """Trains a spec's stages by several strategies, the first broken off in between; for torchrun.
 
-torchrun --nproc-per-node 2 offline_ranks.py SPEC RUNS STRATEGY…
+torchrun --nproc-per-node 2 two_ranks.py SPEC RUNS STRATEGY…
 
-Strategies are JSON, and those of all train stages, of which the first two are done; each runs in
-RUNS/NUMBER.
+Strategies are JSON, and those of all train stages; each runs in RUNS/NUMBER, where stages may be done
+already. The others are broken off after half of their steps.
 """
 
 from __future__ import annotations
@@ -32,10 +32,20 @@ class Joined(Process):
 def main(spec: Path, runs: Path, strategies: list[str]) -> None:
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
-    stages = list(yaml.safe_load(spec.read_text(encoding="utf-8"))["stages"])[1:]
+    asked = yaml.safe_load(spec.read_text(encoding="utf-8"))
+    steps = {
+        name: int(stage["train"]["budget"].split()[0])
+        for name, stage in asked["stages"].items()
+        if "train" in stage
+    }
     for number, strategy in enumerate(strategies):
-        chosen = [f"stages.{name}.train.strategy={strategy}" for name in stages]
-        less = [f"stages.{name}.train.budget=2 steps" for name in stages[2:]]
+        folder = runs / str(number) / asked["name"]
+        chosen = [f"stages.{name}.train.strategy={strategy}" for name in steps]
+        less = [
+            f"stages.{name}.train.budget={count // 2} steps"
+            for name, count in steps.items()
+            if not (folder / name).exists()
+        ]
         for overrides in [[*chosen, *less]] * (number == 0) + [chosen]:
             loaded = load_spec(spec, overrides=overrides, processes=size)
             process = Joined(rank, size, rank)
