@@ -86,8 +86,9 @@ class BaseOnlineObjective(BaseObjective):
     """Learns from what the model itself answers to prompts, round by round.
 
     In a round every prompt of the global batch is answered, and the episodes are gone through
-    ``passes`` times, in ``mini_batches`` optimizer steps each. An episode is an example whose fields
-    are numpy arrays ``_N``, as they are kept in checkpoints.
+    ``passes`` times, in ``mini_batches`` optimizer steps each. A prompt is an example with its tokens
+    as ``input_ids``. An episode is one whose fields are numpy arrays ``_N``, as they are kept in
+    checkpoints.
     """
 
     passes: int
@@ -147,7 +148,10 @@ class Job:
 
 
 class BaseTrainer(BaseObjective):
-    """An objective by a library whose loop cannot be taken apart. It cannot be resumed."""
+    """An objective by a library whose loop cannot be taken apart. It cannot be resumed.
+
+    Its examples have their tokens as ``input_ids``.
+    """
 
     def train(self, job: Job) -> None:
         """Trains ``job.model`` in place."""

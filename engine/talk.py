@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from engine.component import Batch
+from engine.component import Example, Objective
 from engine.data.packing import IGNORE
 from engine.errors import SpecError
 from engine.language_model import LanguageModel
+from engine.objective import BaseOnlineObjective, BaseTrainer
 from engine.opened import OpenedStage
 from engine.requests import Generation
 
@@ -77,7 +79,7 @@ def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
     examples, _ = data.take(start, samples, (), 0, 1)
     console = Console(highlight=False, soft_wrap=True)
     for number, example in enumerate(examples, start):
-        for tokens, positions, labels in _parts(objective.collate([example])):
+        for tokens, positions, labels in _parts(example, objective):
             # A label belongs to the token after its position.
             counted = [False, *(label != IGNORE for label in labels[:-1])]
             if as_json:
@@ -88,13 +90,24 @@ def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
             console.print(_coloured(tokenizer, tokens, positions, counted))
 
 
-def _parts(batch: Batch) -> Iterator[tuple[list[int], list[int], list[int]]]:
-    """Tokens, positions and labels of one example, which may have several rows: a pair's answers."""
+def _parts(
+    example: Example, objective: Objective
+) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """Tokens, positions and labels of one example, which may have several rows: a pair's answers.
+
+    A prompt is what is there before it is answered.
+    """
+    if isinstance(objective, BaseOnlineObjective | BaseTrainer):
+        tokens = np.asarray(example.fields["input_ids"]).tolist()
+        yield tokens, list(range(len(tokens))), [IGNORE] * len(tokens)
+        return
+    batch = objective.collate([example])
     ids_BT, positions_BT = batch.inputs["input_ids"], batch.inputs["position_ids"]
     labels_BT = batch.targets.get("labels")
     for row in range(len(ids_BT)):
-        labels = [] if labels_BT is None else labels_BT[row].tolist()
-        yield ids_BT[row].tolist(), positions_BT[row].tolist(), labels
+        tokens = ids_BT[row].tolist()
+        labels = [IGNORE] * len(tokens) if labels_BT is None else labels_BT[row].tolist()
+        yield tokens, positions_BT[row].tolist(), labels
 
 
 def _coloured(tokenizer: Any, tokens: list[int], positions: list[int], counted: list[bool]) -> Text:

@@ -25,6 +25,7 @@ from engine.testing.training import (
     examples_of,
     frozen_beside,
     move,
+    unbatched,
 )
 
 _COUNTS = ("passes", "mini_batches", "episodes_per_prompt")
@@ -42,6 +43,7 @@ def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAlo
     examples: list[Example] = []
     for schema in sorted(config.takes):
         examples = examples_of(built, schema, context)
+        unbatched(examples)
     prompts = dict(enumerate(examples))
     first, parted, resumed = (_Trial(new, prompts, context) for _ in range(3))
     whole = first.learn(1, [list(prompts)])

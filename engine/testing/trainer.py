@@ -16,7 +16,7 @@ from engine.config import Amount, ObjectiveConfig
 from engine.objective import Job
 from engine.testing.online import EVENT, require_figures
 from engine.testing.standalone import TINY_OPTIMIZER, StandAloneContext, require, tiny_model
-from engine.testing.training import examples_of
+from engine.testing.training import examples_of, unbatched
 
 _BUDGET = Amount(4, "steps")
 _FINAL = "final"
@@ -27,6 +27,7 @@ def trainer(built: Any, config: ObjectiveConfig, context: StandAloneContext) -> 
     examples: list[Example] = []
     for schema in sorted(config.takes):
         examples = examples_of(built, schema, context)
+        unbatched(examples)
     model, untouched = tiny_model(context), tiny_model(context)
     told: list[Progress] = []
 

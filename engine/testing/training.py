@@ -261,3 +261,10 @@ def examples_of(built: Objective, schema: Schema, context: StandAloneContext) ->
     require(examples, f"the kit's {schema} records give no example of {LENGTH} tokens at most")
     require(all(example.length > 0 for example in examples), "an example has tokens")
     return built.arrange(examples, LENGTH)
+
+
+def unbatched(examples: Sequence[Example]) -> None:
+    """Checks examples that :meth:`collate` never sees, as ``engine data`` shows them."""
+    for example in examples:
+        ids = list(example.fields.get("input_ids", ()))
+        require(len(ids) == example.length, "an example has its tokens as input_ids")

@@ -26,6 +26,7 @@ ADVANTAGES = '"advantages": np.full(len(whole), advantage, np.float32),'
             "if len(ids) + self._longest <= length",
             "if len(ids) > length",
         ),
+        ("its tokens as input_ids", "yield Example(len(ids), ", "yield Example(9, "),
         ("collect gives 1 episodes for each of 4 prompts, not 3", EPISODES, f"{EPISODES}[1:]"),
         (
             "episodes go to all ranks, but Can't pickle",
@@ -116,6 +117,7 @@ LOG = 'job.log(Progress(step, 9 * step, step, 0.0, job.budget), {"loss": loss.it
     ("contract", "edit"),
     [
         ("log is told of its steps", (LOG, "pass")),
+        ("tokens as input_ids", ('"input_ids": tokens[:-1]', '"input_ids": tokens')),
         ("steps and tokens go up", (LOG, LOG.replace("9 * step", "-step"))),
         ("after 2 steps it is not done", (STEPS, "for step in range(1, 3):")),
         ("the figure loss is nan", (LOG, LOG.replace("loss.item()", 'float("nan")'))),

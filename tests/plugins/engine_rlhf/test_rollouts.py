@@ -153,6 +153,16 @@ def test_what_a_model_wrote_is_shown_and_not_obeyed(run, rollouts, tmp_path):
     assert not {"\x1b", "\x07", "\r", "\u202e"} & set(told)
 
 
+def test_prompts_are_shown_by_the_command_for_rows(run, animals, capsys):
+    """As they are before they are answered: nothing of them counts."""
+    with pytest.raises(SystemExit) as ended:
+        main(["data", str(run / "aligned"), "--samples", "2", "--json"])
+    assert ended.value.code == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["text"] for row in rows} <= {row["prompt"] for row in animals}
+    assert not any(any(row["counted"]) for row in rows)
+
+
 def test_what_is_not_there_is_said(run, rollouts, tmp_path):
     """With what is, and status 2."""
     assert "no stage of a run; name one as in" in rollouts(stage=run / "alined", status=2)
