@@ -112,15 +112,22 @@ def _answer(
     requests = [request for item in items for request in item.requests]
     share = len(items) / max(1, len(requests))
     answered = iter(lm.answer(requests, lambda n: progress(before + int(n * share))))
-    rows = []
-    for item in items:
-        responses = list(islice(answered, len(item.requests)))
-        values = evaluator.score(item, responses)
-        told = [_told(response) for response in responses]
-        rows.append(
-            {"id": item.id, "prompt": prompts[item.id], "responses": told, "values": values}
-        )
-    return rows
+    responses = [list(islice(answered, len(item.requests))) for item in items]
+    score_all = getattr(evaluator, "score_all", None)
+    values = (
+        score_all(items, responses)
+        if score_all
+        else [evaluator.score(*one) for one in zip(items, responses, strict=True)]
+    )
+    return [
+        {
+            "id": item.id,
+            "prompt": prompts[item.id],
+            "responses": [_told(response) for response in own],
+            "values": row,
+        }
+        for item, own, row in zip(items, responses, values, strict=True)
+    ]
 
 
 def _told(response: Response) -> dict[str, Any]:

@@ -127,7 +127,8 @@ class Evaluator(Protocol):
     """Asks and scores; never sees a model, so the core batches, shards, caches and resumes.
 
     It may have ``compare(rows, baseline)``: the scores of the differences between two models, item by
-    item, for stages with a ``baseline``.
+    item, for stages with a ``baseline``; and ``score_all(items, responses)``: the rows of many items at
+    once, where other models are asked as well.
     """
 
     def items(self) -> Iterable[Item]:

@@ -126,7 +126,7 @@ class OnlineObjective(BaseOnlineObjective):
                 "",
                 max_tokens=self._config.answer_tokens,
                 temperature=self._config.temperature,
-                seed=_seed(self._context.seed, number, *one),
+                seed=seed_of(self._context.seed, number, *one),
             )
             for one in asked
         ]
@@ -138,8 +138,8 @@ class OnlineObjective(BaseOnlineObjective):
             reference = models[REFERENCE].logprobs(pairs, self._config.temperature)
         answers = [self._tokenizer.decode(w.tokens, skip_special_tokens=True) for w in written]
         questions = [str(prompts[place].fields["prompt"]) for place, _ in asked]
-        rewards = _scores([(reward_name(c), r) for c, r in self._rewards], questions, answers)
-        costs = _scores([(reward_name(c.reward), r) for c, r in self._costs], questions, answers)
+        rewards = scored([(reward_name(c), r) for c, r in self._rewards], questions, answers)
+        costs = scored([(reward_name(c.reward), r) for c, r in self._costs], questions, answers)
         values = self._values(pairs, models)
         return [
             Episode(
@@ -288,27 +288,27 @@ def prompt_example(record: Any, tokenizer: Any, room: int) -> Iterator[Example |
     yield Example(len(tokens), {"input_ids": np.array(tokens), "prompt": record.prompt})
 
 
-def _scores(
+def scored(
     rewards: Sequence[tuple[str, Any]], prompts: Sequence[str], answers: Sequence[str]
 ) -> dict[str, list[float]]:
     """Each reward by its name. Raises RunError for what is no finite number."""
-    scores: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {}
     for label, reward in rewards:
         values = reward.score(prompts, answers)
         total = sum(tensor.double() for tensor in values.values())
         if total.shape != (len(answers),) or not total.isfinite().all():
             raise RunError(
                 f"reward '{label}' gave no {len(answers)} finite numbers for as many answers",
-                mend="see to the reward; training goes on from its checkpoint",
+                mend="see to the reward and run again: what is done is kept",
             )
-        unique = label if label not in scores else f"{label}-{len(scores)}"
-        scores[unique] = total.tolist()
-    return scores
+        unique = label if label not in found else f"{label}-{len(found)}"
+        found[unique] = total.tolist()
+    return found
 
 
-def _seed(*numbers: int) -> int:
-    """A seed of its own for every round, prompt and answer."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+def seed_of(*names: int | str) -> int:
+    """A seed of its own for what has these names, such as every round, prompt and answer."""
+    digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

@@ -108,12 +108,18 @@ def engine_rewards() -> Sequence[Component]:
 
 @hookimpl
 def engine_evaluators() -> Sequence[Component]:
-    """Agreement with preferences."""
+    """Agreement with preferences, rewards of a model's answers."""
     return [
         Component(
             "preference-accuracy",
             "engine_rlhf.offline_config:PreferenceAccuracy",
             "engine_rlhf.preference_accuracy:build",
             "Accuracy and calibration of a reward or cost model on held-out pairs.",
-        )
+        ),
+        Component(
+            "answer-reward",
+            "engine_rlhf.evaluator_config:AnswerReward",
+            "engine_rlhf.answer_reward:build",
+            "Rewards of a model's answers to held-out prompts, and its divergence from another.",
+        ),
     ]
