@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from engine.comparison import comparison
 from engine.folder import RunFolder
 from engine.log import score_name, score_range
 from engine.spec import Spec
@@ -23,6 +24,10 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
     for name in spec.order:
         standing = folder.standing(name)
         if standing is None or standing.status != "done":
+            continue
+        scores = standing.summary.get("scores", ())
+        if len({score["model"] for score in scores}) > 1:
+            console.print(comparison(name, scores, console), soft_wrap=False)
             continue
         for line in _lines(folder, spec, name, standing.summary):
             console.print(line)
