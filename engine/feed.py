@@ -30,10 +30,12 @@ from engine.plan import Plan, State, mix
 class Taken:
     """One step's micro-batches on this rank, and where the data then is.
 
-    ``samples`` are the records that were begun, over all ranks; ``figures`` join the step's event.
+    ``start`` is where the data begins that they were made of; ``samples`` are the records that were
+    begun, over all ranks; ``figures`` join the step's event.
     """
 
     micro_batches: list[Batch]
+    start: int
     cursor: int
     samples: int
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -74,7 +76,7 @@ class RecordFeed:
         batches = micro_batches(examples, self._objective, strategy, plan)
         if isinstance(self._objective, BaseObjective) and self._objective.observes:
             batches = _observed(batches, self._objective, strategy)
-        return Taken(batches, cursor, rows)
+        return Taken(batches, state.cursor, cursor, rows)
 
     def state(self) -> tuple[dict[str, Any], bytes]:
         """See :class:`Feed`."""
@@ -140,7 +142,7 @@ class EpisodeFeed:
         # Those of a length together: less of a row is padding, and a sum knows no order.
         together = sorted((episodes[i] for i in mine), key=lambda episode: -episode.length)
         batches = micro_batches(together, objective, self._strategy, self._plan)
-        return Taken(batches, cursor, begun, self._round.figures)
+        return Taken(batches, self._range[0], cursor, begun, self._round.figures)
 
     def state(self) -> tuple[dict[str, Any], bytes]:
         """See :class:`Feed`."""

@@ -149,7 +149,7 @@ class Loop:
         state.samples += taken.samples
         state.seconds += seconds
         state.skipped = state.skipped + 1 if skipped else 0
-        state.windows = [*state.windows[1 - _WINDOWS_KEPT :], (state.step, state.cursor, cursor)]
+        state.windows = [*state.windows[1 - _WINDOWS_KEPT :], (state.step, taken.start, cursor)]
         state.cursor = cursor
         self._score = None
         return {

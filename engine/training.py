@@ -30,7 +30,7 @@ from engine.language_model import LanguageModel
 from engine.loop import Loop
 from engine.machine import Machine
 from engine.materials import build_model, open_tokenizer, sequence_length, training_data
-from engine.objective import BaseOnlineObjective, BaseTrainer
+from engine.objective import BaseOnlineObjective, BaseTrainer, Companion
 from engine.outside import train_outside
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
 from engine.requests import Score
@@ -69,7 +69,7 @@ def train(
     adapter = _adapter(run, config, context)
     exported = _without_weights(model) if adapter else model
     objective.attach(model)
-    strategy = _strategy(run, name, config, context, objective, model)
+    strategy = _strategy(run, name, config, context, objective, model, adapter)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
     flops = 6 * parameters * _budget_tokens(config, data, sequence)
     strategy.prepare(
@@ -248,11 +248,15 @@ def _strategy(
     context: StageContext,
     objective: Objective,
     model: nn.Module,
+    adapter: Adapter | None,
 ) -> Any:
-    """The stage's; where other models learn as well, one for each."""
+    """The stage's; where other models learn as well, one for each. These begin without an adapter."""
     chosen = _chosen_strategy(run, name, config)
     main = run.build("strategy", chosen, context)
-    others = objective.companions(model) if isinstance(objective, BaseOnlineObjective) else {}
+    others: Mapping[str, Companion] = {}
+    if isinstance(objective, BaseOnlineObjective):
+        start = adapter.merge(copy.deepcopy(model)) if adapter else model
+        others = objective.companions(start)
     if not others:
         return main
     return Joint(main, {n: (run.build("strategy", chosen, context), o) for n, o in others.items()})

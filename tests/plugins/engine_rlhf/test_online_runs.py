@@ -20,6 +20,7 @@ import yaml
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from engine.artifact import Artifact
 from engine.launch import Process
 from engine.session import run_spec
 from engine.spec import load_spec
@@ -50,6 +51,34 @@ STRATEGIES = [
     {"type": "zero", "stage": 2},
     {"type": "zero", "stage": 3},
 ]
+UPSET = {
+    "engine_upset/__init__.py": "",
+    "engine_upset/plugin.py": """
+from engine import Component, hookimpl
+
+@hookimpl
+def engine_callbacks():
+    return [Component("upset", "engine_upset.once:Upset", "engine_upset.once:build", "Once.")]
+""",
+    "engine_upset/once.py": """
+from engine import BaseCallback, Config, RollBack
+
+class Upset(Config):
+    pass
+
+class Once(BaseCallback):
+    done = False
+
+    def step_finished(self, event):
+        if event["step"] == 3 and not self.done:
+            self.done = True
+            return RollBack("once", 1)
+
+def build(config, context):
+    return Once()
+""",
+}
+"""Rolls back in the middle of the first round."""
 NOISY = ("time", "tokens_per_second")
 
 
@@ -87,6 +116,7 @@ def run(spec, finished_run, tmp_path_factory):
         assert run_spec(loaded, runs / name, Process(), as_json=True, only=only) == 0
         return runs / name / "tiny"
 
+    go("whole")
     return go
 
 
@@ -229,6 +259,34 @@ def test_the_gradient_is_clipped(run, whole):
     assert any(
         (free[f"final/{name}"] - weight).abs().max() > 1e-3 for name, weight in start.items()
     )
+
+
+def test_critics_of_an_adapted_model(run):
+    """They have no adapter: what is written of them opens as well, and has learnt."""
+    lora = "stages.ppo.train.model={type: stage, stage: chat, adapter: {type: lora, r: 4}}"
+    adapted = run("adapted", [lora], only="ppo")
+    start = load_file(adapted / "chat/final/model.safetensors")
+    for part in ("final", "value", "value-words"):
+        learnt = Artifact(adapted / "ppo" / part).model().state_dict()
+        assert any(not torch.equal(learnt[n], start[n]) for n in learnt.keys() & start.keys())
+
+
+def test_a_roll_back_leaves_the_round_out(run, install_here):
+    """Also from the middle of it: what follows is a round of other prompts."""
+    install_here(UPSET)
+    fields = {
+        "callbacks": "[{type: upset}]",
+        "checkpoint": "{every: 1 steps, keep: 8, background: false}",
+    }
+    overrides = [f"stages.ppo.train.{name}={value}" for name, value in fields.items()]
+    upset = run("upset", ["plugins=[upset]", *overrides], only="ppo")
+    lines = map(json.loads, (upset / "events.jsonl").read_text(encoding="utf-8").splitlines())
+    (rolled,) = [e for e in lines if e["event"] == "rolled_back"]
+    assert (rolled["step"], rolled["excluded"]) == (2, [[0, PROMPTS]])
+    first, *_, last = (e["reward"] for e in _steps(upset, "ppo"))
+    rewards = [e["reward"] for e in _steps(upset, "ppo")]
+    assert rewards == [first] * 3 + [last] * (STEPS - 2)
+    assert first != last
 
 
 def test_two_processes_train_as_one(spec, whole, write_spec, tmp_path):
