@@ -74,7 +74,7 @@ class Round:
     """What a round of episodes is learned from.
 
     ``figures`` join the events of the steps that use it; ``table`` has a row for a person to read of
-    every episode, under the names of its columns.
+    every episode, texts and numbers under the names of its columns.
     """
 
     episodes: Sequence[Example]

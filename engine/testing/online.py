@@ -146,6 +146,11 @@ def _check_round(learned: Round, count: int) -> None:
     require(len(learned.table) in (0, count), "the table has a row for every episode, or none")
     for row in learned.table:
         require_json(dict(row), "a row of the table")
+        require(
+            row.keys() == learned.table[0].keys()
+            and all(isinstance(value, str | int | float) for value in row.values()),
+            f"rows of the table are texts and numbers in the same columns, not {row}",
+        )
 
 
 def require_figures(figures: Mapping[str, float], taken: Collection[str]) -> None:

@@ -57,6 +57,8 @@ ADVANTAGES = '"advantages": np.full(len(whole), advantage, np.float32),'
         ("JSON brings back the figures of a step", FIGURES, "figures={1: mean}"),
         ("a row for every episode, or none", TABLE, TABLE.replace("episodes", "episodes[1:]")),
         ("JSON brings back a row of the table", TABLE, TABLE.replace(": r}", ": {r}}")),
+        ("texts and numbers in the same columns", TABLE, TABLE.replace(": r}", ": None}")),
+        ("texts and numbers in the same columns", TABLE, TABLE.replace('"reward"', "a")),
         ("depend on seed, round and place alone", SEED, "self._mixed(number, len(prompts))"),
         ("depend on seed, round and place alone", SEED, "int(np.random.randint(1 << 30))"),
         ("JSON brings back state()", STATE, "return {1: self._average}"),
