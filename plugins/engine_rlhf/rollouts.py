@@ -52,7 +52,9 @@ def _rounds(stage: Path) -> dict[int, Path]:
     """Files by the number of their round. Raises SpecError where there are none."""
     if not stage.is_dir():
         raise SpecError(f"{stage}: no stage of a run", mend="name one as in runs/rlhf/aligned")
-    found = {int(f.stem.split("-")[1]): f for f in (stage / _FOLDER).glob("round-*.jsonl")}
+    files = (stage / _FOLDER).glob("round-*.jsonl")
+    numbered = ((f.stem.removeprefix("round-"), f) for f in files)
+    found = {int(number): f for number, f in numbered if number.isdecimal()}
     if not found:
         others = sorted(f.parent.name for f in stage.parent.glob(f"*/{_FOLDER}"))
         there = f"; stages beside it that have some: {', '.join(others)}" if others else ""
