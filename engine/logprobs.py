@@ -22,6 +22,8 @@ from torch.distributed.tensor import DTensor
 IGNORE = -100
 _LOGITS = 1 << 21
 """Logits held at once. 8 MB in float32: near the last-level cache, where softmax is memory-bound."""
+_KEPT = 1 << 25
+"""Log-probabilities kept for a backward pass, which else computes them again. 128 MB in float32."""
 
 
 def cross_entropy(
@@ -46,13 +48,17 @@ def token_logprobs(
 ) -> Tensor:
     """log P(label) at each position, 0 where the label is ``IGNORE``; the shape of ``labels``.
 
-    Differentiable in any use; logits are computed once more in the backward pass.
+    Differentiable in any use. The head meets only positions with a label; where they are many, their
+    logits are computed once more in the backward pass.
     """
     weight_VD, bias, tokens = _own_rows(weight_VD, bias)
     weight_VD = _same_type(hidden, weight_VD)
-    flat_TD = hidden.reshape(-1, hidden.shape[-1])
+    labels_T = labels.reshape(-1)
+    counted_N = (labels_T != IGNORE).nonzero()[:, 0]
+    hidden_ND = hidden.reshape(-1, hidden.shape[-1]).index_select(0, counted_N)
     apply: Any = _TokenLogprobs.apply
-    logprob_T: Tensor = apply(flat_TD, weight_VD, labels.reshape(-1), bias, tokens)
+    logprob_N: Tensor = apply(hidden_ND, weight_VD, labels_T[counted_N], bias, tokens)
+    logprob_T = logprob_N.new_zeros(len(labels_T)).index_copy(0, counted_N, logprob_N)
     return logprob_T.reshape(labels.shape)
 
 
@@ -183,25 +189,30 @@ class _TokenLogprobs(torch.autograd.Function):
         bias_V: Tensor | None,
         tokens: _Tokens,
     ) -> Tensor:
-        pieces = []
+        few = any(ctx.needs_input_grad) and hidden_TD.shape[0] * weight_VD.shape[0] <= _KEPT
+        chosen, kept = [hidden_TD.new_empty(0, dtype=_wide(hidden_TD))], []
         for part in _chunks(hidden_TD, weight_VD):
             logprob_CV = _log_softmax(hidden_TD[part], weight_VD, bias_V, tokens)
-            pieces.append(tokens.chosen(logprob_CV, labels_T[part]))
-        ctx.save_for_backward(hidden_TD, weight_VD, labels_T, bias_V)
+            chosen.append(tokens.chosen(logprob_CV, labels_T[part]))
+            if few:
+                kept.append(logprob_CV)
+        ctx.save_for_backward(hidden_TD, weight_VD, labels_T, bias_V, *kept)
         ctx.tokens = tokens
-        return torch.cat(pieces)
+        return torch.cat(chosen)
 
     @staticmethod
     def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_TD, weight_VD, labels_T, bias_V = ctx.saved_tensors
+        hidden_TD, weight_VD, labels_T, bias_V, *kept = ctx.saved_tensors
         wants = ctx.needs_input_grad
-        grad_T = torch.where(labels_T != IGNORE, grad_T, 0)
         grad_hidden_TD = torch.empty_like(hidden_TD) if wants[0] else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=grad_T.dtype) if wants[1] else None
         grad_bias_V = torch.zeros_like(bias_V) if wants[3] and bias_V is not None else None
-        for part in _chunks(hidden_TD, weight_VD):
+        for number, part in enumerate(_chunks(hidden_TD, weight_VD)):
             hidden_CD = hidden_TD[part]
-            grad_CV = _log_softmax(hidden_CD, weight_VD, bias_V, ctx.tokens).exp_().neg_()
+            if kept:
+                grad_CV = kept[number].exp().neg_()
+            else:
+                grad_CV = _log_softmax(hidden_CD, weight_VD, bias_V, ctx.tokens).exp_().neg_()
             column_C1, mine_C = ctx.tokens.find(labels_T[part], grad_CV.shape[1])
             grad_CV.scatter_add_(1, column_C1, mine_C[:, None].to(grad_CV.dtype))
             grad_CV.mul_(grad_T[part, None])

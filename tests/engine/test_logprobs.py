@@ -58,9 +58,11 @@ def test_the_loss_and_its_gradients(with_bias, ignored):
         torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
 
 
+@pytest.mark.parametrize("kept", [0, T * V])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_token_logprobs_and_their_gradients(with_bias):
-    """In any use, not just a sum."""
+def test_token_logprobs_and_their_gradients(with_bias, kept, monkeypatch):
+    """In any use, not just a sum, be they kept or computed again."""
+    monkeypatch.setattr(logprobs, "_KEPT", kept)
     hidden, weight, bias, labels = _inputs(torch.float64)
     given = (hidden, weight, bias) if with_bias else (hidden, weight)
     used = bias if with_bias else None
@@ -98,10 +100,11 @@ def test_a_tied_head_gets_both_gradients():
     torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-11)
 
 
-def test_where_nothing_counts_the_loss_is_zero():
+@pytest.mark.parametrize("compute", [cross_entropy, token_logprobs])
+def test_where_nothing_counts_the_loss_is_zero(compute):
     """And so are the gradients: a row of padding must not become NaN."""
     hidden, weight, _, labels = _inputs(torch.float32)
-    loss = cross_entropy(hidden, weight, torch.full_like(labels, IGNORE))
+    loss = compute(hidden, weight, torch.full_like(labels, IGNORE)).sum()
     assert loss == 0
     for gradient in torch.autograd.grad(loss, (hidden, weight)):
         assert not gradient.any()
@@ -109,16 +112,18 @@ def test_where_nothing_counts_the_loss_is_zero():
 
 @pytest.mark.parametrize("compute", [cross_entropy, token_logprobs])
 def test_never_all_logits_at_once(compute, monkeypatch):
-    """Only a chunk of them, forward and backward."""
+    """Only a chunk of them, forward and backward; log-probabilities, only where they are asked."""
     rows = []
     real = logprobs._log_softmax
+    monkeypatch.setattr(logprobs, "_KEPT", 0)
     monkeypatch.setattr(
         logprobs, "_log_softmax", lambda h, *rest: rows.append(len(h)) or real(h, *rest)
     )
     hidden, weight, _, labels = _inputs(torch.float32)
     compute(hidden, weight, labels).sum().backward()
     assert max(rows) == 70
-    assert sum(rows) in (T, 2 * T)
+    counted = int((labels != IGNORE).sum())
+    assert sum(rows) == (T if compute is cross_entropy else 2 * counted)
 
 
 def test_a_frozen_head_costs_no_gradient():
