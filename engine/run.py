@@ -78,17 +78,22 @@ class StageContext:
                 f"{self.stage}: an evaluator needs held-out documents, but no stage with data is named",
                 mend="name one in the stage's `data`",
             )
-        train = spec.stages[data].train
-        prepared = self.run.data_stage(data) if train else data
-        if prepared:
-            records = list(held_out(self.run.folder.path / prepared))
-        else:
-            assert train is not None
-            given = self.records(train.data)
-            records = [r for r in given if is_held_out(r, train.holdout, spec.seed)]
+        stage, records = self.run.last_held_out
+        if stage != data:
+            records = list(self._held_out(data))
+            self.run.last_held_out = (data, records)
         if not records:
             raise RunError(f"{data}: nothing was held out", mend="raise its `holdout`")
         return iter(records)
+
+    def _held_out(self, data: str) -> Iterator[Record]:
+        spec, train = self.run.spec, self.run.spec.stages[data].train
+        prepared = self.run.data_stage(data) if train else data
+        if prepared:
+            return iter(held_out(self.run.folder.path / prepared))
+        assert train is not None
+        given = self.records(train.data)
+        return (r for r in given if is_held_out(r, train.holdout, spec.seed))
 
 
 class Run:
@@ -111,6 +116,8 @@ class Run:
         self.loaded = loaded
         self._keys = folders.keys(loaded.spec)
         self._observers = Observers(loaded.plugins, log, process)
+        self.last_held_out: tuple[str, list[Record]] = ("", [])
+        """A stage and its records: every evaluator asks for them, of every model."""
 
     def execute(self, *, only: str | None = None, rerun: Collection[str] = ()) -> str:
         """Runs what is missing: ``done``, or ``stopped`` by a signal. Raises RunError."""
