@@ -270,8 +270,9 @@ class Strategy(Protocol):
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
         """Clips, and updates unless the norm is not finite or above ``spike_limit``."""
 
-    def inference(self) -> AbstractContextManager[nn.Module]:
-        """The whole model for generation and scoring (its EMA where there is one).
+    def inference(self, *, averaged: bool = True) -> AbstractContextManager[nn.Module]:
+        """The whole model for generation and scoring: its EMA where there is one, or, not ``averaged``,
+        the weights that learn.
 
         Entered by all ranks; inside, any rank may call the model alone.
         """

@@ -173,7 +173,8 @@ class EpisodeFeed:
         )
         self._number += 1
         with ExitStack() as stack, torch.no_grad():
-            models = {"model": stack.enter_context(strategy.inference()), **self._frozen}
+            own = stack.enter_context(strategy.inference(averaged=False))
+            models = {"model": own, **self._frozen}
             if hasattr(strategy, "companions"):
                 models |= stack.enter_context(strategy.companions())
             asked = {
@@ -229,7 +230,7 @@ def micro_batches(
 
 def _observed(batches: list[Batch], objective: BaseObjective, strategy: Strategy) -> list[Batch]:
     sums: dict[str, float] = {}
-    with strategy.inference() as model, torch.no_grad():
+    with strategy.inference(averaged=False) as model, torch.no_grad():
         for batch in batches:
             for name, (total, count) in objective.observe(batch, model).items():
                 sums[name] = sums.get(name, 0.0) + total

@@ -69,16 +69,16 @@ class Joint:
         norm = torch.stack([step.grad_norm.float() for step in done]).norm()
         return Step(norm, torch.stack([step.skipped for step in done]).any())
 
-    def inference(self) -> AbstractContextManager[nn.Module]:
+    def inference(self, *, averaged: bool = True) -> AbstractContextManager[nn.Module]:
         """See :class:`engine.Strategy`."""
-        return self._main.inference()
+        return self._main.inference(averaged=averaged)
 
     @contextmanager
     def companions(self) -> Iterator[dict[str, nn.Module]]:
-        """The others for scoring, by name; entered by all ranks."""
+        """The others as they learn, for scoring, by name; entered by all ranks."""
         with ExitStack() as stack:
             yield {
-                name: stack.enter_context(strategy.inference())
+                name: stack.enter_context(strategy.inference(averaged=False))
                 for name, (strategy, _) in self._others.items()
             }
 

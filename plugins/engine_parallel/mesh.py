@@ -116,10 +116,11 @@ class Mesh:
         )
 
     @contextmanager
-    def inference(self) -> Iterator[nn.Module]:
+    def inference(self, *, averaged: bool = True) -> Iterator[nn.Module]:
         """See :class:`engine.Strategy`. Every rank holds the whole model meanwhile."""
         meta = self._whole.state_dict()
-        weights = {n: t.to(self._dtype) for n, t in self._full() if t.is_floating_point()}
+        full = self._full(averaged=averaged)
+        weights = {n: t.to(self._dtype) for n, t in full if t.is_floating_point()}
         self._whole.load_state_dict(weights, assign=True, strict=False)
         self._whole.set_attn_implementation("sdpa")
         self._whole.eval()
@@ -252,9 +253,10 @@ class Mesh:
         dist.broadcast(sums, last, group=group)
         return dict(zip(names[0], sums, strict=True))
 
-    def _full(self) -> Iterator[tuple[str, Tensor]]:
-        """Every final weight, whole, on every rank; collective."""
-        finals = dict(zip(self._masters.names, self._masters.finals, strict=True))
+    def _full(self, *, averaged: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Every final weight, or every one that learns, whole, on every rank; collective."""
+        kept = self._masters.finals if averaged else self._masters.weights
+        finals = dict(zip(self._masters.names, kept, strict=True))
         group = self._grid.degrees["pipeline"].get_group()
         ranks = dist.get_process_group_ranks(group)
         for name, empty in self._whole.state_dict().items():

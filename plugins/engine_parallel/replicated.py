@@ -85,12 +85,12 @@ class Replicated:
         return done
 
     @contextmanager
-    def inference(self) -> Iterator[nn.Module]:
+    def inference(self, *, averaged: bool = True) -> Iterator[nn.Module]:
         """See :class:`engine.Strategy`."""
         attention = self._model.config._attn_implementation
         self._model.set_attn_implementation("sdpa")
         self._model.eval()
-        averages = self._optimized.averages
+        averages = self._optimized.averages if averaged else []
         if averages:
             if self._masters is self._parameters:
                 kept = [p.detach().clone() for p in self._parameters]

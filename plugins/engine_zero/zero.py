@@ -124,11 +124,11 @@ class ZeroStrategy:
         return Step(self._gate.norm, torch.tensor(skipped))
 
     @contextmanager
-    def inference(self) -> Iterator[nn.Module]:
+    def inference(self, *, averaged: bool = True) -> Iterator[nn.Module]:
         """See :class:`engine.Strategy`. A second module without hooks, which has weights only here:
         at stages 1 and 2 the trained model's own, else gathered."""
         for name, parameter in self._plain.named_parameters():
-            parameter.data = self._whole_weight(name)
+            parameter.data = self._whole_weight(name, averaged=averaged)
         self._plain.eval()
         try:
             yield self._plain
@@ -220,9 +220,9 @@ class ZeroStrategy:
             for key, value in kept.items()
         }
 
-    def _whole_weight(self, name: str) -> Tensor:
+    def _whole_weight(self, name: str, *, averaged: bool) -> Tensor:
         """A weight as the model computes with it."""
-        if name in self._averages:
+        if averaged and name in self._averages:
             return self._whole(name, self._averages[name]).to(self._device, self._dtype)
         if self._config.stage < 3:
             return self._weights[name].data

@@ -163,7 +163,8 @@ def test_narrow_precision_trains_as_float32_does(precision):
 
 
 def test_the_average_follows_its_formula():
-    """a ← d·a + (1 − d)·w after each step, in float32 to 1e-6; scoring and export use it."""
+    """a ← d·a + (1 − d)·w after each step, in float32 to 1e-6; scoring and export use it, but where the
+    weights that learn are asked for."""
     strategy = _strategy(ema=0.8, precision="bf16")
     average = {n: m.detach().clone() for n, m in _masters(strategy).items()}
     for number in range(5):
@@ -177,6 +178,9 @@ def test_the_average_follows_its_formula():
     with strategy.inference() as model:
         for name, parameter in model.named_parameters():
             assert torch.equal(parameter, average[name].bfloat16())
+    with strategy.inference(averaged=False) as model:
+        for name, parameter in model.named_parameters():
+            assert torch.equal(parameter, trained[name])
     for name, parameter in strategy._model.named_parameters():
         assert torch.equal(parameter, trained[name])
 

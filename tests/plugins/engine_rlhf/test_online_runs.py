@@ -50,6 +50,7 @@ STRATEGIES = [
     {"type": "mesh", "shard": 2},
     {"type": "zero", "stage": 2},
     {"type": "zero", "stage": 3},
+    {"type": "ddp"},  # begun by one process
 ]
 UPSET = {
     "engine_upset/__init__.py": "",
@@ -244,6 +245,15 @@ def test_accumulated_and_recomputed(run, whole):
     _same_curves(pieces, whole, 1e-4)
 
 
+def test_an_average_does_not_answer(run, whole):
+    """With `ema`, the weights that learn are asked, not their average, which is what is exported."""
+    averaged = run("averaged", [f"stages.{name}.train.ema=0.9" for name in OBJECTIVES])
+    for name in OBJECTIVES:
+        assert _steps(averaged, name) == _steps(whole, name)
+        weights, others = _weights(averaged, name), _weights(whole, name)
+        assert not any(torch.equal(weights[n], others[n]) for n in weights)
+
+
 @pytest.mark.covers("Train.clip")
 def test_the_gradient_is_clipped(run, whole):
     """Policy and critics do not move where no norm is allowed; its norm is told as it was before."""
@@ -289,13 +299,19 @@ def test_a_roll_back_leaves_the_round_out(run, install_here):
     assert first != last
 
 
-def test_two_processes_train_as_one(spec, whole, write_spec, tmp_path):
-    """Under `ddp`, `mesh` and `zero`: the curves of `single`, to 1e-3; broken off in the middle of a
-    round, the weights of the unbroken run, bit by bit."""
+def test_two_processes_train_as_one(spec, run, whole, write_spec, tmp_path):
+    """Under `ddp`, `mesh` and `zero`, also beside an average of the weights and from the middle of
+    a round of one process: the curves of `single`, to 1e-3; broken off there, the weights of the
+    unbroken run, bit by bit."""
     folders = [tmp_path / "shared" / str(number) / "tiny" for number in range(len(STRATEGIES))]
-    for folder in folders:
+    fields = ("budget=4 steps", "ema=0.9")
+    begun = run("begun", [f"stages.{name}.train.{f}" for name in OBJECTIVES for f in fields])
+    shutil.copytree(begun, folders[-1])
+    for folder in folders[:-1]:
         _copy_made(whole, folder)
-    script = Path(__file__).with_name("two_ranks.py")
+    script, spec = Path(__file__).with_name("two_ranks.py"), copy.deepcopy(spec)
+    for name in OBJECTIVES:
+        spec["stages"][name]["train"]["ema"] = 0.9
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), str(write_spec(spec))]
     command += [str(tmp_path / "shared"), *map(json.dumps, STRATEGIES)]
