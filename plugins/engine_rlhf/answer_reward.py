@@ -75,6 +75,7 @@ class AnswerRewardEvaluator:
         rewards = scored(self._rewards, prompts, answers)
         costs = scored(self._costs, prompts, answers)
         weights = [reward.weight for reward in self._config.rewards]  # type: ignore[attr-defined]
+        factors = [cost.weight for cost in self._config.costs]  # type: ignore[attr-defined]
         rows: list[Row] = []
         for number, (response,) in enumerate(responses):
             own = {f"reward/{name}": values[number] for name, values in rewards.items()}
@@ -83,7 +84,10 @@ class AnswerRewardEvaluator:
                 {
                     "reward": total,
                     **(own if len(own) > 1 else {}),
-                    **{f"cost/{name}": values[number] for name, values in costs.items()},
+                    **{
+                        f"cost/{name}": factor * values[number]
+                        for factor, (name, values) in zip(factors, costs.items(), strict=True)
+                    },
                     "answer_tokens": response.tokens,
                     "ended": float(response.ended),
                 }

@@ -48,7 +48,9 @@ class Http(RewardConfig):
 class Constraint(Config):
     """A cost whose mean must stay at or below a limit (Safe RLHF, Dai et al. 2023)."""
 
-    reward: Annotated[Config, Of("reward")] = Field(description="What measures the cost.")
+    reward: Annotated[Config, Of("reward")] = Field(
+        description="What measures the cost, with its weight."
+    )
     limit: Number = Field(0.0, description="Largest mean cost.")
     start: Number = Field(1.0, gt=0, description="Multiplier at the beginning.")
     lr: Number = Field(0.1, gt=0, description="Rate at which the multiplier's logarithm moves.")
@@ -102,6 +104,17 @@ class Online(Sampled):
     length_penalty: Number | None = Field(
         None, gt=0, description="Taken from the reward for each token of the answer."
     )
+
+    @model_validator(mode="after")
+    def _costs_have_names(self) -> Online:
+        names = [reward_name(constraint.reward) for constraint in self.constraints]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"constraints: two of them are called '{name}', as their multipliers would be in "
+                    "the metrics; give each a `name`"
+                )
+        return self
 
     def beside(self) -> Beside:
         """And the models of rewards and costs."""

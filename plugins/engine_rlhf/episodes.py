@@ -150,7 +150,10 @@ class OnlineObjective(BaseOnlineObjective):
                 deployed=float((own[i][0] - reference[i][0]).sum()),
                 ended=written[i].ended,
                 rewards={name: scores[i] for name, scores in rewards.items()},
-                costs=[scores[i] for scores in costs.values()],
+                costs=[
+                    config.reward.weight * scores[i]  # type: ignore[attr-defined]
+                    for (config, _), scores in zip(self._costs, costs.values(), strict=True)
+                ],
                 texts=(questions[i], answers[i]),
                 values={name: rows[i] for name, rows in values.items()},
             )

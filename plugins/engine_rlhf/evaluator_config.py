@@ -16,7 +16,7 @@ class AnswerReward(EvaluatorConfig):
         min_length=1, description="What is rewarded: the sum, each with its weight."
     )
     costs: tuple[Annotated[Config, Of("reward")], ...] = Field(
-        (), description="What is measured beside, of which less is better."
+        (), description="What is measured beside, each with its weight, of which less is better."
     )
     reference: Annotated[str, StageRef("train")] | None = Field(
         None, description="Train stage from whose model the divergence is estimated, by k1."

@@ -66,13 +66,14 @@ def test_contract(asking):
 
 @pytest.mark.covers("evaluator/answer-reward.rewards", "evaluator/answer-reward.costs")
 def test_rewards_by_hand(answered):
-    """Words of the answers that were given; the sum is weighted, costs are apart."""
-    evaluator, _, responses, rows = answered(rewards=[WORDS, TENS], costs=[WORDS])
+    """Words of the answers that were given; the sum is weighted, costs are apart with their weights."""
+    costs = [{**WORDS, "weight": 2}]
+    evaluator, _, responses, rows = answered(rewards=[WORDS, TENS], costs=costs)
     words = [len(one.text.split()) for (one,) in responses]
     assert len(set(words)) > 2
     assert [row["reward"] for row in rows] == pytest.approx([n + 4 * n / 10 for n in words])
     assert [row["reward/tens"] for row in rows] == pytest.approx([n / 10 for n in words])
-    assert [row["cost/length"] for row in rows] == words
+    assert [row["cost/length"] for row in rows] == [2 * n for n in words]
     assert [row["answer_tokens"] for row in rows] == [one.tokens for (one,) in responses]
     assert [row["ended"] for row in rows] == [one.ended for (one,) in responses]
     found = {score.metric: score for score in evaluator.summarise(rows)}

@@ -204,6 +204,20 @@ def test_costs_are_weighed_against_the_reward(make, kind):
     assert again.state() == objective.state()
 
 
+@EVERY
+def test_a_cost_has_a_weight_and_a_name(make, models, kind):
+    """So a reward can be a cost; and no two multipliers are confused."""
+    cost = Constraint(
+        reward=Length(name="\ufffd", weight=-2.0)
+    )  # most of what it writes is no text
+    episodes = _collected(make(kind, constraints=[cost]), models)
+    counted = [-2.0 * one.texts[1].count("\ufffd") for one in episodes]
+    assert [one.costs for one in episodes] == [[value] for value in counted]
+    assert any(counted)
+    with pytest.raises(ValidationError, match="two of them are called"):
+        make(kind, constraints=[cost, cost])
+
+
 def test_a_multiplier_never_goes_below_nought():
     """It moves by its logarithm."""
     multiplier = Multiplier(Constraint(reward=Length(), limit=10.0, lr=5.0))
