@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,8 +31,8 @@ from engine.plan import Plan, State, mix
 class Taken:
     """One step's micro-batches on this rank, and where the data then is.
 
-    ``start`` is where the data begins that they were made of; ``samples`` are the records that were
-    begun, over all ranks; ``figures`` join the step's event.
+    ``start`` is where the data begins that they were made of; ``samples`` are the records that are done
+    with, over all ranks; ``figures`` join the step's event.
     """
 
     micro_batches: list[Batch]
@@ -42,7 +43,10 @@ class Taken:
 
 
 class Feed(Protocol):
-    """Gives every step what it learns from. Its state is part of a checkpoint."""
+    """Gives every step what it learns from. Its state is part of a checkpoint.
+
+    A signal may come between what is taken and the step: asked again, it gives the same.
+    """
 
     data: TrainingData
 
@@ -116,39 +120,40 @@ class EpisodeFeed:
         for model in frozen.values():  # they come with the attention of training
             cast("Any", model).set_attn_implementation("sdpa")
         self._number = 0
-        self._used = 0
+        self._begun = 0
+        """The step before which the round was begun."""
         self._range = (0, 0)
         self._round = Round([])
-        self._check_sizes()
+        self._share = self._shared_alike()
 
     def take(self, state: State, progress: Progress, stopping: Callable[[], bool]) -> Taken | None:
         """See :class:`Feed`."""
         objective = self._objective
-        begun, cursor = 0, state.cursor
-        spent = self._used == objective.passes * objective.mini_batches
-        if not self._number or spent or self._range in [tuple(r) for r in state.excluded]:
+        used, steps = state.step - self._begun, objective.passes * objective.mini_batches
+        if not self._number or used == steps or self._range in [tuple(r) for r in state.excluded]:
             if stopping():
                 return None
-            begun = self._prompts(progress)
-            cursor = self._begin(state, begun)
-        passed, part = divmod(self._used, objective.mini_batches)
+            self._begin(state, self._prompts(progress))
+            used = 0
+        passed, part = divmod(used, objective.mini_batches)
         episodes = self._round.episodes
         seed = mix(self._plan.seed, self._number, passed)
         order = np.random.default_rng(seed).permutation(len(episodes))
         size = len(episodes) // objective.mini_batches
         chosen = order[part * size : (part + 1) * size]
         mine = chosen[self._strategy.data_rank :: self._strategy.data_size]
-        self._used += 1
         # Those of a length together: less of a row is padding, and a sum knows no order.
         together = sorted((episodes[i] for i in mine), key=lambda episode: -episode.length)
         batches = micro_batches(together, objective, self._strategy, self._plan)
-        return Taken(batches, self._range[0], cursor, begun, self._round.figures)
+        prompts = len(episodes) // objective.episodes_per_prompt
+        done = prompts * (used + 1) // steps - prompts * used // steps
+        return Taken(batches, *self._range, done, self._round.figures)
 
     def state(self) -> tuple[dict[str, Any], bytes]:
         """See :class:`Feed`."""
         kept = {
             "round": self._number,
-            "used": self._used,
+            "begun": self._begun,
             "range": self._range,
             "figures": dict(self._round.figures),
             "objective": self._objective.state(),
@@ -157,16 +162,18 @@ class EpisodeFeed:
 
     def load(self, state: dict[str, Any], blob: bytes) -> None:
         """See :class:`Feed`."""
-        self._number, self._used = state["round"], state["used"]
+        self._number, self._begun = state["round"], state["begun"]
         self._range = (state["range"][0], state["range"][1])
         self._round = Round(unpack_examples(blob), state["figures"])
         self._objective.load(state["objective"])
 
     def _prompts(self, progress: Progress) -> int:
-        return self._plan.ramp.tokens(progress) // self._plan.sequence
+        """Of a round: whole shares, however the batch grows."""
+        prompts = self._plan.ramp.tokens(progress) // self._plan.sequence
+        return max(self._share, prompts - prompts % self._share)
 
-    def _begin(self, state: State, count: int) -> int:
-        """A new round; the cursor after its prompts."""
+    def _begin(self, state: State, count: int) -> None:
+        """A new round of so many prompts."""
         strategy, objective = self._strategy, self._objective
         prompts, cursor = self.data.take(
             state.cursor, count, state.excluded, strategy.data_rank, strategy.data_size
@@ -196,28 +203,32 @@ class EpisodeFeed:
             for i in range(count)
         ]
         self._round = objective.learn([episode for group in groups for episode in group])
-        self._used, self._range = 0, (state.cursor, cursor)
+        self._begun, self._range = state.step, (state.cursor, cursor)
         if self._process.rank == 0 and self._round.table:
             lines = "".join(json.dumps(row) + "\n" for row in self._round.table)
             write_durably(self._folder / f"round-{self._number:06d}.jsonl", lines)
         self._progress(f"round {self._number}", 1.0, 1.0, "")
-        return cursor
 
     def _tell(self, model: str, done: int, total: int) -> None:
         """Shows which model is asked; the bar stays until the round is there."""
         self._progress(f"round {self._number}", min(done / total, 0.999), 1.0, model)
 
-    def _check_sizes(self) -> None:
-        """Raises RunError where mini-batches or ranks would get unequal parts."""
+    def _shared_alike(self) -> int:
+        """The fewest prompts of which mini-batches and ranks get equal parts.
+
+        Raises RunError where the first round has not a multiple of them.
+        """
         objective, ranks = self._objective, self._strategy.data_size
-        prompts = self._plan.ramp.first // self._plan.sequence
-        episodes = prompts * objective.episodes_per_prompt
-        if prompts % ranks or episodes % (objective.mini_batches * ranks):
+        prompts, each = self._plan.ramp.first // self._plan.sequence, objective.episodes_per_prompt
+        parts = objective.mini_batches * ranks
+        share = math.lcm(ranks, parts // math.gcd(parts, each))
+        if prompts % share:
             raise RunError(
-                f"{self._plan.stage}: {prompts} prompts, {episodes} episodes of a round cannot be "
-                f"shared alike by {objective.mini_batches} mini-batches and {ranks} ranks",
+                f"{self._plan.stage}: {prompts} prompts, {prompts * each} episodes of a round cannot "
+                f"be shared alike by {objective.mini_batches} mini-batches and {ranks} ranks",
                 mend="change batch.examples or mini_batches",
             )
+        return share
 
 
 def micro_batches(
