@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from engine.spec import Spec, Stage, Train
 
 VERBS = ("prepare", "train", "evaluate")
+_GIVES = {"lm": "the next token", "scalar": "one number for a text"}
+"""A model by its head."""
 _Problems = Iterator[tuple[Path_, str]]
 _Field = tuple[Path_, FieldInfo, Any]
 
 
 class Reference(NamedTuple):
-    """A field that names a stage with a certain verb."""
+    """A field that names a stage with a certain verb, perhaps of a model with a certain head."""
 
     at: Path_
     verbs: tuple[str, ...]
     stage: str
+    head: str | None = None
 
 
 def references(config: BaseModel) -> Iterator[Reference]:
@@ -65,6 +68,7 @@ def inconsistencies(
         fields = list(_fields(name, stage) if stage else _sound_fields(model, name, raw))
         found = [r for at, info, value in fields for r in _field_references(at, info, value)]
         yield from _wrong_references(found, verbs)
+        yield from _wrong_heads(name, found, stages)
         dependencies[name] = [r.stage for r in found]
         for at, _, value in fields:
             yield from _missing_requirements(at, value, plugins)
@@ -112,7 +116,7 @@ def _valid(annotation: Any, value: Any) -> Any:
 
 
 def _wrong_references(found: Sequence[Reference], verbs: Mapping[str, str]) -> _Problems:
-    for at, wanted, target in found:
+    for at, wanted, target, _ in found:
         verb = " or ".join(wanted)
         if target not in verbs:
             have = ", ".join(name for name, v in verbs.items() if v in wanted) or "none"
@@ -120,6 +124,28 @@ def _wrong_references(found: Sequence[Reference], verbs: Mapping[str, str]) -> _
             yield at, message
         elif verbs[target] not in wanted:
             yield at, f"'{target}' is no {verb} stage but {verbs[target] or 'nothing yet'}"
+
+
+def _wrong_heads(
+    name: str, found: Sequence[Reference], stages: Mapping[str, Stage | None]
+) -> _Problems:
+    """Names of models that give one number for a text where the next token is asked, or the reverse."""
+    heads = {other: _head(stage) for other, stage in stages.items() if other != name}
+    for at, _, target, head in found:
+        has = heads.get(target)
+        if head and has and has != head:
+            have = ", ".join(other for other, gives in heads.items() if gives == head) or "none"
+            yield (
+                at,
+                f"the model of '{target}' gives {_GIVES[has]}, and not {_GIVES[head]}; stages here "
+                f"whose model does: {have}",
+            )
+
+
+def _head(stage: Stage | None) -> str | None:
+    """What the model of a train stage gives."""
+    objective: Any = stage and stage.train and stage.train.objective
+    return objective.head if objective else None
 
 
 def _missing_requirements(at: Path_, value: Any, plugins: Plugins) -> _Problems:
@@ -137,6 +163,12 @@ def _stage_problems(stages: Mapping[str, Stage | None], name: str, processes: in
     if stage.train:
         yield from _train_problems(stage.train, processes)
         yield from _shape_problems(stages, name, stage.train, processes)
+        base = getattr(stage.train.model, "stage", "")
+        if (_head(stages.get(base)), _head(stage)) == ("scalar", "lm"):
+            yield (
+                ("model",),
+                f"the model of '{base}' gives {_GIVES['scalar']}, and not {_GIVES['lm']}",
+            )
     for index, evaluator in enumerate(stage.evaluate.evaluators if stage.evaluate else ()):
         if getattr(evaluator, "every", None) is not None:
             yield ("evaluators", index, "every"), "only counts inside a train stage"
@@ -214,7 +246,8 @@ def _field_references(at: Path_, info: FieldInfo, value: Any) -> Iterator[Refere
     if isinstance(value, str):
         ref = _stage_ref(info)
         if ref is not None:
-            yield Reference(at, (ref.verb, ref.other) if ref.other else (ref.verb,), value)
+            verbs = (ref.verb, ref.other) if ref.other else (ref.verb,)
+            yield Reference(at, verbs, value, ref.head)
     for inner, config in _configs(at, value):
         for reference in references(config):
             yield reference._replace(at=(*inner, *reference.at))

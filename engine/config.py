@@ -178,11 +178,12 @@ class Of:
 class StageRef:
     """Marks a string field as the name of another stage with this verb: a dependency.
 
-    ``other``: another verb that will do as well.
+    ``other``: another verb that will do as well; ``head``: what the train stage's model must give.
     """
 
     verb: Literal["prepare", "train"]
     other: Literal["prepare", "train"] | None = None
+    head: Literal["lm", "scalar"] | None = None
 
 
 def runtime(default: Any = ..., **kwargs: Any) -> Any:

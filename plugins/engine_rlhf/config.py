@@ -25,7 +25,9 @@ from engine import (
 class StageReward(RewardConfig):
     """What a reward or cost model of this run gives, normalised as its artefact says."""
 
-    stage: Annotated[str, StageRef("train")] = Field(description="Name of a reward or cost stage.")
+    stage: Annotated[str, StageRef("train", head="scalar")] = Field(
+        description="Name of a reward or cost stage."
+    )
 
 
 class Length(RewardConfig):
@@ -69,7 +71,7 @@ class Sampled(ObjectiveConfig):
     takes: ClassVar = frozenset({"prompt", "completion", "preference"})
 
     kl: Number = Field(0.05, ge=0, description="Penalty per nat of divergence from the reference.")
-    reference: Annotated[str, StageRef("train")] | None = Field(
+    reference: Annotated[str, StageRef("train", head="lm")] | None = Field(
         None,
         description="Train stage whose model is the reference; without it, the starting model.",
     )
@@ -83,6 +85,16 @@ class Sampled(ObjectiveConfig):
     missing_eos_penalty: Number | None = Field(
         None, gt=0, description="Taken from the reward of an answer that does not end by itself."
     )
+
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """See :class:`engine.ObjectiveConfig`: answers must fit."""
+        row = train.batch.sequence or train.model.context_length()
+        if row and self.answer_tokens >= row:
+            return (
+                f"answer_tokens {self.answer_tokens} leaves no room for a prompt in a row of {row}; "
+                "lower it, or raise batch.sequence"
+            )
+        return None
 
     def beside(self) -> Beside:
         """See :class:`engine.ObjectiveConfig`: the reference, where there is a penalty."""
@@ -115,6 +127,21 @@ class Online(Sampled):
                     "the metrics; give each a `name`"
                 )
         return self
+
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """And a round must be shared alike."""
+        wrong, strategy = super().check_train(train, processes), train.strategy
+        if wrong or strategy.chooses or strategy.check_processes(processes):
+            return wrong
+        ranks = strategy.layout(processes).samples_over
+        prompts = train.batch.examples or 0
+        answers = prompts * getattr(self, "answers", 1)
+        if prompts % ranks or answers % (self.mini_batches * ranks):
+            return (
+                f"{answers} answers of a round cannot be shared alike by {self.mini_batches} "
+                f"mini-batches and {ranks} ranks; change batch.examples or mini_batches"
+            )
+        return None
 
     def beside(self) -> Beside:
         """And the models of rewards and costs."""

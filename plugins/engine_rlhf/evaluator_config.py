@@ -18,7 +18,7 @@ class AnswerReward(EvaluatorConfig):
     costs: tuple[Annotated[Config, Of("reward")], ...] = Field(
         (), description="What is measured beside, each with its weight, of which less is better."
     )
-    reference: Annotated[str, StageRef("train")] | None = Field(
+    reference: Annotated[str, StageRef("train", head="lm")] | None = Field(
         None, description="Train stage from whose model the divergence is estimated, by k1."
     )
     answer_tokens: Count = Field(64, description="Longest answer, in tokens.")

@@ -56,7 +56,7 @@ class DPO(ObjectiveConfig):
     label_smoothing: Number = Field(
         0.0, ge=0, lt=0.5, description="Share of the preferences that are taken for wrong."
     )
-    reference: Annotated[str, StageRef("train")] | None = Field(
+    reference: Annotated[str, StageRef("train", head="lm")] | None = Field(
         None,
         description="Train stage whose model is the reference; without it, the starting model.",
     )
@@ -85,7 +85,7 @@ class KTO(ObjectiveConfig):
     )
     desirable_weight: Number = Field(1.0, gt=0, description="Weight of good answers.")
     undesirable_weight: Number = Field(1.0, gt=0, description="Weight of bad answers.")
-    reference: Annotated[str, StageRef("train")] | None = Field(
+    reference: Annotated[str, StageRef("train", head="lm")] | None = Field(
         None,
         description="Train stage whose model is the reference; without it, the starting model.",
     )
@@ -108,7 +108,7 @@ class Distill(ObjectiveConfig):
 
     takes: ClassVar = frozenset({"completion", "text"})
 
-    teacher: Annotated[str, StageRef("train")] = Field(
+    teacher: Annotated[str, StageRef("train", head="lm")] = Field(
         description="Train stage whose model is the teacher, with the same tokenizer."
     )
     divergence: Literal["forward", "reverse", "generalised"] = Field(

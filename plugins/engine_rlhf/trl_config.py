@@ -28,7 +28,7 @@ class TrlPPO(ActorCritic):
     """TRL's own PPOTrainer, for comparison: one reward model, one process or plain data parallelism,
     fp32. It cannot be resumed."""
 
-    reward: Annotated[str, StageRef("train")] = Field(
+    reward: Annotated[str, StageRef("train", head="scalar")] = Field(
         description="Reward stage whose model scores the answers, with the policy's tokenizer."
     )
 
@@ -48,6 +48,8 @@ class TrlPPO(ActorCritic):
         return "; ".join(self._refused(train, processes)) or None
 
     def _refused(self, train: Any, processes: int) -> Iterator[str]:
+        if wrong := super().check_train(train, processes):
+            yield wrong
         for name, why in _UNUSED.items():
             if name in train.model_fields_set and getattr(train, name):
                 yield f"{name}: {why}"
