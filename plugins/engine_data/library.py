@@ -16,9 +16,13 @@ _TESTS = {"test", "tests", "idle_test"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def modules(*, tests: bool) -> Iterator[tuple[str, str]]:
+def root() -> Path:
+    """The folder of this Python's library."""
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def modules(root: Path, *, tests: bool) -> Iterator[tuple[str, str]]:
     """(relative path, source) of every module that is valid text, by name."""
-    root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
         folders = set(relative.parts[:-1])

@@ -12,7 +12,7 @@ from itertools import islice
 
 from engine import Context, Record, Text
 from engine_data.config import PythonLibrary
-from engine_data.library import LICENSE, Function, definitions, module_name, modules, parsed
+from engine_data.library import LICENSE, Function, definitions, module_name, modules, parsed, root
 
 
 class PythonLibrarySource:
@@ -27,10 +27,10 @@ class PythonLibrarySource:
 
     def _all(self) -> Iterator[Record]:
         if "sources" in self._config.parts:
-            for name, text in modules(tests=self._config.tests):
+            for name, text in modules(root(), tests=self._config.tests):
                 yield _record(f"sources/{name}", text, name)
         if "docstrings" in self._config.parts:
-            for name, text in modules(tests=self._config.tests):
+            for name, text in modules(root(), tests=self._config.tests):
                 docstrings = _docstrings(name, text)
                 if docstrings:
                     yield _record(f"docstrings/{name}", docstrings, name)

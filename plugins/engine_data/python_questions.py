@@ -13,12 +13,14 @@ import random
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from engine import Chat, Completion, Context, Preference, Prompt, Record
 from engine_data.config import PythonQuestions
-from engine_data.library import LICENSE, Function, definitions, module_name, modules, parsed
+from engine_data.library import LICENSE, Function, definitions, module_name, modules, parsed, root
 
 _SHORTEST = 12
 """Characters of an answer that says anything."""
@@ -42,42 +44,9 @@ class PythonQuestionsSource:
         return islice(self._all(), part, None, of)
 
     def _all(self) -> Iterator[Record]:
-        found = [
-            (_hash(question.id), path, question, _rejected(question, asked))
-            for path, text in modules(tests=False)
-            if (asked := list(self._questions(path, text)))
-            for question in asked
-        ]
-        for _, path, question, rejected in sorted(found, key=lambda one: one[0]):
+        same = self._config.model_copy(update={"records": "completion"})
+        for path, question, rejected in _asked(same, root()):
             yield self._record(question, rejected, path)
-
-    def _questions(self, path: str, text: str) -> Iterator[_Question]:
-        """A module's, each asked once."""
-        tree = parsed(text)
-        asked: set[str] = set()
-        for name, node in definitions(tree, module_name(path)) if tree else ():
-            if isinstance(node, ast.Module) or name in asked or "._" in f".{name}":
-                continue
-            asked.add(name)
-            doc = inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
-            for kind in self._config.questions:
-                question = None
-                if kind == "purpose":
-                    question = self._purpose(name, node, doc)
-                elif isinstance(node, Function) and doc:
-                    question = _completion(name, node, text)
-                if question is not None and self._fits(question):
-                    yield question
-
-    def _purpose(self, name: str, node: Any, doc: str) -> _Question:
-        called = f"({ast.unparse(node.args)})" if isinstance(node, Function) else ""
-        if self._config.answers == "paragraph":
-            doc = " ".join(doc.partition("\n\n")[0].split())
-        return _Question(f"purpose/{name}", f"What does `{name}{called}` do?\n", doc)
-
-    def _fits(self, question: _Question) -> bool:
-        most = self._config.max_characters
-        return len(question.prompt) <= most and _SHORTEST <= len(question.answer) <= most
 
     def _record(self, question: _Question, rejected: str, path: str) -> Record:
         common: dict[str, Any] = {
@@ -103,6 +72,50 @@ class PythonQuestionsSource:
 def build(config: PythonQuestions, context: Context) -> PythonQuestionsSource:
     """The source."""
     return PythonQuestionsSource(config)
+
+
+@lru_cache(maxsize=2)
+def _asked(config: PythonQuestions, root: Path) -> Sequence[tuple[str, _Question, str]]:
+    """Modules, questions and wrong answers. Kept, as the stages of a run read the same in seconds each,
+    whatever the schema of their records."""
+    found = [
+        (_hash(question.id), path, question, _rejected(question, asked))
+        for path, text in modules(root, tests=False)
+        if (asked := list(_questions(config, path, text)))
+        for question in asked
+    ]
+    found.sort(key=lambda one: one[0])
+    return [(path, question, rejected) for _, path, question, rejected in found]
+
+
+def _questions(config: PythonQuestions, path: str, text: str) -> Iterator[_Question]:
+    """A module's, each asked once."""
+    tree = parsed(text)
+    asked: set[str] = set()
+    for name, node in definitions(tree, module_name(path)) if tree else ():
+        if isinstance(node, ast.Module) or name in asked or "._" in f".{name}":
+            continue
+        asked.add(name)
+        doc = inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
+        for kind in config.questions:
+            question = None
+            if kind == "purpose":
+                question = _purpose(config, name, node, doc)
+            elif isinstance(node, Function) and doc:
+                question = _completion(name, node, text)
+            if question is not None and _fits(question, config.max_characters):
+                yield question
+
+
+def _purpose(config: PythonQuestions, name: str, node: Any, doc: str) -> _Question:
+    called = f"({ast.unparse(node.args)})" if isinstance(node, Function) else ""
+    if config.answers == "paragraph":
+        doc = " ".join(doc.partition("\n\n")[0].split())
+    return _Question(f"purpose/{name}", f"What does `{name}{called}` do?\n", doc)
+
+
+def _fits(question: _Question, most: int) -> bool:
+    return len(question.prompt) <= most and _SHORTEST <= len(question.answer) <= most
 
 
 def _completion(name: str, node: Any, text: str) -> _Question | None:
