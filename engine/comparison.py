@@ -15,10 +15,11 @@ _Z = 1.96
 _NOTE = "  ± half of a 95 % interval"
 
 
-def comparison(title: str, scores: Sequence[_Score], console: Console) -> Group:
-    """A row for each metric and a column for each model; where the console is too narrow for all
-    models, tables below each other."""
-    models = list(dict.fromkeys(score["model"] for score in scores))
+def comparison(
+    title: str, scores: Sequence[_Score], models: Sequence[str], console: Console
+) -> Group:
+    """A row for each metric and a column for each of the models; where the console is too narrow for
+    all, tables below each other."""
     tables = []
     while models:
         count = len(models)

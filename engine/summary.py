@@ -25,9 +25,10 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
         standing = folder.standing(name)
         if standing is None or standing.status != "done":
             continue
-        scores = standing.summary.get("scores", ())
-        if len({score["model"] for score in scores}) > 1:
-            console.print(comparison(name, scores, console), soft_wrap=False)
+        evaluate = spec.stages[name].evaluate
+        if evaluate and len(evaluate.models) > 1:
+            table = comparison(name, standing.summary["scores"], evaluate.model_names(), console)
+            console.print(table, soft_wrap=False)
             continue
         for line in _lines(folder, spec, name, standing.summary):
             console.print(line)
