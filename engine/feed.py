@@ -24,6 +24,7 @@ from engine.language_model import LanguageModel
 from engine.launch import Process
 from engine.manifest import write_durably
 from engine.objective import BaseObjective, BaseOnlineObjective, Round
+from engine.pieces import cut
 from engine.plan import Plan, State, mix
 
 
@@ -141,13 +142,24 @@ class EpisodeFeed:
         order = np.random.default_rng(seed).permutation(len(episodes))
         size = len(episodes) // objective.mini_batches
         chosen = order[part * size : (part + 1) * size]
-        mine = chosen[self._strategy.data_rank :: self._strategy.data_size]
-        # Those of a length together: less of a row is padding, and a sum knows no order.
-        together = sorted((episodes[i] for i in mine), key=lambda episode: -episode.length)
-        batches = micro_batches(together, objective, self._strategy, self._plan)
+        batches = self._batches([episodes[i] for i in chosen])
         prompts = len(episodes) // objective.episodes_per_prompt
         done = prompts * (used + 1) // steps - prompts * used // steps
         return Taken(batches, *self._range, done, self._round.figures)
+
+    def _batches(self, episodes: Sequence[Example]) -> list[Batch]:
+        """A step's episodes on this rank. Those of a length are together, so that less of a row is
+        padding, and cut alike on every rank."""
+        plan, strategy = self._plan, self._strategy
+        ordered = sorted(episodes, key=lambda episode: -episode.length)
+        rank, ranks = strategy.data_rank, strategy.data_size
+        pieces = cut(
+            [episode.length for episode in ordered[::ranks]],
+            most=plan.micro_rows * plan.sequence,
+            pieces=getattr(strategy, "min_micro_batches", 1),
+        )
+        mine = ordered[rank::ranks]
+        return [self._objective.collate(mine[piece]) for piece in pieces]
 
     def state(self) -> tuple[dict[str, Any], bytes]:
         """See :class:`Feed`."""
