@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from engine import BaseObjective, Batch, Context, Example, Preference, Record
 from engine_rlhf.offline_config import DPO
+from engine_rlhf.other_models import reference_model
 from engine_rlhf.pairs import (
     TOO_LONG,
     answer_lengths,
@@ -21,7 +22,6 @@ from engine_rlhf.pairs import (
     lay_out,
     model_logprobs,
     pair,
-    reference_model,
     tokens,
     written,
 )

@@ -6,7 +6,6 @@ answer stands at the place before it, from which it was drawn.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +30,9 @@ from engine import (
 )
 from engine_rlhf.config import Online, reward_name
 from engine_rlhf.multiplier import Multiplier, Penalty
+from engine_rlhf.other_models import reference_model
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 REFERENCE = "reference"
 
 
@@ -93,12 +93,14 @@ class OnlineObjective(BaseOnlineObjective):
         self._multipliers = [Multiplier(c) for c in config.constraints]
         self._penalty = Penalty(config.kl, getattr(config, "adaptive_kl", None))
 
-    def advantages(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
-        """For the reward and then for each cost: the advantages ``_N`` of every episode."""
+    def estimates(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
+        """For the reward and then for each cost: what every episode was worth, not scaled yet."""
         raise NotImplementedError
 
-    def examples(self, episodes: Sequence[Episode], advantages: Sequence[Floats]) -> list[Example]:
-        """The examples to learn from, with the advantages as they are after all combination."""
+    def examples(
+        self, episodes: Sequence[Episode], estimates: Sequence[Sequence[Floats]]
+    ) -> list[Example]:
+        """The examples to learn from, with advantages by the :meth:`combined` estimates."""
         raise NotImplementedError
 
     def encode(self, record: Any, tokenizer: Any, length: int) -> Iterator[Example | str]:
@@ -110,9 +112,7 @@ class OnlineObjective(BaseOnlineObjective):
         config = self._config
         if not config.kl:
             return {}
-        if config.reference is not None:
-            return {REFERENCE: self._context.artifact(config.reference).model()}
-        return {REFERENCE: copy.deepcopy(model)}
+        return {REFERENCE: reference_model(model, config.reference, self._context)}
 
     def collect(
         self, number: int, prompts: Mapping[int, Example], models: Mapping[str, LanguageModel]
@@ -162,9 +162,7 @@ class OnlineObjective(BaseOnlineObjective):
 
     def learn(self, episodes: Sequence[Any]) -> Round:
         """See :class:`engine.BaseOnlineObjective`."""
-        advantages = self.advantages(episodes)
-        combined = self._combined(advantages)
-        examples = self.examples(episodes, combined)
+        examples = self.examples(episodes, self.estimates(episodes))
         figures = self._figures(episodes)
         table = [self._row(episode) for episode in episodes]
         for multiplier, costs in zip(
@@ -223,6 +221,15 @@ class OnlineObjective(BaseOnlineObjective):
             total = min(max(total, -config.reward_clip), config.reward_clip)
         return float(total)
 
+    def combined(self, estimates: Sequence[Sequence[Floats]]) -> list[Floats]:
+        """(A_r − Σ λ·A_c) / (1 + Σ λ) (Dai et al. 2023, equation 11, for several costs)."""
+        weights = [multiplier.value for multiplier in self._multipliers]
+        whole = 1 + sum(weights)
+        return [
+            (reward - sum(w * cost for w, cost in zip(weights, costs, strict=True))) / whole
+            for reward, *costs in zip(*estimates, strict=True)
+        ]
+
     def _values(
         self, pairs: Sequence[tuple[list[int], list[int]]], models: Mapping[str, LanguageModel]
     ) -> dict[str, list[Floats]]:
@@ -237,18 +244,6 @@ class OnlineObjective(BaseOnlineObjective):
             for name, lm in models.items()
             if name not in ("model", REFERENCE)
         }
-
-    def _combined(self, advantages: Sequence[Sequence[Floats]]) -> list[Floats]:
-        """(A_r − Σ λ·A_c) / (1 + Σ λ) (Dai et al. 2023, equation 11, for several costs)."""
-        weights = [multiplier.value for multiplier in self._multipliers]
-        whole = 1 + sum(weights)
-        return [
-            np.asarray(
-                (own[0] - sum(w * cost for w, cost in zip(weights, own[1:], strict=True))) / whole,
-                dtype=np.float32,
-            )
-            for own in zip(*advantages, strict=True)
-        ]
 
     def _figures(self, episodes: Sequence[Episode]) -> dict[str, float]:
         """Means over the round's episodes."""

@@ -21,23 +21,17 @@ _TINY = 1e-4
 
 
 class _Grouped(OnlineObjective):
-    """One advantage for all tokens of an answer."""
+    """One advantage for all tokens of an answer, by its reward less its costs."""
 
     def __init__(self, config: Group, context: Context) -> None:
         super().__init__(config, context)
         self._answers = config.answers
 
-    def advantages(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
-        """See :class:`OnlineObjective`."""
+    def estimates(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
+        """See :class:`OnlineObjective`; one number of each answer."""
         totals = [[self.scored(e) for e in episodes]]
         totals += [[e.costs[i] for e in episodes] for i in range(len(self._costs))]
-        return [
-            [
-                np.full(len(e.answer), advantage, np.float32)
-                for e, advantage in zip(episodes, self.compared(values), strict=True)
-            ]
-            for values in (np.array(t).reshape(-1, self._answers) for t in totals)
-        ]
+        return [[np.array([value]) for value in values] for values in totals]
 
     def scored(self, episode: Episode) -> float:
         """What the answers are compared by."""
@@ -47,11 +41,17 @@ class _Grouped(OnlineObjective):
         """Advantages of all answers, prompt by prompt."""
         raise NotImplementedError
 
-    def examples(self, episodes: Sequence[Episode], advantages: Sequence[Floats]) -> list[Example]:
+    def examples(
+        self, episodes: Sequence[Episode], estimates: Sequence[Sequence[Floats]]
+    ) -> list[Example]:
         """See :class:`OnlineObjective`."""
+        values_PG = np.concatenate(self.combined(estimates)).reshape(-1, self._answers)
         return [
-            e.example(advantages=e.placed(a), reference=e.placed(e.reference))
-            for e, a in zip(episodes, advantages, strict=True)
+            e.example(
+                advantages=e.placed(np.full(len(e.answer), advantage, np.float32)),
+                reference=e.placed(e.reference),
+            )
+            for e, advantage in zip(episodes, self.compared(values_PG), strict=True)
         ]
 
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from engine import BaseObjective, Batch, Context, Example, Labelled, Preference, Record
 from engine_rlhf.offline_config import KTO
+from engine_rlhf.other_models import reference_model
 from engine_rlhf.pairs import (
     TOO_LONG,
     Inputs,
     answer_logprobs,
     lay_out,
     model_logprobs,
-    reference_model,
     tokens,
     written,
 )

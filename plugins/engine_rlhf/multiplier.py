@@ -6,6 +6,9 @@ import math
 
 from engine_rlhf.config import AdaptiveKL, Constraint
 
+_MOST = 10.0
+"""Of |ln λ|: as it moves by λ, it would be beyond all numbers within a few rounds."""
+
 
 class Multiplier:
     """λ of one constraint: ln λ ← ln λ + lr·λ·(mean cost − limit) (Dai et al. 2023, equation 10)."""
@@ -21,7 +24,8 @@ class Multiplier:
 
     def move(self, mean_cost: float) -> None:
         """After a round with this mean cost."""
-        self.log += self._config.lr * self.value * (mean_cost - self._config.limit)
+        moved = self.log + self._config.lr * self.value * (mean_cost - self._config.limit)
+        self.log = min(max(moved, -_MOST), _MOST)
 
 
 class Penalty:
@@ -32,7 +36,10 @@ class Penalty:
         self._adaptive = adaptive
 
     def move(self, kl: float, episodes: int) -> None:
-        """β ← β·(1 + e·episodes/horizon), e = kl/target − 1 between ±0.2 (Ziegler et al. 2019)."""
+        """β ← β·(1 + e·episodes/horizon), e = kl/target − 1 between ±0.2 (Ziegler et al. 2019).
+
+        Of a round beyond the horizon no more counts than that: β would fall below 0.
+        """
         if self._adaptive is not None:
             error = min(max(kl / self._adaptive.target - 1, -0.2), 0.2)
-            self.value *= 1 + error * episodes / self._adaptive.horizon
+            self.value *= 1 + error * min(episodes / self._adaptive.horizon, 1)

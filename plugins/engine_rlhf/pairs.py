@@ -8,7 +8,6 @@ Shapes: B rows, T positions, N documents, D hidden width.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 
 from engine import (
     IGNORE,
-    Context,
     Example,
     answer_tokens,
     head,
@@ -142,8 +140,3 @@ def model_logprobs(model: nn.Module, inputs: Inputs, laid_out: Inputs, count: in
     """log P ``_N`` of each answer by another model, without gradient."""
     hidden_BTD = hidden_states(model, **inputs)
     return answer_logprobs(hidden_BTD, head(model), laid_out, count)
-
-
-def reference_model(model: nn.Module, stage: str | None, context: Context) -> nn.Module:
-    """The model as it is now, or that of another stage."""
-    return copy.deepcopy(model) if stage is None else context.artifact(stage).model()

@@ -27,6 +27,7 @@ from engine import (
 )
 from engine_rlhf.config import PPO, reward_name
 from engine_rlhf.episodes import Episode, Floats, OnlineObjective
+from engine_rlhf.other_models import model_of
 from engine_rlhf.policy import clipped, logprobs, measured, whiten
 
 _VALUE = "value"
@@ -47,38 +48,41 @@ class PPOObjective(OnlineObjective):
         for name in self._critics:
             start = copy.deepcopy(model)
             if self._ppo.value is not None:
-                start = self._context.artifact(self._ppo.value).model()
+                start = model_of(self._ppo.value, "value", self._context)
             critic = with_scalar_head(start, self._context.seed)
             critic.train().requires_grad_(True)
             companions[name] = Companion(partial(_given, critic), Critic(self._ppo, name))
         return companions
 
-    def advantages(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
-        """See :class:`OnlineObjective`; also keeps what the critics are to learn."""
-        self._returns: list[dict[str, tuple[Floats, Floats]]] = [{} for _ in episodes]
+    def estimates(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
+        """See :class:`OnlineObjective`; advantages ``_S``."""
         found = []
         for number, name in enumerate(self._critics):
             rewards = [self._per_step(e, number) for e in episodes]
             if number == 0 and self._ppo.whiten_rewards:
                 rewards = whiten(rewards, shift=False, unbiased=self._unbiased)
-            own = []
-            for i, (episode, reward_S) in enumerate(zip(episodes, rewards, strict=True)):
-                values_S = episode.values[name][: len(reward_S)]
-                advantage_S = gae(reward_S, values_S, self._ppo.gamma, self._ppo.gae_lambda)
-                self._returns[i][name] = (values_S, advantage_S + values_S)
-                own.append(advantage_S[: len(episode.answer)])
-            found.append(own)
+            values = [e.values[name][: len(r)] for e, r in zip(episodes, rewards, strict=True)]
+            found.append(
+                [
+                    gae(reward_S, values_S, self._ppo.gamma, self._ppo.gae_lambda)
+                    for reward_S, values_S in zip(rewards, values, strict=True)
+                ]
+            )
         return found
 
-    def examples(self, episodes: Sequence[Episode], advantages: Sequence[Floats]) -> list[Example]:
-        """See :class:`OnlineObjective`."""
-        white = whiten(advantages, unbiased=self._unbiased)
+    def examples(
+        self, episodes: Sequence[Episode], estimates: Sequence[Sequence[Floats]]
+    ) -> list[Example]:
+        """See :class:`OnlineObjective`; critics learn advantage + value, the return."""
+        combined = zip(episodes, self.combined(estimates), strict=True)
+        white = whiten([a_S[: len(e.answer)] for e, a_S in combined], unbiased=self._unbiased)
         examples = []
-        for episode, advantage_N, returns in zip(episodes, white, self._returns, strict=True):
+        for episode, advantage_N, *own in zip(episodes, white, *estimates, strict=True):
             columns = {"advantages": episode.placed(advantage_N)}
-            for name, (values_S, returns_S) in returns.items():
+            for name, advantage_S in zip(self._critics, own, strict=True):
+                values_S = episode.values[name][: len(advantage_S)]
                 columns[f"{name}/old"] = episode.placed(values_S)
-                columns[f"{name}/return"] = episode.placed(returns_S)
+                columns[f"{name}/return"] = episode.placed(advantage_S + values_S)
             steps = np.ones(self._steps(episode), np.float32)
             examples.append(episode.example(**columns, steps=episode.placed(steps)))
         return examples

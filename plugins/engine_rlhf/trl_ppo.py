@@ -19,6 +19,7 @@ from torch import nn
 
 from engine import BaseTrainer, Context, Example, Job, Progress, RunError, with_scalar_head
 from engine_rlhf.episodes import prompt_example
+from engine_rlhf.other_models import model_of, reference_model
 from engine_rlhf.rewards import scalar_model
 from engine_rlhf.trl_config import TrlPPO
 
@@ -47,16 +48,15 @@ class TrlPPOObjective(BaseTrainer):
         return {"value": self._value}
 
     def train(self, job: Job) -> None:
-        """See :class:`engine.BaseTrainer`. Raises RunError where the reward model reads other ids."""
+        """See :class:`engine.BaseTrainer`. Raises RunError where another model reads other ids."""
         import transformers
 
         from engine_rlhf import trl_trainer
 
         config, context, policy = self._config, self._context, job.model
-        reward, reference = self._reward(job.tokenizer), copy.deepcopy(policy)
-        if config.reference is not None:
-            reference = context.artifact(config.reference).model()
-        start = policy if config.value is None else context.artifact(config.value).model()
+        reward: Any = self._reward(job.tokenizer)
+        reference = reference_model(policy, config.reference, context)
+        start = policy if config.value is None else model_of(config.value, "value", context)
         self._value = with_scalar_head(copy.deepcopy(start), context.seed).to(context.device)
         self._value.train().requires_grad_(True)
         steps, tokens = config.passes * config.mini_batches, 0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from engine_rlhf.config import GRPO, PPO, RLOO, Constraint, Length
+from engine_rlhf.config import GRPO, PPO, RLOO, AdaptiveKL, Constraint, Length
 from engine_rlhf.episodes import Episode
 from engine_rlhf.group import build_grpo, build_rloo
-from engine_rlhf.multiplier import Multiplier
+from engine_rlhf.multiplier import Multiplier, Penalty
 from engine_rlhf.ppo import build
 from pydantic import ValidationError
 
@@ -107,16 +108,16 @@ def test_ppo_rewards_each_step(make):
     room for one; with a critic of nought, λ = 1 and γ the advantage is the discounted rest."""
     objective = make("ppo", kl=0.5, gae_lambda=1.0, gamma=0.9)
     short, long = episode(4, reward=2.0), episode(6, reward=2.0, ended=False)
-    (found,) = objective.advantages([short, long])
+    (found,) = objective.estimates([short, long])
     steps = [-0.05] * 4 + [2.0]
-    expected = [sum(0.9 ** (k - t) * steps[k] for k in range(t, 5)) for t in range(4)]
+    expected = [sum(0.9 ** (k - t) * steps[k] for k in range(t, 5)) for t in range(5)]
     assert found[0] == pytest.approx(expected, abs=1e-6)
     steps = [-0.05] * 5 + [1.95]
     expected = [sum(0.9 ** (k - t) * steps[k] for k in range(t, 6)) for t in range(6)]
     assert found[1] == pytest.approx(expected, abs=1e-6)
     near = make("ppo", kl=0.5, gae_lambda=0.0, gamma=0.9)
-    (found,) = near.advantages([short])
-    assert found[0] == pytest.approx([-0.05] * 4, abs=1e-6)
+    (found,) = near.estimates([short])
+    assert found[0] == pytest.approx([-0.05] * 4 + [2.0], abs=1e-6)
 
 
 @pytest.mark.covers("objective/ppo.whiten_rewards", "objective/ppo.whitening")
@@ -137,23 +138,28 @@ def test_ppo_whitens(make):
     assert learned["plain"].mean() == pytest.approx(0, abs=1e-6)
     assert learned["plain"].var() == pytest.approx(1, abs=1e-5)
     assert learned["unbiased"] == pytest.approx(learned["plain"] * np.sqrt(5 / 6), abs=1e-5)
-    objective = make("ppo", answer_tokens=3, whiten_rewards=True)
-    objective.advantages(few)
     assert not np.allclose(learned["rewards"], learned["plain"], atol=1e-3)
+
+
+def _compared(objective, episodes):
+    """The advantage that all tokens of an answer have."""
+    places = [len(e.prompt) - 1 for e in episodes]
+    examples = objective.learn(episodes).episodes
+    return [float(e.fields["advantages"][p]) for e, p in zip(examples, places, strict=True)]
 
 
 @pytest.mark.covers("objective/rloo.kl", "objective/rloo.answers", "objective/rloo.normalize")
 def test_rloo_compares_with_the_others(make):
     """R − β·KL, less the mean of the other answers' to the same prompt."""
     episodes = [episode(2, reward=r, apart=a) for r, a in ((1, 0.1), (2, 0), (4, 0), (0, 0))]
-    (found,) = make("rloo", kl=0.5, answers=2).advantages(episodes)
-    assert [float(a[0]) for a in found] == pytest.approx([-1.1, 1.1, 4.0, -4.0])
-    (found,) = make("rloo", kl=0.5, answers=4).advantages(episodes)
+    assert _compared(make("rloo", kl=0.5, answers=2), episodes) == pytest.approx(
+        [-1.1, 1.1, 4.0, -4.0]
+    )
+    found = _compared(make("rloo", kl=0.5, answers=4), episodes)
     scores = np.array([0.9, 2.0, 4.0, 0.0])
     expected = scores - (scores.sum() - scores) / 3
-    assert [float(a[0]) for a in found] == pytest.approx(expected.tolist())
-    (found,) = make("rloo", kl=0.5, answers=4, normalize=True).advantages(episodes)
-    assert [float(a[0]) for a in found] == pytest.approx(
+    assert found == pytest.approx(expected.tolist())
+    assert _compared(make("rloo", kl=0.5, answers=4, normalize=True), episodes) == pytest.approx(
         ((expected - expected.mean()) / (expected.std(ddof=1) + 1e-4)).tolist()
     )
 
@@ -170,8 +176,9 @@ def test_grpo_compares_within_its_group(make):
         "round": centred / (rewards.std(ddof=1) + 1e-4),
     }
     for scale, values in expected.items():
-        (found,) = make("grpo", answers=2, scale=scale).advantages(episodes)
-        assert [float(a[0]) for a in found] == pytest.approx(values.ravel().tolist(), rel=1e-5)
+        assert _compared(make("grpo", answers=2, scale=scale), episodes) == pytest.approx(
+            values.ravel().tolist(), rel=1e-5
+        )
     assert make("grpo", answers=4).episodes_per_prompt == 4
 
 
@@ -187,8 +194,8 @@ def test_costs_are_weighed_against_the_reward(make, kind):
     extra = {} if kind == "ppo" else {"answers": 2}
     objective = make(kind, constraints=constraints, kl=0.0, **extra)
     episodes = [episode(3, reward=1.0, cost=(2.0, 0.0)), episode(3, reward=3.0, cost=(0.0, 1.0))]
-    own = objective.advantages(episodes)
-    combined = objective._combined(own)
+    own = objective.estimates(episodes)
+    combined = objective.combined(own)
     for i, found in enumerate(combined):
         expected = (own[0][i] - 2.0 * own[1][i] - 0.5 * own[2][i]) / 3.5
         np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -218,12 +225,43 @@ def test_a_cost_has_a_weight_and_a_name(make, models, kind):
         make(kind, constraints=[cost, cost])
 
 
-def test_a_multiplier_never_goes_below_nought():
-    """It moves by its logarithm."""
-    multiplier = Multiplier(Constraint(reward=Length(), limit=10.0, lr=5.0))
-    for _ in range(100):
-        multiplier.move(-100.0)
-        assert multiplier.value >= 0
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("ppo", {}),
+        ("rloo", {"answers": 2, "normalize": True}),
+        ("grpo", {"answers": 2, "scale": "round"}),
+        ("grpo", {"answers": 2, "scale": "group"}),
+    ],
+)
+def test_advantages_are_scaled_when_costs_are_in_them(make, kind, fields):
+    """As those of the reward (r − λc)/(1 + λ) are: a cost counts by its size, not by its spread."""
+    fields = {"kl": 0.0, **fields}
+    constraint = Constraint(reward=Length(name="b"), limit=0.0, start=0.5)
+    told = ((1.0, 0.0), (2.0, 30.0), (0.5, 20.0), (4.0, 10.0))
+    costly = [episode(3, reward=r, cost=(c,)) for r, c in told]
+    found = _compared(make(kind, constraints=[constraint], **fields), costly)
+    alone = [episode(3, reward=(r - 0.5 * c) / 1.5) for r, c in told]
+    assert found == pytest.approx(_compared(make(kind, **fields), alone), rel=1e-4)
+
+
+def test_a_multiplier_neither_dies_nor_overflows():
+    """It moves by its logarithm, between bounds that whatever rounds cannot pass."""
+    for cost, end in ((-100.0, math.exp(-10)), (100.0, math.exp(10))):
+        multiplier = Multiplier(Constraint(reward=Length(), limit=0.0, lr=5.0))
+        for _ in range(100):
+            multiplier.move(cost)
+        assert multiplier.value == pytest.approx(end)
+
+
+@pytest.mark.covers("AdaptiveKL.horizon")
+def test_the_penalty_moves_by_a_fifth_at_most():
+    """Also where a round has more episodes than the horizon: it never turns into a reward."""
+    penalty = Penalty(0.1, AdaptiveKL(target=6.0, horizon=10))
+    penalty.move(0.0, 640)
+    assert penalty.value == pytest.approx(0.08)
+    penalty.move(100.0, 5)
+    assert penalty.value == pytest.approx(0.08 * 1.1)
 
 
 @pytest.fixture

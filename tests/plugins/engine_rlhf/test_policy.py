@@ -144,10 +144,11 @@ def _as_trl(episodes, advantages):
 
 
 def _ours(bench, objective, model, episodes, advantages):
-    placed = [
-        np.full(len(e.answer), a, np.float32) for e, a in zip(episodes, advantages, strict=True)
+    examples = [
+        e.example(advantages=e.placed(np.full(len(e.answer), a)), reference=e.placed(e.reference))
+        for e, a in zip(episodes, advantages, strict=True)
     ]
-    batch = objective.collate(objective.examples(episodes, placed))
+    batch = objective.collate(examples)
     return bench.sums(objective, model, [batch], frozen={})
 
 
