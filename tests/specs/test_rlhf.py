@@ -47,7 +47,7 @@ def run(engine, tmp_path):
             tmp_path,
             *smaller,
             env={"COLUMNS": "80"},
-            timeout=7200,
+            timeout=7000,
         ).stdout
         lines = (tmp_path / name / "events.jsonl").read_text(encoding="utf-8").splitlines()
         return told, [json.loads(line) for line in lines]
@@ -92,6 +92,7 @@ def test_a_spec_runs_to_its_table(name, run):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", NAMES)
 def test_ppo_answers_better_within_its_limit(name, run):
     """At full size: on held-out prompts the PPO model's reward is above the fine-tuned model's by more
