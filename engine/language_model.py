@@ -14,7 +14,7 @@ from engine.attack import attack
 from engine.conversation import answer_tokens, prompt_tokens
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
-from engine.modules import head, hidden_states
+from engine.modules import hidden_states, scalar_head
 from engine.requests import (
     Attack,
     Generation,
@@ -154,7 +154,8 @@ class LanguageModel:
 
     @torch.inference_mode()
     def values(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
-        """What a scalar model gives at each of a row's T tokens, ``_T`` in float32."""
+        """What a scalar model gives at each of a row's T tokens, ``_T`` in float32. Raises RunError for
+        another one."""
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         values: dict[int, Tensor] = {}
         while order:
@@ -165,7 +166,7 @@ class LanguageModel:
             for b, i in enumerate(batch):  # padded on the right, where nobody looks
                 ids[b, : len(rows[i])] = torch.tensor(rows[i])
             hidden_BTD = hidden_states(self.model, input_ids=ids.to(self._device))
-            values_BT = head(self.model)(hidden_BTD)[..., 0].float()
+            values_BT = scalar_head(self.model)(hidden_BTD)[..., 0].float()
             values |= {i: values_BT[b, : len(rows[i])] for b, i in enumerate(batch)}
             self._progress(len(values), len(rows))
         return [values[i] for i in range(len(rows))]
@@ -191,14 +192,14 @@ class LanguageModel:
     ) -> list[Rollout]:
         """Continues prompts of ids; the requests say how, their own prompts are not read."""
         texts = [
-            Text(request, prompt, request.max_tokens, truncated=False)
+            Text(request, prompt, request.max_tokens, self.tokenizer)
             for prompt, request in zip(prompts, requests, strict=True)
         ]
         done, total = 0, sum(text.limit for text in texts)
 
         def tell(text: Text) -> None:
             nonlocal done
-            done += 1 + (text.limit - len(text.new) if text.ended(self.tokenizer) else 0)
+            done += 1 + (text.limit - len(text.new) if text.ended else 0)
             self._progress(done, total)
 
         written = self._write(texts, lambda count: None, tell)
@@ -212,7 +213,7 @@ class LanguageModel:
 
         def tell(text: Text) -> None:
             nonlocal told
-            so_far = text.text(self.tokenizer)
+            so_far = text.text
             if on_text and not so_far.endswith("\ufffd"):  # half of a character so far
                 ready = so_far[: len(so_far) - _begun(so_far, request.stop)]
                 on_text(ready[len(told) :])
@@ -245,7 +246,7 @@ class LanguageModel:
             responses[number] = response
             progress(len(responses))
 
-        writer = Writer(self.model, self.tokenizer, shares=self._scorer.shares)
+        writer = Writer(self.model, shares=self._scorer.shares)
         writer.write(texts, told, on_token)
         return [responses[i] for i in range(len(texts))]
 
@@ -254,7 +255,7 @@ class LanguageModel:
         prompt: list[int] = self.tokenizer.encode(request.prompt, add_special_tokens=False)
         kept = prompt[-max(1, self.context - request.max_tokens) :] or [self._prefix]
         limit = min(request.max_tokens, self.context - len(kept))
-        return Text(request, kept, limit, truncated=len(kept) < len(prompt))
+        return Text(request, kept, limit, self.tokenizer, truncated=len(kept) < len(prompt))
 
     def _encode(
         self, requests: Sequence[LogLikelihood | Rolling]

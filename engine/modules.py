@@ -48,6 +48,16 @@ def is_scalar(model: nn.Module) -> bool:
     return hasattr(model, "score")
 
 
+def scalar_head(model: nn.Module) -> nn.Module:
+    """The row that gives a scalar model's value. Raises RunError for a model without one."""
+    if not is_scalar(model):
+        raise RunError(
+            f"a {type(model).__name__} gives the next token, and not one number for a text",
+            mend="ask a model with a scalar head, such as a reward model",
+        )
+    return head(model)
+
+
 def with_scalar_head(model: nn.Module, seed: int) -> nn.Module:
     """The model as its family's ``ForSequenceClassification`` with one label; the backbone is shared.
 

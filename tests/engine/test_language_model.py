@@ -318,3 +318,9 @@ def test_answers_come_in_the_order_of_the_requests(lm):
     assert answers[1] == lm.generate(requests[1])
     assert answers[2].tokens == len(_ids(lm.tokenizer, "the cat")) - len(_ids(lm.tokenizer, "the"))
     assert done[-1] == 3
+
+
+def test_a_model_of_tokens_has_no_values(lm):
+    """The logit of some token is no reward."""
+    with pytest.raises(RunError, match="LlamaForCausalLM gives the next token, and not one number"):
+        lm.scores([("the cat", " sat")])
