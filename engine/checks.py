@@ -13,13 +13,12 @@ from engine.document import Path_
 from engine.plugins import Found, Plugins
 from engine.problems import models_in, nearest
 from engine.shapes import shape_of
+from engine.suited import unsuited, wrong_heads
 
 if TYPE_CHECKING:
     from engine.spec import Spec, Stage, Train
 
 VERBS = ("prepare", "train", "evaluate")
-_GIVES = {"lm": "the next token", "scalar": "one number for a text"}
-"""A model by its head."""
 _Problems = Iterator[tuple[Path_, str]]
 _Field = tuple[Path_, FieldInfo, Any]
 
@@ -68,11 +67,12 @@ def inconsistencies(
         fields = list(_fields(name, stage) if stage else _sound_fields(model, name, raw))
         found = [r for at, info, value in fields for r in _field_references(at, info, value)]
         yield from _wrong_references(found, verbs)
-        yield from _wrong_heads(name, found, stages)
+        wanted = ((r.at, r.stage, r.head) for r in found if r.head)
+        yield from wrong_heads(name, wanted, stages)
         dependencies[name] = [r.stage for r in found]
         for at, _, value in fields:
             yield from _missing_requirements(at, value, plugins)
-        for at, message in _stage_problems(stages, name, processes):
+        for at, message in (*_stage_problems(stages, name, processes), *unsuited(stages, name)):
             yield ("stages", name, verbs[name], *at), message
     waiting = dependencies.keys() - ordered(dependencies)
     if waiting:
@@ -126,28 +126,6 @@ def _wrong_references(found: Sequence[Reference], verbs: Mapping[str, str]) -> _
             yield at, f"'{target}' is no {verb} stage but {verbs[target] or 'nothing yet'}"
 
 
-def _wrong_heads(
-    name: str, found: Sequence[Reference], stages: Mapping[str, Stage | None]
-) -> _Problems:
-    """Names of models that give one number for a text where the next token is asked, or the reverse."""
-    heads = {other: _head(stage) for other, stage in stages.items() if other != name}
-    for at, _, target, head in found:
-        has = heads.get(target)
-        if head and has and has != head:
-            have = ", ".join(other for other, gives in heads.items() if gives == head) or "none"
-            yield (
-                at,
-                f"the model of '{target}' gives {_GIVES[has]}, and not {_GIVES[head]}; stages here "
-                f"whose model does: {have}",
-            )
-
-
-def _head(stage: Stage | None) -> str | None:
-    """What the model of a train stage gives."""
-    objective: Any = stage and stage.train and stage.train.objective
-    return objective.head if objective else None
-
-
 def _missing_requirements(at: Path_, value: Any, plugins: Plugins) -> _Problems:
     for inner, found in _components(at, value, plugins):
         missing = found.missing_requirements()
@@ -163,12 +141,6 @@ def _stage_problems(stages: Mapping[str, Stage | None], name: str, processes: in
     if stage.train:
         yield from _train_problems(stage.train, processes)
         yield from _shape_problems(stages, name, stage.train, processes)
-        base = getattr(stage.train.model, "stage", "")
-        if (_head(stages.get(base)), _head(stage)) == ("scalar", "lm"):
-            yield (
-                ("model",),
-                f"the model of '{base}' gives {_GIVES['scalar']}, and not {_GIVES['lm']}",
-            )
     for index, evaluator in enumerate(stage.evaluate.evaluators if stage.evaluate else ()):
         if getattr(evaluator, "every", None) is not None:
             yield ("evaluators", index, "every"), "only counts inside a train stage"

@@ -235,7 +235,11 @@ class RewardConfig(Config):
     """Base of rewards."""
 
     weight: Number = Field(1.0, description="Factor in the sum of rewards.")
-    name: str | None = Field(None, description="Name in logs and tables; without it, the type.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Name in logs and tables; without it, the type.",
+    )
 
 
 class ModelConfig(Config):
@@ -333,7 +337,10 @@ class StrategyConfig(Config):
 
 
 class EvaluatorConfig(Config):
-    """Base of evaluators."""
+    """Base of evaluators: what their models give, and whether they need held-out records."""
+
+    head: ClassVar[Literal["lm", "scalar"]] = "lm"
+    held_out: ClassVar[bool] = False
 
     every: Interval | None = Field(
         None, description="During training: how often; without it, only at the end."

@@ -95,7 +95,7 @@ def _parts(
 ) -> Iterator[tuple[list[int], list[int], list[int]]]:
     """Tokens, positions and labels of one example, which may have several rows: a pair's answers.
 
-    A prompt is what is there before it is answered.
+    A prompt is what is there before it is answered. What fills a row up is left out.
     """
     if isinstance(objective, BaseOnlineObjective | BaseTrainer):
         tokens = np.asarray(example.fields["input_ids"]).tolist()
@@ -106,8 +106,12 @@ def _parts(
     labels_BT = batch.targets.get("labels")
     for row in range(len(ids_BT)):
         tokens = ids_BT[row].tolist()
+        positions = positions_BT[row].tolist()
         labels = [IGNORE] * len(tokens) if labels_BT is None else labels_BT[row].tolist()
-        yield tokens, positions_BT[row].tolist(), labels
+        filled = len(tokens)
+        while filled > 1 and (positions[filled - 1], labels[filled - 1]) == (0, IGNORE):
+            filled -= 1  # a document of one token that nobody sees
+        yield tokens[:filled], positions[:filled], labels[:filled]
 
 
 def _coloured(tokenizer: Any, tokens: list[int], positions: list[int], counted: list[bool]) -> Text:

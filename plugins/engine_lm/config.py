@@ -240,6 +240,8 @@ class InverseSqrt(Config):
 class Perplexity(EvaluatorConfig):
     """Perplexity on the held-out documents."""
 
+    held_out: ClassVar = True
+
     stride: Count | None = Field(
         None,
         description="Tokens scored per window, the rest being context; without it windows do not "

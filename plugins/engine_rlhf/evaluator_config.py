@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from engine import Config, Count, EvaluatorConfig, Number, Of, StageRef
 
 class AnswerReward(EvaluatorConfig):
     """What a model's own answers to held-out prompts are worth, and how far it has moved."""
+
+    held_out: ClassVar = True
 
     rewards: tuple[Annotated[Config, Of("reward")], ...] = Field(
         min_length=1, description="What is rewarded: the sum, each with its weight."

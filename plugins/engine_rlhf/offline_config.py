@@ -155,6 +155,9 @@ class Distill(ObjectiveConfig):
 class PreferenceAccuracy(EvaluatorConfig):
     """How often a reward or cost model agrees with held-out preferences, and how sure it is of it."""
 
+    head: ClassVar[Literal["lm", "scalar"]] = "scalar"
+    held_out: ClassVar = True
+
     values: Literal["reward", "cost"] = Field(
         "reward", description="What the model gives: more to the chosen answer, or less."
     )

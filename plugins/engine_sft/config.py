@@ -72,3 +72,5 @@ class DoRA(LoRA):
 
 class AnswerPerplexity(EvaluatorConfig):
     """Perplexity of held-out answers, given their prompts."""
+
+    held_out: ClassVar = True

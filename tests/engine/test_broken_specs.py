@@ -92,7 +92,11 @@ def whole(tiny_spec) -> Any:
     }
     stages["hub"] = {
         "train": train
-        | {"model": {"type": "pretrained", **hub}, "data": {"type": "hugging-face", **hub}}
+        | {
+            "model": {"type": "pretrained", **hub},
+            "data": {"type": "hugging-face", **hub},
+            "holdout": 0.1,
+        }
     }
     stages["scores"] = {
         "evaluate": {"models": ["base", "chat"], "data": "corpus", "evaluators": ["perplexity"]}

@@ -67,14 +67,20 @@ def test_stages_that_depend_on_each_other(stages, train, problems):
 def test_stages_run_in_their_order_but_after_what_they_read(stages, train, tiny_spec, write_spec):
     """A spec may name a stage before it describes it; a chain of any length is no trouble."""
     tiny_spec["stages"] = {
-        "scores": {"evaluate": {"models": ["chat", "base"], "evaluators": ["perplexity"]}},
+        "scores": {
+            "evaluate": {
+                "models": ["chat", "base"],
+                "data": "corpus",
+                "evaluators": ["perplexity"],
+            }
+        },
         "chat": {"train": {**train, "model": "base"}},
         **stages,
         "other": stages["corpus"],
     }
     spec = load_spec(write_spec(tiny_spec)).spec
     assert spec.order == ("corpus", "base", "chat", "scores", "other")
-    assert spec.dependencies("scores") == ["chat", "base"]
+    assert spec.dependencies("scores") == ["chat", "base", "corpus"]
 
 
 def test_references_are_checked_beside_other_errors(stages, train, problems):
@@ -93,11 +99,16 @@ def test_references_are_checked_beside_other_errors(stages, train, problems):
 def test_parts_that_do_not_fit_together(train, texts, problems):
     """Records that the objective does not take, lengths and budgets that make no sense."""
     train["data"] = {"type": "files", "paths": [f"{texts}/*"], "records": "preference"}
+    train["holdout"] = 0.1
     assert problems() == [
         "stages.base.train.objective.type: 'next-token' takes text records, "
         "but the data gives preference"
     ]
-    train |= {"data": "corpus", "batch": {"tokens": 16, "sequence": 64, "micro_tokens": 48}}
+    train |= {
+        "data": "corpus",
+        "holdout": 0,
+        "batch": {"tokens": 16, "sequence": 64, "micro_tokens": 48},
+    }
     assert problems() == [
         "stages.base.train.batch.tokens: 16 is less than one row of 64 tokens",
         "stages.base.train.batch.sequence: 64 is longer than the model's context of 32",
@@ -113,7 +124,9 @@ def test_parts_that_do_not_fit_together(train, texts, problems):
 def test_an_interval_only_counts_in_training(stages, problems):
     """Elsewhere there is nothing that it could count."""
     perplexity = {"type": "perplexity", "every": "2 steps"}
-    stages["scores"] = {"evaluate": {"models": ["base"], "evaluators": [perplexity]}}
+    stages["scores"] = {
+        "evaluate": {"models": ["base"], "data": "corpus", "evaluators": [perplexity]}
+    }
     assert problems() == [
         "stages.scores.evaluate.evaluators.0.every: only counts inside a train stage"
     ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.errors import RunError
+from engine.errors import RunError, SpecError
 from engine.evaluation import evaluate
 from engine.language_model import LanguageModel
 from engine.launch import Process
@@ -200,10 +200,14 @@ def test_what_is_there_is_what_the_first_rank_saw(lm, tmp_path):
 
 
 def test_an_evaluator_that_needs_documents_says_where_they_come_from(tiny_spec, run_here):
-    """Where no prepare stage is named, and where nothing was held out."""
+    """Where no stage is named, and where nothing was held out: before anything runs."""
     stage = {"models": ["base"], "evaluators": [{"type": "perplexity"}]}
     tiny_spec["stages"]["scores"] = {"evaluate": stage}
-    with pytest.raises(RunError, match=r"needs held-out documents.*`data`"):
+    with pytest.raises(SpecError, match=r"needs held-out records.*`data`"):
+        run_here(tiny_spec)
+    tiny_spec["stages"]["corpus"]["prepare"]["holdout"] = 0
+    stage["data"] = "base"
+    with pytest.raises(SpecError, match=r"base.train.evaluate.0: .*needs(.|\n)*scores.evaluate"):
         run_here(tiny_spec)
 
 

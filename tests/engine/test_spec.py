@@ -50,7 +50,7 @@ spec.yaml:16: stages.base one.train.data.stage: no stage 'corpsu'; did you mean 
 spec.yaml:17: stages.base one.train.model.hiden_size: unknown field; did you mean 'hidden_size'?
 spec.yaml:17: stages.base one.train.model.layers: 6.5: input should be a valid integer, got a number with a fractional part
 spec.yaml:17: stages.base one.train.model.heads: True is no number
-spec.yaml:18: stages.base one.train.objective: needs a 'type': next-token, ppo, rloo, grpo, reward, cost, dpo, kto, distill, sft
+spec.yaml:18: stages.base one.train.objective: needs a 'type': next-token, ppo, trl-ppo, rloo, grpo, reward, cost, dpo, kto, distill, sft
 spec.yaml:19: stages.base one.train.optimizer: unknown type 'adam'; did you mean 'adamw'?; known: adamw, adamw-8bit, muon
 spec.yaml:20: stages.base one.train.batch.ramp.every: '2 epochs' counts in epochs; use tokens or steps
 spec.yaml:21: stages.base one.train.budget: '4M tokns' is not an amount: write e.g. '4M tokens', '200 steps', '2 epochs', '2h' or '1%'

@@ -8,6 +8,10 @@ import shutil
 
 import pytest
 
+from engine.data.records import Preference
+from engine.talk import _parts
+from engine.testing import StandAloneContext
+
 
 def test_generate(command, finished_run):
     """The prompt and what follows; for machines one JSON object; the same seed, the same text."""
@@ -55,6 +59,16 @@ def test_data(command, finished_run):
         assert len(row["tokens"]) == len(row["counted"]) == len(row["positions"]) == 32
         assert sum(row["counted"]) <= 31
         assert row["text"]
+
+
+def test_what_fills_a_row_up_is_not_shown():
+    """Of a pair, the two answers; the shorter one's row has no padding."""
+    context = StandAloneContext()
+    objective = context.build("objective", {"type": "reward"})
+    pair = Preference(id="p", source="s", prompt="ab", chosen="c", rejected="a longer one")
+    (example,) = objective.encode(pair, context.tokenizer(), 64)
+    shown = [tokens for tokens, _, _ in _parts(example, objective)]
+    assert sorted(map(len, shown)) == [2 + 1 + 1, 2 + len("a longer one") + 1]
 
 
 @pytest.mark.parametrize("name", ["generate", "chat", "data", "export"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from engine.errors import SpecError
@@ -16,17 +18,21 @@ TOKEN = "gives the next token, and not one number for a text"
 def told(stage, animals, write_spec):
     """The errors of a stage ``learned``, beside a base model and a judge."""
 
-    def tell(objective, rows="prompt", *, processes=1, **train):
+    def tell(objective, rows="prompt", *, scores=None, **train):
         columns = {"prompt": ("prompt",), "preference": ("prompt", "chosen", "rejected")}
         chosen = [{name: row[name] for name in columns[rows]} for row in animals]
         spec = stage(objective, chosen, **train)
-        judge = {**spec["stages"]["learned"]["train"], "model": "base", "objective": "reward"}
-        judge["data"] = {**judge["data"], "records": "preference"}
+        spec["stages"]["base"]["train"]["evaluate"] = []
+        judge = {**spec["stages"]["base"]["train"], "model": "base", "objective": "reward"}
+        judge["batch"] = {"examples": 8}
+        judge["data"] = {**spec["stages"]["learned"]["train"]["data"], "records": "preference"}
         spec["stages"]["judge"] = {"train": judge}
+        if scores:
+            spec["stages"]["scores"] = {"evaluate": scores}
         with pytest.raises(SpecError) as caught:
-            load_spec(write_spec(spec), processes=processes)
-        parts = [line.partition("stages.learned.train.") for line in str(caught.value).split("\n")]
-        return [wrong for _, here, wrong in parts if here]
+            load_spec(write_spec(spec))
+        lines = str(caught.value).split("\n")
+        return [re.sub(r".*?stages\.\w+\.\w+\.", "", line) for line in lines]
 
     return tell
 
@@ -74,5 +80,41 @@ def test_rounds_are_shared_alike(told):
         "objective: 8 answers of a round cannot be shared alike by 3 mini-batches"
     )
     rloo = {"type": "rloo", **ONLINE, "answers": 2, "mini_batches": 2}
-    (wrong,) = told(rloo, processes=2, strategy="ddp", batch={"examples": 3})
+    (wrong,) = told({**rloo, "mini_batches": 4}, batch={"examples": 3})
     assert wrong.startswith("objective: 6 answers of a round")
+
+
+def test_evaluators_get_what_they_ask_for(told):
+    """A model with the head that they read, and held-out records: without, they failed or told
+    nonsense when all was trained."""
+    rewarded = {"type": "answer-reward", "rewards": [{"type": "length"}]}
+    dpo, none = {"type": "dpo"}, "needs held-out records, and there are none"
+    (wrong,) = told(dpo, "preference", evaluate=["preference-accuracy"], holdout=0.2)
+    assert wrong.startswith("evaluate.0: 'preference-accuracy' asks for one number for a text, but")
+    (wrong,) = told({"type": "ppo", **ONLINE}, evaluate=[rewarded])
+    assert wrong.startswith(f"evaluate.0: 'answer-reward' {none}: set `holdout`")
+    reward = {"type": "reward"}
+    found = told(reward, "preference", evaluate=["answer-perplexity"], holdout=0.2)
+    assert found == [
+        "evaluate.0: 'answer-perplexity' asks for the next token, but the model of 'learned' "
+        "gives one number for a text"
+    ]
+
+
+def test_evaluate_stages_ask_models_that_can_answer(told):
+    """Whatever stage trained them."""
+    scores = {"models": ["base", "judge"], "data": "base", "evaluators": ["perplexity"]}
+    assert told({"type": "ppo", **ONLINE}, scores=scores) == [
+        "evaluators.0: 'perplexity' asks for the next token, but the model of 'judge' gives one "
+        "number for a text"
+    ]
+    scores |= {"models": ["base"], "data": None}
+    (wrong,) = told({"type": "ppo", **ONLINE}, scores=scores)
+    assert wrong.startswith("evaluators.0: 'perplexity' needs held-out records")
+
+
+def test_names_of_rewards_can_be_folders(told):
+    """A critic's folder is called after its cost."""
+    constraint = {"reward": {"type": "length", "name": "../words"}}
+    (wrong,) = told({"type": "ppo", **ONLINE, "constraints": [constraint]})
+    assert wrong.startswith("objective.constraints.0.reward.name: ")

@@ -63,7 +63,11 @@ class TrlContext:
 
     def artifact(self, stage: str) -> Any:
         """A model that was handed over, and the one tokenizer."""
-        return SimpleNamespace(model=lambda: self.models[stage], tokenizer=lambda: self.words)
+        return SimpleNamespace(model=lambda: self.models[stage], tokenizer=self.tokenizer)
+
+    def tokenizer(self) -> Any:
+        """The policy's, which all have."""
+        return self.words
 
 
 def train(
