@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _COST = 32
-"""What a micro-batch costs beside its tokens, in tokens: 10 to 60 where they were counted on CPUs."""
+"""What a micro-batch costs beside its tokens, in tokens: on a CPU 110 to 130 where a model has 4 layers
+of 128, 16 to 32 where it has 8 of 384."""
 
 
 def cut(lengths: Sequence[int], *, most: int, pieces: int = 1) -> list[slice]:
