@@ -43,15 +43,16 @@ class Ratio:
 
 
 class Paused:
-    """A training process that prints a JSON line per step, and runs only in bursts."""
+    """A training process that prints a JSON line per ``event``, a step or a round of them, and runs
+    only in bursts."""
 
-    def __init__(self, command: Sequence[object], log: Path) -> None:
-        self._log = log.open("w")
+    def __init__(self, command: Sequence[object], log: Path, event: str) -> None:
+        self._log, self._event = log.open("w"), event
         self._process = subprocess.Popen(
             list(map(str, command)), stdout=subprocess.PIPE, stderr=self._log, text=True
         )
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.losses: list[float] = []
+        self.told: list[dict[str, Any]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -63,6 +64,11 @@ class Paused:
                     self._events.put(json.loads(line))
         self._events.put(None)
 
+    @property
+    def losses(self) -> list[float]:
+        """Of all steps so far."""
+        return [event["loss"] for event in self.told]
+
     def burst(self, steps: int) -> float:
         """Seconds of a step, over so many; the step in which it was stopped is not counted."""
         self._process.send_signal(signal.SIGCONT)
@@ -70,8 +76,8 @@ class Paused:
         while len(times) < steps + 1:
             event = self._events.get(timeout=600)
             assert event is not None, Path(self._log.name).read_text()[-3000:]
-            if event["event"] == "step":
-                self.losses.append(event["loss"])
+            if event["event"] == self._event:
+                self.told.append(event)
                 times.append(event["time"])
         self._process.send_signal(signal.SIGSTOP)
         return (times[-1] - times[0]) / steps
@@ -88,8 +94,8 @@ def paused(tmp_path: Path) -> Iterator[Callable[..., Paused]]:
     """Starts a process for :class:`Paused`; all end with the test."""
     started: list[Paused] = []
 
-    def start(*command: object) -> Paused:
-        started.append(Paused(command, tmp_path / f"{len(started)}.log"))
+    def start(*command: object, event: str = "step") -> Paused:
+        started.append(Paused(command, tmp_path / f"{len(started)}.log", event))
         return started[-1]
 
     yield start
