@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.component import Batch, Example, Objective, Setup
 from engine.errors import RunError
+from engine.logprobs import IGNORE
 
 _AFTER_HEAD = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_scaling": 1.0}
 """What transformers' configurations call that, and its value where nothing is changed."""
@@ -119,6 +120,17 @@ def padded(examples: Sequence[Example], name: str, value: float = 0) -> Tensor:
     for row, column in zip(rows, columns, strict=True):
         row[: len(column)] = column
     return torch.from_numpy(rows)
+
+
+def labelled_rows(examples: Sequence[Example]) -> Batch:
+    """Examples with ``labels`` side by side; the term ``loss`` counts those that are learnt."""
+    labels_BT = padded(examples, "labels", IGNORE)
+    return Batch(
+        inputs={name: padded(examples, name) for name in ("input_ids", "position_ids")},
+        targets={"labels": labels_BT},
+        counts={"loss": int((labels_BT != IGNORE).sum())},
+        tokens=sum(e.length for e in examples),
+    )
 
 
 def place(batch: Batch, device: torch.device, setup: Setup) -> Batch:

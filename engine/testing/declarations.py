@@ -24,6 +24,7 @@ from engine.config import (
     ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,
+    RewardConfig,
     StrategyConfig,
 )
 from engine.errors import EngineError
@@ -36,6 +37,7 @@ _BASES: Mapping[Kind, type[Config]] = {
     "objective": ObjectiveConfig,
     "optimizer": OptimizerConfig,
     "strategy": StrategyConfig,
+    "reward": RewardConfig,
     "evaluator": EvaluatorConfig,
 }
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from engine import (
-    IGNORE,
     BaseObjective,
     Batch,
     Context,
@@ -17,7 +16,7 @@ from engine import (
     Record,
     Text,
     cross_entropy,
-    padded,
+    labelled_rows,
 )
 from engine_lm.config import NextToken
 
@@ -47,13 +46,7 @@ class NextTokenObjective(BaseObjective):
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Rows side by side; a shorter one is padded with a document of its own."""
-        labels_BT = padded(examples, "labels", IGNORE)
-        return Batch(
-            inputs={name: padded(examples, name) for name in ("input_ids", "position_ids")},
-            targets={"labels": labels_BT},
-            counts={"loss": int((labels_BT != IGNORE).sum())},
-            tokens=sum(e.length for e in examples),
-        )
+        return labelled_rows(examples)
 
     def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The sum of −log P."""

@@ -23,8 +23,8 @@ from engine import (
     prompt_tokens,
     ratio,
 )
+from engine_rlhf.answers import scored, seed_of
 from engine_rlhf.config import reward_name
-from engine_rlhf.episodes import scored, seed_of
 from engine_rlhf.evaluator_config import AnswerReward
 
 _ROUNDING = 4

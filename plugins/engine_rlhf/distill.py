@@ -27,7 +27,7 @@ from engine import (
     Text,
     head,
     hidden_states,
-    padded,
+    labelled_rows,
 )
 from engine_rlhf.offline_config import Distill
 from engine_rlhf.pairs import TOO_LONG, Ints, tokens, written
@@ -77,13 +77,7 @@ class DistillObjective(BaseObjective):
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Rows side by side."""
-        labels_BT = padded(examples, "labels", IGNORE)
-        return Batch(
-            inputs={name: padded(examples, name) for name in ("input_ids", "position_ids")},
-            targets={"labels": labels_BT},
-            counts={"loss": int((labels_BT != IGNORE).sum())},
-            tokens=sum(e.length for e in examples),
-        )
+        return labelled_rows(examples)
 
     def freeze(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """The teacher."""

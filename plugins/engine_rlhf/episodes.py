@@ -6,7 +6,6 @@ answer stands at the place before it, from which it was drawn.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +23,9 @@ from engine import (
     Generation,
     LanguageModel,
     Round,
-    RunError,
     padded,
-    prompt_tokens,
 )
+from engine_rlhf.answers import prompt_example, scored, seed_of
 from engine_rlhf.config import Online, reward_name
 from engine_rlhf.multiplier import Multiplier, Penalty
 from engine_rlhf.other_models import reference_model
@@ -275,39 +273,6 @@ class OnlineObjective(BaseOnlineObjective):
         told = {name: round(value, 4) for name, value in figures.items()}
         prompt, answer = episode.texts
         return {"prompt": prompt, "answer": answer, "ended": episode.ended, **told}
-
-
-def prompt_example(record: Any, tokenizer: Any, room: int) -> Iterator[Example | str]:
-    """A record's prompt in at most ``room`` tokens."""
-    tokens = prompt_tokens(tokenizer, record.prompt)
-    if len(tokens) > room:
-        yield "prompts leave no room for an answer"
-        return
-    yield Example(len(tokens), {"input_ids": np.array(tokens), "prompt": record.prompt})
-
-
-def scored(
-    rewards: Sequence[tuple[str, Any]], prompts: Sequence[str], answers: Sequence[str]
-) -> dict[str, list[float]]:
-    """Each reward by its name. Raises RunError for what is no finite number."""
-    found: dict[str, list[float]] = {}
-    for label, reward in rewards:
-        values = reward.score(prompts, answers)
-        total = sum(tensor.double() for tensor in values.values())
-        if total.shape != (len(answers),) or not total.isfinite().all():
-            raise RunError(
-                f"reward '{label}' gave no {len(answers)} finite numbers for as many answers",
-                mend="see to the reward and run again: what is done is kept",
-            )
-        unique = label if label not in found else f"{label}-{len(found)}"
-        found[unique] = total.tolist()
-    return found
-
-
-def seed_of(*names: int | str) -> int:
-    """A seed of its own for what has these names, such as every round, prompt and answer."""
-    digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def _mean(values: Any) -> float:

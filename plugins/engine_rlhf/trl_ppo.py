@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from engine import BaseTrainer, Context, Example, Job, Progress, RunError, with_scalar_head
-from engine_rlhf.episodes import prompt_example
+from engine_rlhf.answers import prompt_example
 from engine_rlhf.other_models import model_of, reference_model
 from engine_rlhf.rewards import scalar_model
 from engine_rlhf.trl_config import TrlPPO

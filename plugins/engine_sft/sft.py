@@ -22,8 +22,8 @@ from engine import (
     Record,
     SpecError,
     cross_entropy,
+    labelled_rows,
     pack,
-    padded,
 )
 from engine_sft.chat import pieces
 from engine_sft.config import SFT
@@ -96,13 +96,7 @@ class SFTObjective(BaseObjective):
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Rows side by side; a shorter one is padded with documents of one token."""
-        labels_BT = padded(examples, "labels", IGNORE)
-        return Batch(
-            inputs={name: padded(examples, name) for name in ("input_ids", "position_ids")},
-            targets={"labels": labels_BT},
-            counts={"loss": int((labels_BT != IGNORE).sum())},
-            tokens=sum(e.length for e in examples),
-        )
+        return labelled_rows(examples)
 
     def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The sum of −log P. The head meets only positions before a learnt token."""

@@ -80,6 +80,11 @@ MISTAKES = [
         "Config",
     ),
     (
+        "class Brevity(RewardConfig)",
+        "class Brevity(Config)",
+        "reward 'brevity': Brevity is no subclass of engine.RewardConfig",
+    ),
+    (
         "class Addition(EvaluatorConfig)",
         "class Addition(Config)",
         "evaluator 'addition': Addition is no subclass of engine.EvaluatorConfig",

@@ -89,7 +89,9 @@ class Replay(PPOObjective):
             seed=0,
             tokenizer=bandit.tokenizer,
             component=lambda kind, config: self,
-            artifact=lambda name: SimpleNamespace(model=lambda: models[name]),
+            artifact=lambda name: SimpleNamespace(
+                model=lambda: models[name], tokenizer=bandit.tokenizer
+            ),
         )
         super().__init__(config, context)
         self._rounds, self._scorer = rounds, models["reward"].eval()
