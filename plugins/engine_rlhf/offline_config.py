@@ -94,14 +94,6 @@ class KTO(ObjectiveConfig):
         """See :class:`engine.ObjectiveConfig`: the reference."""
         return Beside(frozen=(self.reference,))
 
-    def check_train(self, train: Any, processes: int) -> str | None:
-        """The divergence is measured with the model that is scored, which must be the trained one."""
-        if train.ema is not None:
-            return (
-                f"'kto' measures the model that learns, but ema {train.ema} puts an average there"
-            )
-        return None
-
 
 class Distill(ObjectiveConfig):
     """Learns a teacher's distribution of every next token (Hinton et al. 2015)."""
