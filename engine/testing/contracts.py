@@ -14,6 +14,7 @@ from engine.component import Kind, RollBack, Stop
 from engine.config import Config
 from engine.data.records import Record, Text
 from engine.language_model import LanguageModel
+from engine.modules import with_scalar_head
 from engine.objective import BaseOnlineObjective, BaseTrainer
 from engine.requests import Score
 from engine.testing import online, optimization, trainer, training
@@ -103,7 +104,10 @@ def _evaluator(new: Callable[[], Any], config: Config, context: StandAloneContex
     ids = [item.id for item in items]
     require(len(set(ids)) == len(ids), "ids are unique")
     require([i.id for i in islice(new().items(), _ITEMS)] == ids, "items are always the same")
-    lm = LanguageModel(tiny_model(context), context.tokenizer())
+    model = tiny_model(context)
+    if getattr(config, "head", "lm") == "scalar":
+        model = with_scalar_head(model, context.seed)
+    lm = LanguageModel(model, context.tokenizer())
     rows = []
     for item in items:
         row = evaluator.score(item, lm.answer(item.requests))
