@@ -25,28 +25,22 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
         standing = folder.standing(name)
         if standing is None or standing.status != "done":
             continue
-        evaluate = spec.stages[name].evaluate
-        if evaluate and len(evaluate.models) > 1:
-            table = comparison(name, standing.summary["scores"], evaluate.model_names(), console)
-            console.print(table, soft_wrap=False)
-            continue
-        for line in _lines(folder, spec, name, standing.summary):
-            console.print(line)
+        if evaluate := spec.stages[name].evaluate:
+            scores, models = standing.summary["scores"], evaluate.model_names()
+            console.print(comparison(name, scores, models, console), soft_wrap=False)
+        elif spec.stages[name].train:
+            for line in _trained(folder, spec, name, standing.summary):
+                console.print(line)
 
 
-def _lines(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any]) -> Iterator[str]:
-    verb = spec.stages[name].verb
-    if verb == "train":
-        yield (
-            f"[bold]{name}[/]  {_short(summary['parameters'])} parameters, "
-            f"{_short(summary['tokens'])} tokens in {_time(summary['training_seconds'])}"
-        )
-    elif verb == "evaluate":
-        yield f"[bold]{name}[/]"
-    for score in summary.get("scores", ()):
-        yield f"  {escape(_label(score, verb)):<24} {score['value']:.4g}{escape(score_range(score))}"
-    if verb != "train":
-        return
+def _trained(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"[bold]{name}[/]  {_short(summary['parameters'])} parameters, "
+        f"{_short(summary['tokens'])} tokens in {_time(summary['training_seconds'])}"
+    )
+    for score in summary["scores"]:
+        label = score_name(score).replace("_", " ")
+        yield f"  {escape(label):<24} {score['value']:.4g}{escape(score_range(score))}"
     card = _card(folder, spec, name)
     for compressor in ("gzip", "xz"):
         figure = card.get(f"{compressor}_bits_per_byte")
@@ -55,11 +49,6 @@ def _lines(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any])
     path = escape(str(folder.path / name))
     yield f"  model    {path}/final"
     yield f'  talk     engine generate {path} --prompt "def "'
-
-
-def _label(score: Mapping[str, Any], verb: str) -> str:
-    metric = score_name(score).replace("_", " ")
-    return f"{score['model']}: {metric}" if verb == "evaluate" else metric
 
 
 def _card(folder: RunFolder, spec: Spec, name: str) -> Mapping[str, Any]:
