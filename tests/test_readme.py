@@ -64,7 +64,7 @@ def test_the_plugin_works_as_shown(notes, engine):
     spec = spec.replace("seed: 17", "plugins: [quiet]")
     notes.write_text(re.sub(r"\n *- \{type: python-library.*", "", spec))
     env = {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    engine("run", notes, "--stage", "corpus", "--set", "stages.corpus.prepare.holdout=0%",
+    engine("run", notes, "--stage", "corpus", "--set", "stages.corpus.prepare.holdout=0.1%",
            cwd=notes.parent, env=env)  # fmt: skip
     card = json.loads((notes.parent / "runs" / "notes" / "corpus" / "card.json").read_text())
     assert "'shouting': 1" in str(card)
