@@ -21,6 +21,9 @@ from engine import (
     VariableName,
 )
 
+_COLUMNS = {"prompt", "answer", "ended", "kl"}
+"""Of the table of rollouts, beside rewards and costs."""
+
 
 class StageReward(RewardConfig):
     """What a reward or cost model of this run gives, normalised as its artefact says."""
@@ -116,6 +119,16 @@ class Online(Sampled):
     length_penalty: Number | None = Field(
         None, gt=0, description="Taken from the reward for each token of the answer."
     )
+
+    @model_validator(mode="after")
+    def _rewards_hide_no_column(self) -> Online:
+        for name in map(reward_name, self.rewards):
+            if name in _COLUMNS:
+                raise ValueError(
+                    f"rewards: '{name}' is a column of its own in the table of rollouts; give the "
+                    "reward another `name`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _costs_have_names(self) -> Online:

@@ -38,7 +38,8 @@ class Letters:
         self.name, self.broken = name, broken
 
     def score(self, prompts, completions):
-        values = [float(text.count(self.name)) for text in completions]
+        letter = "\ufffd" if self.name == "no-text" else self.name  # most of what models here write
+        values = [float(text.count(letter)) for text in completions]
         return {self.name: torch.tensor(values[:-1] if self.broken else values)}
 
 
@@ -214,15 +215,21 @@ def test_costs_are_weighed_against_the_reward(make, kind):
 @EVERY
 def test_a_cost_has_a_weight_and_a_name(make, models, kind):
     """So a reward can be a cost; and no two multipliers are confused."""
-    cost = Constraint(
-        reward=Length(name="\ufffd", weight=-2.0)
-    )  # most of what it writes is no text
+    cost = Constraint(reward=Length(name="no-text", weight=-2.0))
     episodes = _collected(make(kind, constraints=[cost]), models)
     counted = [-2.0 * one.texts[1].count("\ufffd") for one in episodes]
     assert [one.costs for one in episodes] == [[value] for value in counted]
     assert any(counted)
     with pytest.raises(ValidationError, match="two of them are called"):
         make(kind, constraints=[cost, cost])
+
+
+@EVERY
+@pytest.mark.parametrize("name", ["kl", "ended", "prompt", "answer"])
+def test_a_reward_hides_no_column(kind, name):
+    """Of the table of rollouts, which has these already."""
+    with pytest.raises(ValidationError, match=f"'{name}' is a column of its own"):
+        BUILDERS[kind][0](rewards=[Length(name=name)])
 
 
 @pytest.mark.parametrize(
@@ -347,9 +354,9 @@ def test_the_critic_starts_as_a_stage_or_the_policy(make, bench):
 def test_k3_in_the_reward_is_refused_with_the_reason():
     """It estimates the divergence, but does not lead to it."""
     with pytest.raises(ValidationError, match="converges to another policy"):
-        PPO(rewards=[Length()], kl_estimator="k3")
+        PPO(rewards=[Length(name="r")], kl_estimator="k3")
     with pytest.raises(ValidationError, match="start it above 0"):
-        PPO(rewards=[Length()], kl=0, adaptive_kl={})
+        PPO(rewards=[Length(name="r")], kl=0, adaptive_kl={})
 
 
 @EVERY

@@ -68,7 +68,7 @@ def test_the_critic_loses_by_the_worse_of_two_errors():
     batch = Batch({}, targets, {}, 0)
     head = torch.nn.Identity()
     for weight, clip in ((0.1, 0.2), (1.0, 0.2), (1.0, 5.0)):
-        config = PPO(rewards=[Length()], value_weight=weight, value_clip=clip)
+        config = PPO(rewards=[Length(name="r")], value_weight=weight, value_clip=clip)
         near = min(max(1.0, 0.5 - clip), 0.5 + clip), min(max(3.0, 1 - clip), 1 + clip)
         one = max((1.0 - 1.5) ** 2, (near[0] - 1.5) ** 2)
         other = max((3.0 - 1.0) ** 2, (near[1] - 1.0) ** 2)
@@ -175,7 +175,7 @@ def test_ppos_loss_is_a_mean_over_all_tokens(bench, same, clip):
         before = owns[-1].detach() + 0.15 * torch.randn(n, generator=noise)
         values = {"value": np.zeros(n + 1, np.float32)}
         episodes.append(replace(one, logprobs=before.numpy(), rewards={"a": reward}, values=values))
-    objective = build(PPO(rewards=[Length()], clip=clip, answer_tokens=8), _context(bench))
+    objective = build(PPO(rewards=[Length(name="r")], clip=clip, answer_tokens=8), _context(bench))
     examples = objective.learn(episodes).episodes
     ours = bench.sums(objective, bench.model(), [objective.collate(examples)], frozen={})
     placed = [(e.fields["advantages"], e.fields["labels"] != -100) for e in examples]
@@ -195,7 +195,8 @@ def test_rloo_is_trls(bench, trainer, same, clip):
     from trl.trainer.rloo_trainer import RLOOTrainer
 
     episodes, advantages = _answers(bench)
-    objective = build_rloo(RLOO(rewards=[Length()], clip=clip, answer_tokens=8), _context(bench))
+    config = RLOO(rewards=[Length(name="r")], clip=clip, answer_tokens=8)
+    objective = build_rloo(config, _context(bench))
     ours = _ours(bench, objective, bench.model(), episodes, advantages)
     theirs, model = trainer(epsilon_low=clip, epsilon_high=clip), bench.model()
     theirs.accelerator.reduce = lambda value, reduction: value
@@ -215,7 +216,7 @@ def test_grpo_is_trls(bench, trainer, same, average, loss_type, kl, clip):
 
     episodes, advantages = _answers(bench)
     fields = {"average": average, "kl": kl, "clip": clip, "answer_tokens": 8}
-    objective = build_grpo(GRPO(rewards=[Length()], **fields), _context(bench))
+    objective = build_grpo(GRPO(rewards=[Length(name="r")], **fields), _context(bench))
     ours = _ours(bench, objective, bench.model(), episodes, advantages)
     theirs = trainer(
         epsilon_low=clip,
