@@ -37,7 +37,7 @@ REFERENCE = "reference"
 @dataclass(frozen=True, slots=True)
 class Episode:
     """One answer. ``logprobs`` and ``reference`` are at the temperature of sampling,
-    ``deployed`` the divergence's sum at temperature 1; ``values_K`` come from critics."""
+    ``deployed`` is log π/π_ref at temperature 1; ``values_K`` come from critics."""
 
     prompt: NDArray[np.int64]
     answer: NDArray[np.int64]
