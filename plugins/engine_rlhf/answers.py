@@ -28,7 +28,7 @@ def scored(
     for label, reward in rewards:
         values = reward.score(prompts, answers)
         total = sum(tensor.double() for tensor in values.values())
-        if total.shape != (len(answers),) or not total.isfinite().all():
+        if not values or total.shape != (len(answers),) or not total.isfinite().all():
             raise RunError(
                 f"reward '{label}' gave no {len(answers)} finite numbers for as many answers",
                 mend="see to the reward and run again: what is done is kept",

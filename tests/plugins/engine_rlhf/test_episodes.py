@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from engine_rlhf.answers import scored
 from engine_rlhf.config import GRPO, PPO, RLOO, AdaptiveKL, Constraint, Length
 from engine_rlhf.episodes import Episode
 from engine_rlhf.group import build_grpo, build_rloo
@@ -377,6 +378,13 @@ def test_a_reward_of_the_wrong_shape_is_named(make, models, kind):
     objective = make(kind, rewards=[Length(name="broken")])
     with pytest.raises(RunError, match="reward 'broken'"):
         _collected(objective, models)
+
+
+def test_a_reward_without_values_is_named():
+    """It may forget to return what it found."""
+    nothing = SimpleNamespace(score=lambda prompts, completions: {})
+    with pytest.raises(RunError, match="reward 'mine' gave no 1 finite numbers"):
+        scored([("mine", nothing)], ["p"], ["a"])
 
 
 def test_rollouts_end_with_eos_or_at_their_longest(models):
