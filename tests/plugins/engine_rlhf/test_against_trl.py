@@ -35,7 +35,8 @@ SHARED = {
     "gae_lambda": 0.9,
 }
 LR = 1e-3
-CLOSE = 1e-4
+EARLY, CLOSE = 2e-6, 1e-4
+"""Of losses in the first ten rounds, 40 steps, where 7e-7 was measured; and of all else."""
 PROMPTS = [[2, 3], [4], [5, 6, 7, 2], [3, 3, 4], [2, 7]] * 10
 
 
@@ -155,7 +156,9 @@ def test_the_same_rollouts_give_the_same_losses_and_weights(rollouts, tmp_path, 
         us = events[4 * number : 4 * number + 4]
         for name in ("loss/policy", "loss/value", "kl", "entropy", "reward"):
             mean = np.mean([event[name] for event in us])
-            assert mean == pytest.approx(them[name], abs=CLOSE), f"round {number}: {name}"
+            early = name.startswith("loss") and number < 10
+            close = EARLY if early else CLOSE
+            assert mean == pytest.approx(them[name], abs=close), f"round {number}: {name}"
         assert us[-1]["tokens"] == them["tokens"]
     assert max(event["clipped"] for event in events) > 0.1
     assert max(them["val/clipfrac_avg"] for them in logged) > 0.1
