@@ -51,6 +51,22 @@ _WORDS = "the cat sat on a mat and saw one small grey mouse that ran under two o
 
 
 @pytest.fixture(scope="session")
+def real_rows() -> Callable[..., list[dict[str, Any]]]:
+    """Reads a file of real rows; skips where there is none."""
+    here = Path(__file__).parents[1]
+    folder = Path(os.environ.get("ENGINE_REAL_DATA") or here.parent / "shared" / "data")
+
+    def rows(name: str, limit: int | None = None) -> list[dict[str, Any]]:
+        file = folder / f"{name}.jsonl"
+        if not file.is_file():
+            pytest.skip(f"no real rows: {file} (or set ENGINE_REAL_DATA)")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines[:limit]]
+
+    return rows
+
+
+@pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 60 short text files, all different."""
     folder = tmp_path_factory.mktemp("texts")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,22 +44,6 @@ def evaluator() -> Callable[..., Any]:
         return build(config(type=type_name, **fields), None)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def real_rows() -> Callable[..., list[dict[str, Any]]]:
-    """Reads a file of real benchmark rows; skips where there is none."""
-    here = Path(__file__).parents[3]
-    folder = Path(os.environ.get("ENGINE_REAL_DATA") or here.parent / "shared" / "data")
-
-    def rows(name: str, limit: int | None = None) -> list[dict[str, Any]]:
-        file = folder / f"{name}.jsonl"
-        if not file.is_file():
-            pytest.skip(f"no real rows: {file} (or set ENGINE_REAL_DATA)")
-        lines = file.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines[:limit]]
-
-    return rows
 
 
 @pytest.fixture(scope="session")

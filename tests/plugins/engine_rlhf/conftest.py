@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,26 +25,17 @@ PAD = 319
 the first of them."""
 
 
-def _real(name: str) -> Rows:
-    here = Path(__file__).parents[3]
-    folder = Path(os.environ.get("ENGINE_REAL_DATA") or here.parent / "shared" / "data")
-    file = folder / name
-    if not file.is_file():
-        pytest.skip(f"no real rows: {file} (or set ENGINE_REAL_DATA)")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
 @pytest.fixture(scope="session")
-def hh() -> Callable[[int], Rows]:
+def hh(real_rows) -> Callable[[int], Rows]:
     """The first records of HH, parted before the last answer; skips where there are none."""
-    return lambda count: [_parted(row) for row in _real("hh_harmless_sample.jsonl")[:count]]
+    return lambda count: [_parted(row) for row in real_rows("hh_harmless_sample", count)]
 
 
 @pytest.fixture(scope="session")
-def self_instruct() -> Callable[[int], Rows]:
+def self_instruct(real_rows) -> Callable[[int], Rows]:
     """The first instructions as prompts; skips where there are none."""
     return lambda count: [
-        {"prompt": row["instruction"]} for row in _real("self_instruct_seeds.jsonl")[:count]
+        {"prompt": row["instruction"]} for row in real_rows("self_instruct_seeds", count)
     ]
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,20 +18,11 @@ from engine.testing import StandAloneContext
 Rows = list[dict[str, Any]]
 
 
-def _real(name: str) -> Rows:
-    here = Path(__file__).parents[3]
-    folder = Path(os.environ.get("ENGINE_REAL_DATA") or here.parent / "shared" / "data")
-    file = folder / name
-    if not file.is_file():
-        pytest.skip(f"no real rows: {file} (or set ENGINE_REAL_DATA)")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
 @pytest.fixture(scope="session")
-def self_instruct() -> Rows:
+def self_instruct(real_rows) -> Rows:
     """Instructions and answers, as completions."""
     found = []
-    for row in _real("self_instruct_seeds.jsonl"):
+    for row in real_rows("self_instruct_seeds"):
         one = row["instances"][0]
         prompt = f"{row['instruction']}\n{one['input']}\n" if one["input"] else row["instruction"]
         found.append({"prompt": prompt.rstrip() + "\n", "completion": one["output"].strip()})
@@ -41,10 +30,10 @@ def self_instruct() -> Rows:
 
 
 @pytest.fixture(scope="session")
-def hh() -> Rows:
+def hh(real_rows) -> Rows:
     """Conversations of people and assistants, the better ones."""
     found = []
-    for row in _real("hh_harmless_sample.jsonl"):
+    for row in real_rows("hh_harmless_sample"):
         turns = re.split(r"\n\n(Human|Assistant): ?", row["chosen"])[1:]
         roles = {"Human": "user", "Assistant": "assistant"}
         pairs = zip(turns[::2], turns[1::2], strict=True)
