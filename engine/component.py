@@ -62,6 +62,8 @@ class Context(Protocol):
     world_size: int
     device: torch.device
     seed: int
+    precision: Literal["fp32", "bf16", "fp16"]
+    """Of the matrix products of training: as the spec says, or what ``auto`` means here."""
 
     def artifact(self, stage: str) -> Artifact:
         """The finished model of a train stage, its tokenizer with it."""

@@ -9,29 +9,28 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from engine.errors import RunError
 from engine.manifest import write_durably
-from engine.spec import RESOLVED, Loaded, Spec, resolved_yaml
+from engine.spec import RESOLVED, Loaded, resolved_yaml
 
 _STAGE = "stage.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a stage stands: its key and identity, ``done`` or not, and what it was made from."""
+    """How a stage stands: its identity, ``done`` or not, what it was made from, and what was chosen for
+    it by the machine when it began."""
 
-    key: str
     identity: Mapping[str, Any]
     status: str
     inputs: Mapping[str, str]
     summary: Mapping[str, Any]
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class RunFolder:
         """How the stage stands, or None if it was never begun."""
         try:
             data = json.loads((self.path / stage / _STAGE).read_text(encoding="utf-8"))
-            return Standing(**data)
+            return Standing(**{name: data[name] for name in Standing.__slots__ if name in data})
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -98,57 +97,9 @@ class RunFolder:
         write_durably(self.path / stage / _STAGE, json.dumps(data, indent=1))
 
 
-def identity(spec: Spec, stage: str) -> dict[str, Any]:
-    """The fields that make a stage what it is, as plain data: runtime fields are left out."""
-    body: dict[str, Any] = {"verb": spec.stages[stage].verb, "seed": spec.seed}
-    return body | _identity_fields(spec.stages[stage].body)
-
-
-def keys(spec: Spec) -> dict[str, str]:
-    """For each stage the hash of its identity and of its inputs' keys."""
-    found: dict[str, str] = {}
-    for stage in spec.order:
-        inputs = [found[name] for name in spec.dependencies(stage)]
-        text = json.dumps([identity(spec, stage), inputs], sort_keys=True)
-        found[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return found
-
-
-def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """``field: old → new`` for every leaf that differs."""
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        old, new = dict(enumerate(old)), dict(enumerate(new))
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return [] if old == new else [f"{at}: {old} → {new}"]
-    found = []
-    for name in dict.fromkeys([*old, *new]):
-        found += differences(old.get(name), new.get(name), f"{at}.{name}" if at else str(name))
-    return found
-
-
 def fingerprint(manifest: Path) -> str:
     """What a manifest, and so every file that it lists, comes down to."""
     return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-
-
-def _identity_fields(config: BaseModel) -> dict[str, Any]:
-    fields = {}
-    for name, info in type(config).model_fields.items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("runtime"):
-            continue
-        fields[name] = _plain(getattr(config, name))
-    return fields
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return _identity_fields(value)
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _version(name: str) -> str:

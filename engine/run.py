@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from engine.data.reading import NamedSource, is_held_out
 from engine.data.records import Record
 from engine.errors import RunError
 from engine.folder import RunFolder, Standing
+from engine.identity import AUTO, changes, identity
 from engine.launch import Process
 from engine.log import EventLog
 from engine.observers import Observers
+from engine.products import Precision
 from engine.spec import Evaluate, Loaded, Prepare, Train
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class StageContext:
     stage: str
     seed: int
     opened_tokenizer: Any = None
+    precision: Precision = "fp32"
+    """Of the matrix products of training."""
 
     @property
     def rank(self) -> int:
@@ -114,7 +118,6 @@ class Run:
         self.process = process
         self.log = log
         self.loaded = loaded
-        self._keys = folders.keys(loaded.spec)
         self._observers = Observers(loaded.plugins, log, process)
         self.last_held_out: tuple[str, list[Record]] = ("", [])
         """A stage and its records: every evaluator asks for them, of every model."""
@@ -143,9 +146,11 @@ class Run:
         found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
         return found.load_factory()(config, context)
 
-    def context(self, stage: str, tokenizer: Any = None) -> StageContext:
+    def context(
+        self, stage: str, tokenizer: Any = None, precision: Precision = "fp32"
+    ) -> StageContext:
         """What factories of this stage may know."""
-        return StageContext(self, stage, self.spec.seed, tokenizer)
+        return StageContext(self, stage, self.spec.seed, tokenizer, precision)
 
     def data_stage(self, stage: str) -> str | None:
         """The prepare stage whose documents a train stage uses."""
@@ -153,15 +158,39 @@ class Run:
         name: str | None = getattr(body.data, "stage", None) if isinstance(body, Train) else None
         return name
 
+    def decide(self, stage: str, name: str, choose: Callable[[], Any]) -> Any:
+        """What ``auto`` means for a stage's ``name``: rank 0's choice, made once and then recorded, so
+        that a stage goes on with it wherever it is resumed. Plain data; collective."""
+        value = None
+        if self.process.rank == 0:
+            standing = self._standing(stage)
+            value = standing.choices.get(name)
+            if value is None:
+                value = choose()
+                choices = {**standing.choices, name: value}
+                self.folder.record(stage, replace(standing, choices=choices))
+        return self.process.broadcast(value)
+
+    def _standing(self, stage: str) -> Standing:
+        """Of a stage that has begun."""
+        standing = self.folder.standing(stage)
+        assert standing is not None
+        return standing
+
     def _check_identities(self, names: Collection[str]) -> None:
         """Raises RunError if a stage was begun as another one: before anything is written."""
-        changed = {}
-        for name in names:
-            standing = self.folder.standing(name)
-            if standing is not None and standing.key != self._keys[name]:
-                new = folders.identity(self.spec, name)
-                other = "an input of it is another one"
-                changed[name] = folders.differences(standing.identity, new) or [other]
+        recorded = {}
+        for name in self.spec.order:
+            try:
+                standing = self.folder.standing(name)
+            except RunError:
+                if name in names:
+                    raise
+                continue
+            if standing is not None:
+                recorded[name] = standing.identity
+        found = changes(self.spec, recorded)
+        changed = {name: found[name] for name in self.spec.order if name in found and name in names}
         if changed:
             raise RunError(
                 "\n".join(f"{n}: is not what it was: {'; '.join(c)}" for n, c in changed.items()),
@@ -187,11 +216,9 @@ class Run:
             if standing.status == "done" and not self._wants_more(name, standing):
                 self.log.emit("stage_skipped", stage=name)
                 return "done"
-        standing = Standing(
-            self._keys[name], folders.identity(self.spec, name), "begun", inputs, {}
-        )
         if self.process.rank == 0:
-            self.folder.record(name, standing)
+            its = identity(self.spec, name)
+            self.folder.record(name, Standing(its, "begun", inputs, {}, _choices(standing, its)))
         self.log.emit("stage_started", stage=name, verb=stage.verb)
         self._observers.tell("engine_stage_started", stage=name, verb=stage.verb)
         started = time.time()
@@ -200,7 +227,8 @@ class Run:
         if status == "done":
             summary = {**summary, "seconds": round(time.time() - started, 1)}
             if self.process.rank == 0:
-                self.folder.record(name, replace(standing, status="done", summary=summary))
+                done = replace(self._standing(name), status="done", summary=summary)
+                self.folder.record(name, done)
             self.log.emit("stage_finished", stage=name, verb=stage.verb, **summary)
             self._observers.tell("engine_stage_finished", stage=name, verb=stage.verb)
         self.process.barrier()
@@ -274,3 +302,14 @@ class Run:
         for rank, records in enumerate(self.process.gather(self.log.pending())):
             if rank:
                 self.log.adopt(records, rank)
+
+
+def _choices(standing: Standing | None, its: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was chosen for a stage before; where ``auto`` has come since, the value that it had."""
+    if standing is None:
+        return {}
+    was = standing.identity
+    written = {
+        n: was[n] for n, value in its.items() if value == AUTO and was.get(n) not in (None, AUTO)
+    }
+    return {**written, **standing.choices}

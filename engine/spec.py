@@ -121,8 +121,11 @@ class Train(Config):
     strategy: Annotated[Config, Of("strategy")] = runtime(
         description="How processes share the work."
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "bf16", description="Precision of the matrix products; master weights stay fp32."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Precision of the matrix products; master weights stay fp32. auto: bf16 where the "
+        "processor or GPU has instructions for it, else fp32 on a CPU and fp16 on a GPU; chosen when "
+        "the stage begins, and kept when it is resumed.",
     )
     batch: BatchSize = Field(BatchSize(), description="Size of the batch.")
     budget: Amount = runtime(Amount(1, "epochs"), description="How long to train.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from engine import folder as folders
 from engine.artifact import Artifact
 from engine.checkpoint import Checkpoints, Saved
+from engine.choices import choose_compile, choose_precision
 from engine.component import Adapter, Objective, Setup
 from engine.compose import Composer
 from engine.config import Config
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 _NARROW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _KEPT_EXAMPLES = 1000
 """Examples that an objective may look at once more when its model is finished."""
-_COMPILE_ABOVE_FLOPS = {"cpu": 3e13, "cuda": 1e16}
-"""Training FLOPs from which compiling the layers, 10 to 30 s, repays itself: about two minutes."""
 _EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
 """Distributions whose version may change the numbers."""
 
@@ -54,7 +52,8 @@ def train(
     """Runs a train stage: its status, and what stage.json keeps of it."""
     path = run.folder.path / name
     tokenizer = open_tokenizer(run, name, config)
-    context = run.context(name, tokenizer)
+    precision = choose_precision(run, name, config)
+    context = run.context(name, tokenizer, precision)
     objective: Any = run.build("objective", config.objective, context)
     for message in cast("Any", config.objective).warnings():
         run.log.warn(message, stage=name)
@@ -65,21 +64,22 @@ def train(
         summary = train_outside(context, config, objective, model, data, sequence, tell)
         final = folders.fingerprint(path / "final" / "manifest.json")
         return "done", {**summary, "fingerprint": final}
-    frozen = _frozen(objective.freeze(model), config.precision, run.process.device)
+    frozen = _frozen(objective.freeze(model), precision, run.process.device)
     adapter = _adapter(run, config, context)
     exported = _without_weights(model) if adapter else model
     objective.attach(model)
     strategy = _strategy(run, name, config, context, objective, model, adapter)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
     flops = 6 * parameters * _budget_tokens(config, data, sequence)
+    compiled = choose_compile(run, name, config, flops)
     strategy.prepare(
         Setup(
             build=lambda: model,
             optimizer=run.build("optimizer", config.optimizer, context),
             objective=objective,
             frozen=frozen,
-            precision=config.precision,
-            compile=_compile(run, config, flops),
+            precision=precision,
+            compile=compiled,
             activation_checkpointing=config.activation_checkpointing,
             offload_activations=config.offload_activations,
             ema=config.ema,
@@ -167,11 +167,12 @@ def train(
         log=run.log,
         on_step=lambda event: tell("engine_step_finished", event=event),
     )
-    _describe(run, name, parameters, data, flops)
+    chosen = {"precision": precision, "compile": compiled}
+    _describe(run, name, parameters, data, flops, chosen)
     with ExitStack() as stack:
         stack.callback(checkpoints.close)
         for callback in callbacks:
-            callback.stage_started(name, path, config.model_dump(mode="json"))
+            callback.stage_started(name, path, {**config.model_dump(mode="json"), **chosen})
             stack.callback(callback.stage_finished)
         outcome = loop.run()
     if outcome.status != "done":
@@ -288,14 +289,6 @@ def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
     return config.budget.value * per_unit[config.budget.unit]
 
 
-def _compile(run: Run, config: Train, flops: float) -> bool:
-    if config.compile != "auto":
-        return config.compile
-    if config.batch.examples:  # of all lengths, and a compiled layer is for one
-        return False
-    return flops > _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
-
-
 def _ramp(config: Train, sequence: int) -> Ramp:
     ramp, first = config.batch.ramp, config.batch.in_tokens(sequence)
     if ramp is None:
@@ -303,10 +296,18 @@ def _ramp(config: Train, sequence: int) -> Ramp:
     return Ramp(first, ramp.every, ramp.factor, ramp.most)
 
 
-def _describe(run: Run, name: str, parameters: int, data: TrainingData, flops: float) -> None:
+def _describe(
+    run: Run,
+    name: str,
+    parameters: int,
+    data: TrainingData,
+    flops: float,
+    chosen: Mapping[str, Any],
+) -> None:
     run.log.emit(
         "training",
         stage=name,
+        **chosen,
         parameters=parameters,
         rows=data.epoch_size,
         flops=flops,

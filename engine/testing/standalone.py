@@ -22,6 +22,7 @@ from engine.launch import Process
 from engine.log import EventLog, SilentDisplay
 from engine.plugins import Plugins
 from engine.run import Run
+from engine.products import Precision
 from engine.spec import load_spec
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class StandAloneContext:
     rank: int = 0
     world_size: int = 1
     seed: int = 0
+    precision: Precision = "fp32"
 
     def config(self, kind: Kind, settings: Mapping[str, Any]) -> Config:
         """A component's configuration, checked as in a spec: ``{"type": …, …}``.

@@ -24,13 +24,18 @@ class Muon(torch.optim.Optimizer):
 
     As torch's fused optimizers do, ``step`` divides gradients by ``grad_scale`` and changes nothing
     where ``found_inf`` is 1, both tensors on the parameters' device, without a word to the host.
+    ``products`` is the type in which matrices are orthogonalised: five iterations need no more than
+    bfloat16 (Jordan et al.), which is a tenth as fast as float32 on some CPUs.
     """
 
     _step_supports_amp_scaling = True  # torch's own word for it
     grad_scale: Tensor | None = None
     found_inf: Tensor | None = None
 
-    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], products: torch.dtype = torch.float32
+    ) -> None:
+        self._products = products
         defaults = {
             "lr": 1e-3,
             "weight_decay": 0.1,
@@ -73,7 +78,7 @@ class Muon(torch.optim.Optimizer):
                 gradients = torch._foreach_div(gradients, self.grad_scale)
             moved = torch._foreach_lerp(buffers, gradients, 1 - group["momentum"])
             nesterov = torch._foreach_lerp(gradients, moved, group["momentum"])
-            update = orthogonalised(torch.stack(nesterov))
+            update = orthogonalised(torch.stack(nesterov), self._products)
             scale = group["lr"] * _ADAMW_RMS * max(shape) ** 0.5
             for parameter, buffer, new, step in zip(same, buffers, moved, update, strict=True):
                 changed = parameter * (1 - group["lr"] * group["weight_decay"])
@@ -120,13 +125,13 @@ class Muon(torch.optim.Optimizer):
         return None if self.found_inf is None else self.found_inf.bool()
 
 
-def orthogonalised(matrices_NRC: Tensor) -> Tensor:
-    """U·Vᵀ of each matrix U·S·Vᵀ, nearly: Newton–Schulz in bfloat16 brings S to 0.7 … 1.2."""
-    x = matrices_NRC.bfloat16()
+def orthogonalised(matrices_NRC: Tensor, products: torch.dtype = torch.float32) -> Tensor:
+    """U·Vᵀ of each matrix U·S·Vᵀ, nearly: Newton–Schulz in ``products`` brings S to 0.7 … 1.2."""
+    norm_N11 = matrices_NRC.norm(dim=(-2, -1), keepdim=True)
+    x = (matrices_NRC / (norm_N11 + 1e-7)).to(products)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         gram = x @ x.mT

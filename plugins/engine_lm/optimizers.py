@@ -13,6 +13,7 @@ from engine_lm.config import AdamW, Muon
 from engine_lm.muon import Muon as MuonOptimizer
 
 Named = tuple[str, Tensor]
+_PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_adamw(config: AdamW, context: Context) -> Optimizers:
@@ -37,7 +38,10 @@ def build_muon(config: Muon, context: Context) -> Optimizers:
     def make(parameters: Sequence[Named]) -> torch.optim.Optimizer:
         groups = parameter_groups(config, parameters, kind)
         settings = {"momentum": config.momentum, "betas": config.betas, "eps": config.eps}
-        return MuonOptimizer([{**settings, "lr": config.lr, **group} for group in groups])
+        return MuonOptimizer(
+            [{**settings, "lr": config.lr, **group} for group in groups],
+            _PRODUCTS[context.precision],
+        )
 
     return make
 

@@ -55,7 +55,7 @@ class TrlPPO(ActorCritic):
                 yield f"{name}: {why}"
         if "clip" in train.model_fields_set and train.clip is not None:
             yield f"clip {train.clip}: TRL's PPO ignores max_grad_norm; leave it out"
-        if train.precision != "fp32":
+        if train.precision not in ("auto", "fp32"):
             yield f"precision {train.precision}: it computes in fp32 whatever it is told; use fp32"
         if train.compile is True:
             yield "compile: its loop compiles nothing"

@@ -27,5 +27,6 @@ def context(tokenizer: Any) -> SimpleNamespace:
         tokenizer=lambda: tokenizer,
         device=torch.device("cpu"),
         seed=0,
+        precision="fp32",
         artifact=lambda stage: Artifact(Path(stage)),
     )

@@ -1,0 +1,105 @@
+"""What makes a stage the one that it is: its identity, and how a recorded one differs from the spec.
+
+Fields marked ``runtime`` do not belong to it: changing them continues the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from engine.spec import Spec
+
+AUTO = "auto"
+"""The machine's choice, made when a stage begins: any value that was recorded is one."""
+
+
+def identity(spec: Spec, stage: str) -> dict[str, Any]:
+    """The stage's identity fields as plain data, every default in them."""
+    body: dict[str, Any] = {"verb": spec.stages[stage].verb, "seed": spec.seed}
+    return body | _fields(spec.stages[stage].body)
+
+
+def changes(spec: Spec, recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By stage what makes it another one than its recorded identity, as lines ``field: old → new``.
+
+    A stage is another one if an input of it is. A field that an older version of the engine did not
+    have yet makes no difference at its default.
+    """
+    found: dict[str, list[str]] = {}
+    for stage in spec.order:
+        if stage not in recorded:
+            continue
+        old = _completed(recorded[stage], spec.stages[stage].body)
+        told = differences(old, identity(spec, stage))
+        if not told and any(name in found for name in spec.dependencies(stage)):
+            told = ["an input of it is another one"]
+        if told:
+            found[stage] = told
+    return found
+
+
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """``field: old → new`` for every leaf that differs; ``auto`` differs from no recorded value."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        same = old == new or (new == AUTO and old is not None)
+        return [] if same else [f"{at}: {old} → {new}"]
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        found += differences(old.get(name), new.get(name), f"{at}.{name}" if at else str(name))
+    return found
+
+
+def _fields(config: BaseModel) -> dict[str, Any]:
+    return {name: _plain(getattr(config, name)) for name, _ in _identity_fields(config)}
+
+
+def _identity_fields(config: BaseModel) -> Iterator[tuple[str, FieldInfo]]:
+    for name, info in type(config).model_fields.items():
+        extra = info.json_schema_extra
+        if not (isinstance(extra, dict) and extra.get("runtime")):
+            yield name, info
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _fields(value)
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _completed(old: Any, value: Any) -> Any:
+    """A recorded value with the fields that have come since, where the spec has their defaults."""
+    if isinstance(value, tuple) and isinstance(old, list) and len(old) == len(value):
+        return [_completed(*pair) for pair in zip(old, value, strict=True)]
+    if not (isinstance(value, BaseModel) and isinstance(old, Mapping)):
+        return old
+    found = dict(old)
+    for name, info in _identity_fields(value):
+        now = getattr(value, name)
+        if name in old:
+            found[name] = _completed(old[name], now)
+        elif _is_default(now, info):
+            found[name] = _plain(now)
+    return found
+
+
+def _is_default(value: Any, info: FieldInfo) -> bool:
+    default = info.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel) and isinstance(
+        default, Mapping
+    ):  # a component's, as a spec says it
+        return value == type(value).model_validate(default) if _same_type(value, default) else False
+    return bool(value == default)
+
+
+def _same_type(value: BaseModel, default: Mapping[str, Any]) -> bool:
+    return getattr(value, "type", None) == default.get("type")
