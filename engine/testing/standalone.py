@@ -21,8 +21,8 @@ from engine.folder import RunFolder
 from engine.launch import Process
 from engine.log import EventLog, SilentDisplay
 from engine.plugins import Plugins
-from engine.run import Run
 from engine.products import Precision
+from engine.run import Run
 from engine.spec import load_spec
 
 if TYPE_CHECKING:

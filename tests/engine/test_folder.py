@@ -1,117 +1,15 @@
-"""What makes a stage what it is, and what may change in mid-run; one run at a time in a folder."""
+"""A changed stage is refused, one run at a time is in a folder, and it says what was run."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 import pytest
 
 from engine.errors import RunError
-from engine.folder import RunFolder, differences, keys
-from engine.spec import Evaluate, Prepare, Spec, Stage, Train, load_spec
-
-IDENTITY = {
-    Spec: ["seed"],
-    Stage: ["prepare", "train", "evaluate"],
-    Prepare: ["sources", "processors", "tokenizer", "holdout"],
-    Train: ["data", "model", "objective", "optimizer", "precision", "batch", "clip", "freeze",
-            "ema", "holdout", "limit"],
-    Evaluate: ["models", "data", "evaluators", "baseline"],
-}  # fmt: skip
-RUNTIME = {
-    Spec: ["engine", "name", "plugins", "stages"],  # stages count each by itself
-    Stage: [],
-    Prepare: [],
-    Train: ["strategy", "budget", "activation_checkpointing", "offload_activations", "compile",
-            "evaluate", "checkpoint", "check_replicas", "callbacks"],
-    Evaluate: [],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("config", IDENTITY)
-def test_every_field_is_identity_or_runtime(config):
-    """As the table above has it: whoever adds a field decides what it is."""
-    fields = config.model_fields
-    assert sorted(fields) == sorted([*IDENTITY[config], *RUNTIME[config]])
-    if config is not Spec:
-        marked = [n for n, i in fields.items() if (i.json_schema_extra or {}).get("runtime")]
-        assert marked == RUNTIME[config]
-
-
-def _keys(spec: dict[str, Any], write_spec, *settings: str) -> dict[str, str]:
-    return keys(load_spec(write_spec(spec), overrides=settings).spec)
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "name=other",
-        "plugins=[lm]",
-        "stages.base.train.strategy.type=ddp",
-        "stages.base.train.budget=2h",
-        "stages.base.train.checkpoint={every: 1 steps, keep: 9, background: false}",
-        "stages.base.train.evaluate=[]",
-        "stages.base.train.callbacks=[spike-guard]",
-        "stages.base.train.compile=true",
-        "stages.base.train.activation_checkpointing=true",
-        "stages.base.train.activation_checkpointing=selective",
-        "stages.base.train.offload_activations=true",
-        "stages.base.train.check_replicas=10 steps",
-        "stages.base.train.batch.micro_tokens=64",
-        "stages.corpus.prepare.sources.0.weight=0.2",
-        "stages.corpus.prepare.sources.0.max_epochs=2",
-    ],
-)
-def test_a_runtime_field_leaves_a_stage_what_it_is(tiny_spec, write_spec, setting):
-    """It goes on, or is done."""
-    train = tiny_spec["stages"]["base"]["train"]
-    train["strategy"] = {"type": "single"}
-    assert _keys(tiny_spec, write_spec, setting) == _keys(tiny_spec, write_spec)
-
-
-@pytest.mark.parametrize(
-    ("setting", "changed"),
-    [
-        ("seed=6", "corpus base"),
-        ("stages.corpus.prepare.holdout=0.2", "corpus base"),
-        ("stages.corpus.prepare.tokenizer.vocab_size=299", "corpus base"),
-        ("stages.corpus.prepare.processors=[exact-dedup]", "corpus base"),
-        ("stages.corpus.prepare.sources.0.license=MIT", "corpus base"),
-        ("stages.base.train.model.layers=1", "base"),
-        ("stages.base.train.optimizer.schedule=constant", ""),  # its default
-        ("stages.base.train.optimizer.schedule.type=warmup-cosine", "base"),
-        ("stages.base.train.precision=fp32", "base"),
-        ("stages.base.train.batch.tokens=512", "base"),
-        ("stages.base.train.clip=", "base"),
-        ("stages.base.train.freeze=['*.0.*']", "base"),
-        ("stages.base.train.ema=0.9", "base"),
-    ],
-)
-def test_an_identity_field_makes_another_stage(tiny_spec, write_spec, setting, changed):
-    """Of it, and of all that is made from it."""
-    tiny_spec["stages"]["base"]["train"]["optimizer"]["schedule"] = {"type": "constant"}
-    before, after = _keys(tiny_spec, write_spec), _keys(tiny_spec, write_spec, setting)
-    assert {name for name in before if before[name] != after[name]} == set(changed.split())
-
-
-def test_a_long_chain_of_stages_is_no_trouble(tiny_spec, write_spec):
-    """Each stage's key is found once, after those of its inputs."""
-    stages = tiny_spec["stages"]
-    for number in range(300):
-        model = f"s{number - 1}" if number else "base"
-        stages[f"s{number}"] = {"train": {**stages["base"]["train"], "model": model}}
-    tiny_spec["stages"] = dict(reversed(stages.items()))
-    assert len(set(_keys(tiny_spec, write_spec).values())) == 302
-
-
-def test_differences_are_told_leaf_by_leaf():
-    """So that a long spec's one change is one line."""
-    old = {"a": {"b": 1, "c": [{"d": 1}, 2]}, "e": [1]}
-    new = {"a": {"b": 1, "c": [{"d": 3}, 2], "f": None}, "e": [1, 2]}
-    assert differences(old, new) == ["a.c.0.d: 1 → 3", "e: [1] → [1, 2]"]
-    assert differences(old, old) == []
+from engine.folder import RunFolder
+from engine.spec import load_spec
 
 
 def test_a_changed_stage_is_refused_before_anything_is_written(tiny_spec, run_here):

@@ -19,14 +19,15 @@ comparison component errors figures layout log logprobs machine pieces requests 
 config conversation hookspecs launch document manifest objective terms activations modules prefixes
 likelihood slots suited
 attack generation
-language_model data checkpoint artifact watch replicas parameters plan source estimate shapes
-feed joint evaluation plugins
-loop
+language_model data checkpoint artifact watch replicas parameters plan source estimate shapes measured
+feed joint evaluation plugins products
+loop precision
 problems compose observers scaffold
 checks
 spec
-folder materials outside scoring reference verify forecast
-training summary advice fitting
+folder identity materials outside scoring reference verify forecast
+choices summary advice fitting
+training
 run
 session opened outlook
 listing talk testing
