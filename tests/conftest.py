@@ -23,15 +23,32 @@ import yaml
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # other processes share these cores
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["ENGINE_PRECISION"] = "fp32"  # what `auto` means, so that any machine shows the same
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 Spec = dict[str, Any]
 COVERED = pytest.StashKey[set[str] | None]()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells a worker what only this process knows."""
+    node.workerinput["whole"] = _whole(node.config)
+
+
+def _whole(config: pytest.Config) -> bool:
+    """Whether all tests were asked for."""
+    told = getattr(config, "workerinput", {}).get("whole")
+    if told is not None:
+        return bool(told)
+    return not config.option.keyword and config.args_source is config.ArgsSource.TESTPATHS
+
+
 @pytest.hookimpl(trylast=True)  # after -m has taken its own away
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gathers what tests say they cover; None where only a part of the tests was asked for."""
-    whole = not config.option.keyword and config.args_source is config.ArgsSource.TESTPATHS
+    whole = _whole(config)
     marks = (mark for item in items for mark in item.iter_markers("covers"))
     config.stash[COVERED] = {name for mark in marks for name in mark.args} if whole else None
 

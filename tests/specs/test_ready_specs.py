@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
+
+from engine.spec import load_spec
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
 
@@ -42,3 +45,31 @@ def test_the_readme_lists_every_spec():
     readme = (SPECS[0].parent / "README.md").read_text(encoding="utf-8")
     rows = [line.split("`")[1] for line in readme.splitlines() if line.startswith("| [`")]
     assert sorted(rows) == [p.name for p in SPECS]
+
+
+def front_page() -> str:
+    """The README's spec with the stages that it goes on with."""
+    text = (SPECS[0].parents[1] / "README.md").read_text(encoding="utf-8")
+    return "".join(re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("name", [*(s.stem for s in SPECS), "README"])
+def test_no_model_has_read_what_a_later_stage_holds_out(name, tmp_path):
+    """Records are held out by a hash of what they come from: a larger share holds the smaller one."""
+    file = SPECS[0].parent / f"{name}.yaml"
+    if name == "README":
+        (tmp_path / "notes").mkdir()
+        file = tmp_path / "README.yaml"
+        file.write_text(front_page(), encoding="utf-8")
+    spec = load_spec(file).spec
+
+    def held_out(stage: str) -> float:
+        body = spec.stages[stage].body
+        prepared = getattr(getattr(body, "data", None), "stage", None)
+        return held_out(prepared) if prepared else body.holdout
+
+    for stage in spec.order:
+        train = spec.stages[stage].train
+        base = getattr(train and train.model, "stage", None)
+        if base:
+            assert held_out(base) >= held_out(stage), f"{stage} scores on what {base} has read"
