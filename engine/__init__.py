@@ -46,7 +46,7 @@ _PUBLIC = {
     "parameters": ("parameter_groups",),
     "requests": (
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
-        "Value",
+        "Value", "seed_of",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

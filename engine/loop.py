@@ -29,9 +29,9 @@ from engine.errors import RunError
 from engine.feed import Feed
 from engine.launch import Process, Signals
 from engine.log import EventLog
-from engine.plan import Evaluation, Outcome, Plan, State, crossed, mix, named
+from engine.plan import Evaluation, Outcome, Plan, State, crossed, named
 from engine.replicas import find_fault
-from engine.requests import Score
+from engine.requests import Score, seed_of
 from engine.terms import counts, means
 
 _SKIPS_ALLOWED = 50
@@ -134,7 +134,7 @@ class Loop:
             return None
         tokens = int(totals.pop("tokens"))
         self._probe = micro_batches[:1]
-        torch.manual_seed(mix(plan.seed, state.step, strategy.data_rank))
+        torch.manual_seed(seed_of(plan.seed, state.step, strategy.data_rank))
         lr = plan.lr * self._schedule(self.progress())
         sums = strategy.forward_backward(micro_batches, totals)
         limit = min((c.spike_limit for c in self._callbacks), default=math.inf)

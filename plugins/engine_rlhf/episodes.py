@@ -24,8 +24,9 @@ from engine import (
     LanguageModel,
     Round,
     padded,
+    seed_of,
 )
-from engine_rlhf.answers import prompt_example, scored, seed_of
+from engine_rlhf.answers import prompt_example, scored
 from engine_rlhf.config import Online, reward_name
 from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.multiplier import Multiplier, Penalty
