@@ -113,6 +113,10 @@ class ZeroStrategy:
                 sums[name] = sums.get(name, 0) + value.detach()
         return sums
 
+    def gradient_norm(self) -> Tensor:
+        """See :class:`engine.Strategy`."""
+        return self._gate.ask()
+
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
         """See :class:`engine.Strategy`."""
         for group in self._base.param_groups:
