@@ -43,7 +43,7 @@ _PUBLIC = {
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
-    "parameters": ("parameter_groups",),
+    "parameters": ("average_decay", "parameter_groups"),
     "requests": (
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
         "Value", "seed_of",
