@@ -43,10 +43,10 @@ _PUBLIC = {
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
-    "parameters": ("parameter_groups",),
+    "parameters": ("average_decay", "parameter_groups"),
     "requests": (
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
-        "Value",
+        "Value", "seed_of",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

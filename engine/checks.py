@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -138,12 +139,23 @@ def _stage_problems(stages: Mapping[str, Stage | None], name: str, processes: in
     stage = stages[name]
     if stage is None:
         return
+    if stage.prepare and not any(map(_weight, stage.prepare.sources)):
+        yield (
+            ("sources",),
+            "every source has weight 0: there is nothing to train on; give one a weight",
+        )
     if stage.train:
         yield from _train_problems(stage.train, processes)
         yield from _shape_problems(stages, name, stage.train, processes)
     for index, evaluator in enumerate(stage.evaluate.evaluators if stage.evaluate else ()):
         if getattr(evaluator, "every", None) is not None:
             yield ("evaluators", index, "every"), "only counts inside a train stage"
+
+
+def _weight(source: Any) -> float:
+    """Of a source; one whose configuration has none counts as 1."""
+    weight = getattr(source, "weight", None)
+    return 1.0 if weight is None else float(weight)
 
 
 def _train_problems(train: Train, processes: int) -> _Problems:
@@ -155,6 +167,8 @@ def _train_problems(train: Train, processes: int) -> _Problems:
             f"'{parts.objective.type}' takes {' or '.join(sorted(takes))} records, "
             f"but the data gives {gives}",
         )
+    if not _weight(parts.data):
+        yield ("data", "weight"), "the only source has weight 0: leave it out"
     if not parts.optimizer.elementwise and not parts.strategy.whole_matrices:
         yield (
             ("optimizer", "type"),
@@ -215,21 +229,31 @@ def _length_problems(train: Train, context: int | None) -> _Problems:
 
 
 def _field_references(at: Path_, info: FieldInfo, value: Any) -> Iterator[Reference]:
-    if isinstance(value, str):
-        ref = _stage_ref(info)
-        if ref is not None:
-            verbs = (ref.verb, ref.other) if ref.other else (ref.verb,)
-            yield Reference(at, verbs, value, ref.head)
+    yield from _named(at, info.annotation, info.metadata, value)
     for inner, config in _configs(at, value):
         for reference in references(config):
             yield reference._replace(at=(*inner, *reference.at))
 
 
-def _stage_ref(info: FieldInfo) -> StageRef | None:
-    """The field's own, or that in ``Annotated[str, StageRef(...)] | None``."""
-    arguments = getattr(info.annotation, "__args__", ())
-    metadata = [*info.metadata, *(m for a in arguments for m in getattr(a, "__metadata__", ()))]
-    return next((m for m in metadata if isinstance(m, StageRef)), None)
+def _named(at: Path_, annotation: Any, metadata: Sequence[Any], value: Any) -> Iterator[Reference]:
+    """The stages that a value names by itself, wherever a StageRef stands in its annotation."""
+    ref = next((m for m in metadata if isinstance(m, StageRef)), None)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if ref is not None and isinstance(value, str):
+        verbs = (ref.verb, ref.other) if ref.other else (ref.verb,)
+        yield Reference(at, verbs, value, ref.head)
+    elif origin is Annotated:
+        yield from _named(at, arguments[0], arguments[1:], value)
+    elif origin in (Union, UnionType):
+        found = (list(_named(at, argument, (), value)) for argument in arguments)
+        yield from next(filter(None, found), ())
+    elif arguments and isinstance(origin, type) and isinstance(value, origin):
+        # `tuple[A, B]` has a type for each place; `tuple[A, ...]`, a list or mapping has one for all.
+        items = list(_items(value))
+        one = (arguments[-1] if isinstance(value, Mapping) else arguments[0],) * len(items)
+        inner = arguments if origin is tuple and Ellipsis not in arguments else one
+        for argument, (key, item) in zip(inner, items, strict=False):
+            yield from _named((*at, key), argument, (), item)
 
 
 def _components(at: Path_, value: Any, plugins: Plugins) -> Iterator[tuple[Path_, Found]]:
@@ -243,12 +267,19 @@ def _components(at: Path_, value: Any, plugins: Plugins) -> Iterator[tuple[Path_
 
 
 def _configs(at: Path_, value: Any) -> Iterator[tuple[Path_, BaseModel]]:
+    """Every configuration in a value that is one, or holds some at any depth."""
     if isinstance(value, BaseModel):
         yield at, value
-    elif isinstance(value, tuple):
-        for index, item in enumerate(value):
-            if isinstance(item, BaseModel):
-                yield (*at, index), item
+    for key, item in _items(value):
+        yield from _configs((*at, key), item)
+
+
+def _items(value: Any) -> Iterator[tuple[str | int, Any]]:
+    """What a tuple, list or mapping holds, by its place."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, tuple | list):
+        yield from enumerate(value)
 
 
 def _circle(dependencies: Mapping[str, Sequence[str]], waiting: Collection[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -236,10 +237,14 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimizer step did. Tensors stay on their device until somebody reads them."""
+    """What one optimizer step did. Tensors stay on their device until somebody reads them.
+
+    ``companions``: gradient norms of the models that learn beside the stage's own, by name.
+    """
 
     grad_norm: Tensor
     skipped: Tensor
+    companions: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
@@ -267,6 +272,12 @@ class Strategy(Protocol):
         """Adds up the gradient of Σ_terms sum/count; returns this rank's sums by term, detached.
 
         Ranks that share samples return the same sums. Every rank gets as many micro-batches.
+        """
+
+    def gradient_norm(self) -> Tensor:
+        """The norm of the gradient that the next step takes, the same on every rank; collective.
+
+        Asked only where several models learn: they skip a step together.
         """
 
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
@@ -333,10 +344,12 @@ class RollBack:
 class Callback(Protocol):
     """Watches and steers a training stage; its state is kept in the checkpoint.
 
-    Subclass :class:`engine.BaseCallback` and override what you need.
+    Subclass :class:`engine.BaseCallback` and override what you need. ``spike_limit`` is the gradient
+    norm above which a step is skipped; ``spike_limits`` those of models that learn beside, by name.
     """
 
     spike_limit: float
+    spike_limits: Mapping[str, float]
 
     def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
         """Before the first step, on rank 0 and all others alike."""
@@ -361,6 +374,7 @@ class BaseCallback:
     """A callback that does nothing: override what you need."""
 
     spike_limit = float("inf")
+    spike_limits: Mapping[str, float] = MappingProxyType({})
 
     def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
         """See :class:`Callback`."""

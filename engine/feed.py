@@ -25,7 +25,8 @@ from engine.launch import Process
 from engine.manifest import write_durably
 from engine.objective import BaseObjective, BaseOnlineObjective, Round
 from engine.pieces import cut
-from engine.plan import Plan, State, mix
+from engine.plan import Plan, State
+from engine.requests import seed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class EpisodeFeed:
             used = 0
         passed, part = divmod(used, objective.mini_batches)
         episodes = self._round.episodes
-        seed = mix(self._plan.seed, self._number, passed)
+        seed = seed_of(self._plan.seed, self._number, passed)
         order = np.random.default_rng(seed).permutation(len(episodes))
         size = len(episodes) // objective.mini_batches
         chosen = order[part * size : (part + 1) * size]

@@ -30,6 +30,10 @@ _MOST = 64
 """Slots, at most."""
 _REFILL = 4
 """Slots are filled anew when one in so many is free: a prompt costs a pass of its own."""
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+"""What tokens are decoded to that hold a part of a character."""
+_LONGEST_WINDOW = 32
+"""Tokens without the end of a character, after which they are taken for no text."""
 
 
 class Text:
@@ -55,7 +59,7 @@ class Text:
         self._tokenizer, self._truncated = tokenizer, truncated
         self._eos = tokenizer.eos_token_id
         self._logprob = 0.0
-        self._tail = 8 + max((len(s) for s in request.stop), default=0)
+        self._stops = _Stops(request.stop, tokenizer)
         chance = torch.Generator().manual_seed(request.seed)
         self._uniform = torch.rand(limit, generator=chance, dtype=torch.float64).tolist()
 
@@ -73,14 +77,7 @@ class Text:
         """One more, and what the model gave it."""
         self.new.append(token)
         self._logprob += logprob
-        self.ended = token == self._eos or self._stopped()
-
-    def _stopped(self) -> bool:
-        """Whether a stop string is there. Every token has a byte or more, so it is in the last ones."""
-        if not self.request.stop:
-            return False
-        tail = self._tokenizer.decode(self.new[-self._tail :], skip_special_tokens=True)
-        return any(s in tail for s in self.request.stop)
+        self.ended = token == self._eos or self._stops.reached(self.new)
 
     @property
     def text(self) -> str:
@@ -99,6 +96,45 @@ class Text:
             truncated=self._truncated,
             ended=self.ended,
         )
+
+
+class _Stops:
+    """Finds stop strings in a text as it grows, whatever parts of characters its tokens hold.
+
+    A few tokens are decoded each time, from the last but one that ended with a whole character: some
+    decoders give nothing of a character whose first byte is missing, or strip a text's first space.
+    """
+
+    def __init__(self, stops: Sequence[str], tokenizer: Any) -> None:
+        self._stops, self._tokenizer = stops, tokenizer
+        self._longest = max(map(len, stops), default=0)
+        self._recent = ""
+        """The last whole characters: as many as may belong to a stop string."""
+        self._start = 0
+        """The token from which is decoded."""
+        self._whole = 0
+        """Tokens up to the last whole character."""
+        self._known = 0
+        """Characters from ``_start`` on that are in ``_recent`` or were."""
+
+    def reached(self, tokens: Sequence[int]) -> bool:
+        """Whether the text has a stop string; asked after each token."""
+        if not self._stops:
+            return False
+        window = self._decoded(tokens)
+        whole = window.rstrip(_BROKEN)
+        text = self._recent + window[self._known :]
+        if len(whole) > self._known:
+            self._recent = (self._recent + whole[self._known :])[-self._longest :]
+            self._known = len(whole)
+        if whole == window or len(tokens) - self._whole > _LONGEST_WINDOW:
+            self._start, self._whole = self._whole, len(tokens)
+            self._known = len(self._decoded(tokens).rstrip(_BROKEN))
+        return any(stop in text for stop in self._stops)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens[self._start :], skip_special_tokens=True)
+        return text
 
 
 class Writer:

@@ -71,6 +71,8 @@ def _plain(value: Any) -> Any:
         return _fields(value)
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
+    if isinstance(value, set | frozenset):  # in an order of its own in every process
+        return sorted(map(_plain, value), key=repr)
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from engine.component import Batch, Setup, Step, Strategy
@@ -20,11 +20,17 @@ class Joint:
     """See :class:`engine.Strategy`. The stage's own model is what is scored and exported.
 
     All read the same micro-batches, each by its own objective. Each gradient is clipped by its own
-    norm; a step that one of them skips is told as skipped.
+    norm and has a limit of its own, for the others ``limit`` of their name; where one of them is above
+    its limit or not finite, all skip the step, as one's next gradient depends on the others.
     """
 
-    def __init__(self, main: Strategy, others: Mapping[str, tuple[Strategy, Companion]]) -> None:
-        self._main, self._others = main, others
+    def __init__(
+        self,
+        main: Strategy,
+        others: Mapping[str, tuple[Strategy, Companion]],
+        limit: Callable[[str], float] = lambda name: math.inf,
+    ) -> None:
+        self._main, self._others, self._limit = main, others, limit
 
     @property
     def data_rank(self) -> int:
@@ -62,12 +68,19 @@ class Joint:
             sums |= strategy.forward_backward(micro_batches, counts)
         return sums
 
+    def gradient_norm(self) -> Tensor:
+        """See :class:`engine.Strategy`: the stage's own model's."""
+        return self._main.gradient_norm()
+
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
         """See :class:`engine.Strategy`."""
-        done = [self._main.step(lr, max_norm, spike_limit)]
-        done += [s.step(lr, max_norm, spike_limit) for s, _ in self._others.values()]
-        norm = torch.stack([step.grad_norm.float() for step in done]).norm()
-        return Step(norm, torch.stack([step.skipped for step in done]).any())
+        norms = [(self._main.gradient_norm(), spike_limit)]
+        norms += [(s.gradient_norm(), self._limit(name)) for name, (s, _) in self._others.items()]
+        good = all(math.isfinite(norm) and norm <= limit for norm, limit in norms)
+        limit = math.inf if good else -math.inf
+        done = self._main.step(lr, max_norm, limit)
+        others = {n: s.step(lr, max_norm, limit).grad_norm for n, (s, _) in self._others.items()}
+        return replace(done, companions=others)
 
     def inference(self, *, averaged: bool = True) -> AbstractContextManager[nn.Module]:
         """See :class:`engine.Strategy`."""

@@ -29,9 +29,9 @@ from engine.errors import RunError
 from engine.feed import Feed
 from engine.launch import Process, Signals
 from engine.log import EventLog
-from engine.plan import Evaluation, Outcome, Plan, State, crossed, mix, named
+from engine.plan import Evaluation, Outcome, Plan, State, crossed, named
 from engine.replicas import find_fault
-from engine.requests import Score
+from engine.requests import Score, seed_of
 from engine.terms import counts, means
 
 _SKIPS_ALLOWED = 50
@@ -134,7 +134,7 @@ class Loop:
             return None
         tokens = int(totals.pop("tokens"))
         self._probe = micro_batches[:1]
-        torch.manual_seed(mix(plan.seed, state.step, strategy.data_rank))
+        torch.manual_seed(seed_of(plan.seed, state.step, strategy.data_rank))
         lr = plan.lr * self._schedule(self.progress())
         sums = strategy.forward_backward(micro_batches, totals)
         limit = min((c.spike_limit for c in self._callbacks), default=math.inf)
@@ -159,6 +159,7 @@ class Loop:
             **taken.figures,
             "lr": lr,
             "grad_norm": float(step.grad_norm),
+            **{f"grad_norm/{name}": float(norm) for name, norm in step.companions.items()},
             "skipped": skipped,
             "tokens_per_second": round(tokens / seconds, 1),
         }
@@ -179,9 +180,14 @@ class Loop:
         )
         actions = [callback.step_finished(event) for callback in self._callbacks]
         if self.state.skipped >= _SKIPS_ALLOWED:
+            norms = ", ".join(
+                f"gradient norm{name.removeprefix('grad_norm').replace('/', ' of ')} {value}"
+                for name, value in figures.items()
+                if name.startswith("grad_norm")
+            )
             raise RunError(
                 f"{self.plan.stage}: {_SKIPS_ALLOWED} steps in a row were skipped, the last with "
-                f"loss {figures['loss']} and gradient norm {figures['grad_norm']}",
+                f"loss {figures['loss']} and {norms}",
                 mend="lower the learning rate, use bf16, or look at the data with `engine data`",
             )
         return next((action for action in actions if action is not None), None)

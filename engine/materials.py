@@ -67,8 +67,6 @@ def training_data(
     if prepared is None:
         examples = _examples(run, name, config, objective, tokenizer, sequence)
         given: Any = config.data
-        if not given.weight:
-            raise RunError(f"{name}: its data has weight 0", mend="leave `weight` out")
         source = MixtureSource(given.type, len(examples), given.weight, given.max_epochs)
         return TrainingData(Mixture([source], seed), [examples])
     stage = run.spec.stages[prepared].prepare
@@ -85,8 +83,6 @@ def training_data(
         weight = 1.0 if weight is None else weight
         sources.append(MixtureSource(label, len(part), weight, epochs))
         parts.append(part)
-    if not any(source.weight for source in sources):
-        raise RunError(f"{prepared}: every source has weight 0", mend="give one a weight")
     return TrainingData(Mixture(sources, seed), parts)
 
 

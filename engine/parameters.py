@@ -1,4 +1,4 @@
-"""Parameters in groups, by what a spec says about optimization: the same for every optimizer."""
+"""What a spec says about the parameters' optimization, the same for every optimizer and strategy."""
 
 from __future__ import annotations
 
@@ -38,3 +38,14 @@ def parameter_groups(
                 group["weight_decay"] = own.weight_decay
         groups.setdefault(repr(group), {**group, "params": []})["params"].append(parameter)
     return list(groups.values())
+
+
+def average_decay(decay: float, steps: Tensor) -> Tensor:
+    """The decay of the weights' average at its ``steps``-th step (a scalar, from 1): min(decay,
+    (1 + t)/(10 + t)), as TensorFlow's and diffusers' averages have it.
+
+    Else the initial weights, which the average begins with, would be most of it for 1/(1 − decay)
+    steps: 83 % after 184 steps at 0.999.
+    """
+    t = steps.float()
+    return ((1 + t) / (10 + t)).clamp(max=decay)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,9 +130,3 @@ def named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
         same = sum(type(c) is cls for c in named.values())
         named[f"{cls.__module__}.{cls.__qualname__}/{same}"] = callback
     return named
-
-
-def mix(*numbers: int) -> int:
-    """A seed of its own for every combination."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -5,6 +5,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,7 +37,11 @@ class Rolling:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Asks for a continuation of the prompt; ``temperature`` 0 takes the likeliest token."""
+    """Asks for a continuation of the prompt; ``temperature`` 0 takes the likeliest token.
+
+    Texts of one ``seed`` are drawn by the same random numbers, whatever their prompts: where they are
+    to be independent, give each its own (:func:`seed_of`).
+    """
 
     prompt: str
     max_tokens: int = 256
@@ -121,6 +126,12 @@ class Score:
     higher_is_better: bool = True
     fingerprint: str = ""
     interval: tuple[float, float] | None = None
+
+
+def seed_of(*names: int | str) -> int:
+    """A seed of its own for what has these names, such as every task, item and sample."""
+    digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 class Evaluator(Protocol):

@@ -139,7 +139,8 @@ class Train(Config):
     )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
-        description="Decay of an average of the weights, which is what is scored and exported.",
+        description="Decay of an average of the weights, which is what is scored and exported: at its "
+        "step t, at most (1 + t)/(10 + t), so that the initial weights are soon forgotten.",
     )
     activation_checkpointing: Literal["selective", "full"] | bool = runtime(
         False,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +19,7 @@ from engine import folder as folders
 from engine.artifact import Artifact
 from engine.checkpoint import Checkpoints, Saved
 from engine.choices import choose_compile, choose_precision
-from engine.component import Adapter, Objective, Setup
+from engine.component import Adapter, Callback, Objective, Setup
 from engine.compose import Composer
 from engine.config import Config
 from engine.data.dataset import TrainingData
@@ -68,7 +69,8 @@ def train(
     adapter = _adapter(run, config, context)
     exported = _without_weights(model) if adapter else model
     objective.attach(model)
-    strategy = _strategy(run, name, config, context, objective, model, adapter)
+    callbacks = [run.build("callback", c, context) for c in config.callbacks]
+    strategy = _strategy(run, name, config, context, objective, model, adapter, callbacks)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
     flops = 6 * parameters * _budget_tokens(config, data, sequence)
     compiled = choose_compile(run, name, config, flops)
@@ -119,7 +121,6 @@ def train(
                 partial(score, built, limit),
             )
         )
-    callbacks = [run.build("callback", c, context) for c in config.callbacks]
     checkpoints = Checkpoints(
         path / "checkpoints",
         keep=config.checkpoint.keep,
@@ -250,6 +251,7 @@ def _strategy(
     objective: Objective,
     model: nn.Module,
     adapter: Adapter | None,
+    callbacks: Sequence[Callback],
 ) -> Any:
     """The stage's; where other models learn as well, one for each. These begin without an adapter."""
     chosen = _chosen_strategy(run, name, config)
@@ -260,7 +262,12 @@ def _strategy(
         others = objective.companions(start)
     if not others:
         return main
-    return Joint(main, {n: (run.build("strategy", chosen, context), o) for n, o in others.items()})
+
+    def limit(companion: str) -> float:
+        return min((c.spike_limits.get(companion, math.inf) for c in callbacks), default=math.inf)
+
+    built = {n: (run.build("strategy", chosen, context), o) for n, o in others.items()}
+    return Joint(main, built, limit)
 
 
 def _chosen_strategy(run: Run, name: str, config: Train) -> Config:

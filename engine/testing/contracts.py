@@ -176,7 +176,8 @@ def _callback(new: Callable[[], Any], config: Config, context: StandAloneContext
     with tempfile.TemporaryDirectory() as folder:
         first, second = new(), new()
         _start(first, folder)
-        require(isinstance(first.spike_limit, int | float), "spike_limit is a number")
+        limits = [first.spike_limit, *first.spike_limits.values()]
+        require(all(isinstance(limit, int | float) for limit in limits), "spike_limit is a number")
         for event in _EVENTS[:_BREAK]:
             _answer(first, event)
         kept = require_json(first.state(), "state(), as checkpoints keep it")

@@ -257,7 +257,13 @@ def _train(built: Any, batches: list[Batch], spike_limit: float = math.inf) -> A
         set(sums) == {"loss"} and bool(torch.isfinite(sums["loss"])),
         "forward_backward gives the objective's sums by term",
     )
-    return built.step(1e-2, 1.0, spike_limit)
+    asked = float(built.gradient_norm())
+    done = built.step(1e-2, 1.0, spike_limit)
+    require(
+        math.isclose(asked, float(done.grad_norm), rel_tol=1e-5),
+        "gradient_norm gives the norm that the step then has",
+    )
+    return done
 
 
 def _weights(built: Any) -> dict[str, Tensor]:

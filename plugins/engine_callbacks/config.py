@@ -37,7 +37,11 @@ class EarlyStop(Config):
         description="The score, e.g. 'perplexity'; 'gsm8k/exact_match' where several evaluators "
         "give one of that name."
     )
-    patience: Count = Field(3, description="Scores in a row without improvement that end it.")
+    patience: Count = Field(
+        3,
+        description="Scores in a row without improvement that end it; counted anew where the stage "
+        "then goes on with another budget.",
+    )
     min_delta: Number = Field(
         0.0, ge=0, description="Only a change by more than this is an improvement."
     )

@@ -18,6 +18,7 @@ class EarlyStopCallback(BaseCallback):
         self._config = config
         self._best = math.inf  # of the score, negated where higher is better
         self._waited = 0
+        self._stopped_at: int | None = None
         self._seen: set[str] = set()
 
     def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
@@ -45,8 +46,8 @@ class EarlyStopCallback(BaseCallback):
         """See :class:`engine.Callback`."""
         name = f"{event['evaluator']}/{event['metric']}"
         self._seen.add(name)
-        if not self._is_meant(name):
-            return None
+        if not self._is_meant(name) or event["step"] == self._stopped_at:
+            return None  # what a stage ends with is scored once more
         value = -event["value"] if event["higher_is_better"] else event["value"]
         if value < self._best - self._config.min_delta:
             self._best, self._waited = value, 0
@@ -54,8 +55,10 @@ class EarlyStopCallback(BaseCallback):
         self._waited += 1
         if self._waited < self._config.patience:
             return None
+        # A stage that has ended goes on only where its budget was changed: then it waits anew.
+        waited, self._waited, self._stopped_at = self._waited, 0, event["step"]
         return Stop(
-            f"{name} is {event['value']:.6g} and has not improved {self._waited} times in a row: "
+            f"{name} is {event['value']:.6g} and has not improved {waited} times in a row: "
             f"the best is {abs(self._best):.6g}"
         )
 

@@ -12,22 +12,34 @@ from typing import Any
 from engine import BaseCallback, Context, RollBack, RunError
 from engine_callbacks.config import SpikeGuard
 
+_OWN, _BESIDE = "grad_norm", "grad_norm/"
+"""Events' names of gradient norms: the stage's own model's, and those of models that learn beside."""
+
 
 class SpikeGuardCallback(BaseCallback):
-    """Sets the norm above which the strategy skips a step, and counts what it skips."""
+    """Sets the norm above which the strategy skips a step, and counts what it skips.
+
+    Every model that learns has norms and a limit of its own: a critic's may be a hundred times the
+    policy's.
+    """
 
     def __init__(self, config: SpikeGuard) -> None:
         self._config = config
-        self._norms: deque[float] = deque(maxlen=config.window)
+        self._norms: dict[str, deque[float]] = {}
         self._skipped: list[int] = []
         self._rollbacks = 0
 
     @property
     def spike_limit(self) -> float:  # type: ignore[override]
         """``factor`` × median of the good steps' norms; no limit before there are enough."""
-        if len(self._norms) < self._config.window / 2:
-            return math.inf
-        return self._config.factor * median(self._norms)
+        return self._limit(_OWN)
+
+    @property
+    def spike_limits(self) -> Mapping[str, float]:  # type: ignore[override]
+        """The same of models that learn beside."""
+        return {
+            name.removeprefix(_BESIDE): self._limit(name) for name in self._norms if name != _OWN
+        }
 
     def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
         """See :class:`engine.Callback`."""
@@ -36,18 +48,25 @@ class SpikeGuardCallback(BaseCallback):
 
     def step_finished(self, event: Mapping[str, Any]) -> RollBack | None:
         """See :class:`engine.Callback`. Raises RunError after too many roll-backs."""
+        norms = {n: v for n, v in event.items() if n == _OWN or n.startswith(_BESIDE)}
         if not event["skipped"]:
-            self._norms.append(event["grad_norm"])
+            for name, norm in norms.items():
+                self._of(name).append(norm)
             self._skipped.clear()
             return None
-        if self._is_overflow(event):
+        if self._is_overflow(norms, event["loss"]):
             return None
         self._skipped.append(event["step"])
         if len(self._skipped) < self._config.patience:
             return None
+        told = ", ".join(
+            f"gradient norm{name.removeprefix(_OWN).replace('/', ' of ')} {norm:.3g} "
+            f"(limit {self._limit(name):.3g})"
+            for name, norm in norms.items()
+        )
         reason = (
-            f"{len(self._skipped)} steps in a row were skipped, the last with gradient norm "
-            f"{event['grad_norm']:.3g} (limit {self.spike_limit:.3g}) and loss {event['loss']:.3g}"
+            f"{len(self._skipped)} steps in a row were skipped, the last with {told} and loss "
+            f"{event['loss']:.3g}"
         )
         if self._rollbacks == self._config.max_rollbacks:
             raise RunError(
@@ -64,20 +83,32 @@ class SpikeGuardCallback(BaseCallback):
     def state(self) -> dict[str, Any]:
         """See :class:`engine.Callback`."""
         return {
-            "norms": list(self._norms),
+            "norms": {name: list(norms) for name, norms in self._norms.items()},
             "skipped": list(self._skipped),
             "rollbacks": self._rollbacks,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """See :class:`engine.Callback`."""
-        self._norms.extend(state["norms"])
+        norms = state["norms"]  # a list in checkpoints from before several models had their own
+        for name, values in (norms if isinstance(norms, dict) else {_OWN: norms}).items():
+            self._of(name).extend(values)
         self._skipped = list(state["skipped"])
         self._rollbacks = state["rollbacks"]
 
-    def _is_overflow(self, event: Mapping[str, Any]) -> bool:
+    def _of(self, name: str) -> deque[float]:
+        return self._norms.setdefault(name, deque(maxlen=self._config.window))
+
+    def _limit(self, name: str) -> float:
+        norms = self._of(name)
+        if len(norms) < self._config.window / 2:
+            return math.inf
+        return self._config.factor * median(norms)
+
+    def _is_overflow(self, norms: Mapping[str, float], loss: float) -> bool:
         """Whether only the loss scale of fp16 was too high: the loss itself then is finite."""
-        return self._fp16 and not math.isfinite(event["grad_norm"]) and math.isfinite(event["loss"])
+        finite = all(math.isfinite(norm) for norm in norms.values())
+        return self._fp16 and not finite and math.isfinite(loss)
 
 
 def build(config: SpikeGuard, context: Context) -> SpikeGuardCallback:

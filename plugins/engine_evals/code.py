@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from engine import Context, Generation, Item, Response, RunError, Score
+from engine import Context, Generation, Item, Response, RunError, Score, seed_of
 from engine_evals.config import CodeBenchmark, HumanEval, Mbpp
 from engine_evals.fewshot import Examples
 from engine_evals.figures import mean
@@ -66,7 +66,7 @@ class CodeEvaluator:
             except _WRONG_ROW as error:
                 self._malformed.add(str(number), f"{type(error).__name__}: {error}")
                 continue
-            yield Item(str(number), tuple(self._samples(prompt)), row)
+            yield Item(str(number), tuple(self._samples(prompt, str(number))), row)
         if len(self._malformed) == len(rows):
             raise none_right(self.name, self._malformed.first)
 
@@ -108,9 +108,10 @@ class CodeEvaluator:
         """Rows of their own for examples; none where a benchmark has only those that it scores."""
         return []
 
-    def _samples(self, prompt: str) -> Iterator[Generation]:
+    def _samples(self, prompt: str, item: str) -> Iterator[Generation]:
         config = self._config
-        for seed in range(config.samples):
+        for number in range(config.samples):
+            seed = seed_of(self.name, item, number)
             yield Generation(prompt, self.max_tokens, self.stop, config.temperature, _TOP_P, seed)
 
     def _examples(self, rows: Sequence[Row]) -> Examples:

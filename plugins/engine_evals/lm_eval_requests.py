@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from engine import Generation, LogLikelihood, Response, Rolling, RunError
+from engine import Generation, LogLikelihood, Response, Rolling, RunError, seed_of
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names that tasks have for the longest answer; lm-eval takes the first that is there."""
@@ -32,7 +32,8 @@ def requests(task: str, instance: Instance) -> Iterator[LogLikelihood | Rolling 
         elif kind == "loglikelihood_rolling":
             yield Rolling(*texts)
         elif kind == "generate_until":
-            yield _generation(task, *texts, settings, repeat)
+            seed = seed_of(task, instance.doc_id, instance.idx, repeat)
+            yield _generation(task, *texts, settings, seed)
         else:
             raise RunError(f"lm-eval task '{task}': no model here answers requests '{kind}'")
 

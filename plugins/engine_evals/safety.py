@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from engine import Context, Generation, Item, Response, RunError, Score
+from engine import Context, Generation, Item, Response, RunError, Score, seed_of
 from engine_evals.config import Safety
 from engine_evals.figures import mean
 from engine_evals.rows import Row, read
@@ -83,7 +83,7 @@ class SafetyEvaluator:
                     f"{name}: row {number}: {error}",
                     mend="a row has 'prompt', a text or an object with 'text', or HH's 'chosen'",
                 ) from error
-            seed = config.seed + number
+            seed = seed_of(config.seed, file, number)
             request = Generation(prompt, config.max_tokens, (), config.temperature, seed=seed)
             yield Item(f"{file}/{number}", (request,), toxic)
 

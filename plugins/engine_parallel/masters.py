@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine import Setup, Step
+from engine import Setup, Step, average_decay
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _FP16_SCALE = 2.0**16
@@ -30,6 +30,7 @@ class Masters:
         self.names, self.weights = list(names), list(weights)
         self._ema = setup.ema
         self.averages = [w.detach().clone() for w in weights] if setup.ema else []
+        self._averaged_steps = torch.zeros((), dtype=torch.int32, device=device)
         self._fp16 = setup.precision == "fp16"
         self.scale = torch.tensor(_FP16_SCALE if self._fp16 else 1.0, device=device)
         self._good_steps = torch.zeros((), dtype=torch.int32, device=device)
@@ -65,7 +66,9 @@ class Masters:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self._update(clip / self.scale, skipped)
         if self.averages:
-            weight = (1 - self._ema) * (~skipped).float()  # type: ignore[operator]
+            assert self._ema is not None
+            self._averaged_steps += ~skipped
+            weight = (1 - average_decay(self._ema, self._averaged_steps)) * ~skipped
             torch._foreach_lerp_(self.averages, [w.detach() for w in self.weights], weight)
         if self._fp16:
             # Halves after an overflow, doubles after 2000 good steps (Micikevicius et al. 2018).
@@ -91,6 +94,7 @@ class Masters:
         }
         if self.averages:
             state["average"] = {n: whole(i, a) for i, (n, a) in self._numbered(self.averages)}
+            state["averaged_steps"] = self._averaged_steps
         return state
 
     def load(self, state: dict[str, Any]) -> None:

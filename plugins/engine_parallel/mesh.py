@@ -101,7 +101,7 @@ class Mesh:
         self._sum_tied()
         return self._sums(counts)
 
-    def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
+    def gradient_norm(self) -> Tensor:
         """See :class:`engine.Strategy`."""
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         ranks = self._layout.ranks // self._layout.pipeline
@@ -111,9 +111,11 @@ class Mesh:
             holders = ranks // part.parts * len(self._owners[part.name])
             total += norm.double().square() / holders
         dist.all_reduce(total)
-        return self._masters.step(
-            total.sqrt().float() / self._masters.scale, lr, max_norm, spike_limit
-        )
+        return total.sqrt().float() / self._masters.scale
+
+    def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
+        """See :class:`engine.Strategy`."""
+        return self._masters.step(self.gradient_norm(), lr, max_norm, spike_limit)
 
     @contextmanager
     def inference(self, *, averaged: bool = True) -> Iterator[nn.Module]:

@@ -76,11 +76,14 @@ class Replicated:
         self._sum_over_ranks()
         return sums
 
-    def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
+    def gradient_norm(self) -> Tensor:
         """See :class:`engine.Strategy`."""
         gradients = self._optimized.gradients()
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True) / self._optimized.scale
-        done = self._optimized.step(norm, lr, max_norm, spike_limit)
+        return torch.nn.utils.get_total_norm(gradients, foreach=True) / self._optimized.scale
+
+    def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
+        """See :class:`engine.Strategy`."""
+        done = self._optimized.step(self.gradient_norm(), lr, max_norm, spike_limit)
         self._to_model(self._masters)
         return done
 

@@ -22,8 +22,9 @@ from engine import (
     prompt_text,
     prompt_tokens,
     ratio,
+    seed_of,
 )
-from engine_rlhf.answers import scored, seed_of
+from engine_rlhf.answers import scored
 from engine_rlhf.config import reward_name
 from engine_rlhf.evaluator_config import AnswerReward
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,9 +35,3 @@ def scored(
         unique = label if label not in found else f"{label}-{len(found)}"
         found[unique] = total.tolist()
     return found
-
-
-def seed_of(*names: int | str) -> int:
-    """A seed of its own for what has these names, such as every round, prompt and answer."""
-    digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -20,6 +20,7 @@ from engine import (
     StageRef,
     VariableName,
 )
+from engine_rlhf.dropout_config import DropoutConfig
 
 _COLUMNS = {"prompt", "answer", "ended", "kl"}
 """Of the table of rollouts, beside rewards and costs."""
@@ -97,14 +98,14 @@ class Sampled(ObjectiveConfig):
                 f"answer_tokens {self.answer_tokens} leaves no room for a prompt in a row of {row}; "
                 "lower it, or raise batch.sequence"
             )
-        return None
+        return super().check_train(train, processes)
 
     def beside(self) -> Beside:
         """See :class:`engine.ObjectiveConfig`: the reference, where there is a penalty."""
         return Beside(frozen=(self.reference,) * bool(self.kl))
 
 
-class Online(Sampled):
+class Online(Sampled, DropoutConfig):
     """Rewards of any kind, and costs."""
 
     rewards: tuple[Annotated[Config, Of("reward")], ...] = Field(

@@ -29,6 +29,7 @@ from engine import (
     hidden_states,
     labelled_rows,
 )
+from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.offline_config import Distill
 from engine_rlhf.pairs import TOO_LONG, Ints, tokens, written
 
@@ -38,7 +39,7 @@ _LEAST_ROWS = 64
 """Positions at a time, at least: products of fewer are slow."""
 
 
-class DistillObjective(BaseObjective):
+class DistillObjective(DropoutOff, BaseObjective):
     """The divergence between the teacher's and the student's next token, in nats, over answers and
     texts: see :func:`divergence`."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from engine import BaseObjective, Batch, Context, Example, Preference, Record
+from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.offline_config import DPO
 from engine_rlhf.other_models import reference_model
 from engine_rlhf.pairs import (
@@ -27,7 +28,7 @@ from engine_rlhf.pairs import (
 )
 
 
-class DPOObjective(BaseObjective):
+class DPOObjective(DropoutOff, BaseObjective):
     """−log σ(β·Δ), where Δ is by how much the chosen answer's log-ratio log π/π_ref exceeds the
     rejected one's (Rafailov et al. 2023, equation 7); with label smoothing ε, (1 − ε) of it and ε of
     that of the pair turned round (Mitchell 2023).

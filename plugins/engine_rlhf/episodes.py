@@ -24,9 +24,11 @@ from engine import (
     LanguageModel,
     Round,
     padded,
+    seed_of,
 )
-from engine_rlhf.answers import prompt_example, scored, seed_of
+from engine_rlhf.answers import prompt_example, scored
 from engine_rlhf.config import Online, reward_name
+from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.multiplier import Multiplier, Penalty
 from engine_rlhf.other_models import reference_model
 
@@ -78,7 +80,7 @@ class Episode:
         return Example(len(tokens), fields)
 
 
-class OnlineObjective(BaseOnlineObjective):
+class OnlineObjective(DropoutOff, BaseOnlineObjective):
     """What all online objectives do alike; each has its own advantages and loss."""
 
     def __init__(self, config: Online, context: Context) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine import BaseObjective, Batch, Context, Example, Labelled, Preference, Record
+from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.offline_config import KTO
 from engine_rlhf.other_models import reference_model
 from engine_rlhf.pairs import (
@@ -30,7 +31,7 @@ _OTHER = "other/"
 """Begins the names of what belongs to mismatched answers."""
 
 
-class KTOObjective(BaseObjective):
+class KTOObjective(DropoutOff, BaseObjective):
     """λ_D·(1 − σ(β·(r − z))) for a good answer and λ_U·(1 − σ(β·(z − r))) for a bad one, where r is its
     log-ratio log π/π_ref, and z the divergence of the policy from the reference (Ethayarajh et al.
     2024, equation 7).

@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from engine import Beside, Count, EvaluatorConfig, Number, ObjectiveConfig, StageRef
+from engine import Beside, Count, EvaluatorConfig, Number, StageRef
+from engine_rlhf.dropout_config import DropoutConfig
 
 
-class Reward(ObjectiveConfig):
+class Reward(DropoutConfig):
     """A model that gives the preferred answer the higher value (Bradley & Terry 1952)."""
 
     takes: ClassVar = frozenset({"preference"})
@@ -26,7 +27,7 @@ class Reward(ObjectiveConfig):
     )
 
 
-class Cost(ObjectiveConfig):
+class Cost(DropoutConfig):
     """A model that gives the more harmful answer the higher value, above 0 where it is harmful.
 
     `chosen` is the safer answer; where records have safety labels, they say what is harmful.
@@ -40,7 +41,7 @@ class Cost(ObjectiveConfig):
     )
 
 
-class DPO(ObjectiveConfig):
+class DPO(DropoutConfig):
     """Direct preference optimization (Rafailov et al. 2023), and losses like it."""
 
     takes: ClassVar = frozenset({"preference"})
@@ -72,7 +73,7 @@ class DPO(ObjectiveConfig):
         return self
 
 
-class KTO(ObjectiveConfig):
+class KTO(DropoutConfig):
     """Kahneman-Tversky optimization (Ethayarajh et al. 2024), from answers that are good or bad.
 
     A preference is one of each.
@@ -95,7 +96,7 @@ class KTO(ObjectiveConfig):
         return Beside(frozen=(self.reference,))
 
 
-class Distill(ObjectiveConfig):
+class Distill(DropoutConfig):
     """Learns a teacher's distribution of every next token (Hinton et al. 2015)."""
 
     takes: ClassVar = frozenset({"completion", "text"})
@@ -141,7 +142,7 @@ class Distill(ObjectiveConfig):
             return (
                 f"'distill' needs the head whole, but tensor: {tensor} cuts it; use other degrees"
             )
-        return None
+        return super().check_train(train, processes)
 
 
 class PreferenceAccuracy(EvaluatorConfig):

@@ -51,6 +51,7 @@ class PPOObjective(OnlineObjective):
                 start = model_of(self._ppo.value, "value", self._context)
             critic = with_scalar_head(start, self._context.seed)
             critic.train().requires_grad_(True)
+            self.attach(critic)
             companions[name] = Companion(partial(_given, critic), Critic(self._ppo, name))
         return companions
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
 from engine import BaseObjective, Batch, Context, Example, LanguageModel, Preference, Record
+from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.offline_config import Cost, Reward
 from engine_rlhf.pairs import (
     TOO_LONG,
@@ -27,7 +28,7 @@ from engine_rlhf.pairs import (
 )
 
 
-class _ScalarObjective(BaseObjective):
+class _ScalarObjective(DropoutOff, BaseObjective):
     """What both share: a pair is an example, and the values at the ends of its answers count."""
 
     takes = Reward.takes

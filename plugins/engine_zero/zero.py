@@ -16,7 +16,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine import Batch, Context, ObjectiveModule, RunError, Setup, Step, compile_layers, place
+from engine import (
+    Batch,
+    Context,
+    ObjectiveModule,
+    RunError,
+    Setup,
+    Step,
+    average_decay,
+    compile_layers,
+    place,
+)
 from engine_zero.config import Zero
 from engine_zero.gate import Gate
 from engine_zero.parts import FlatParts, Parts, Rows, Stage3Parts, shared_entries, whole
@@ -85,6 +95,7 @@ class ZeroStrategy:
         for name, master in masters.items():  # DeepSpeed's come from the narrowed weights
             self._write(name, master)
         self._averages = {n: self._read(n).clone() for n in self._named} if setup.ema else {}
+        self._averaged_steps = torch.zeros((), dtype=torch.int32)
         self._make_optimizer_state()
 
     def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -113,14 +124,20 @@ class ZeroStrategy:
                 sums[name] = sums.get(name, 0) + value.detach()
         return sums
 
+    def gradient_norm(self) -> Tensor:
+        """See :class:`engine.Strategy`."""
+        return self._gate.ask()
+
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
         """See :class:`engine.Strategy`."""
         for group in self._base.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         skipped = self._step(spike_limit, max_norm)
-        if not skipped:
+        if self._setup.ema is not None and not skipped:
+            self._averaged_steps += 1
+            weight = 1 - float(average_decay(self._setup.ema, self._averaged_steps))
             for name, average in self._averages.items():
-                average.lerp_(self._read(name), 1 - self._setup.ema)  # type: ignore[operator]
+                average.lerp_(self._read(name), weight)
         return Step(self._gate.norm, torch.tensor(skipped))
 
     @contextmanager
@@ -150,6 +167,7 @@ class ZeroStrategy:
             state["average"] = {
                 n: self._rows.divide(self._whole(n, a)) for n, a in self._averages.items()
             }
+            state["averaged_steps"] = self._averaged_steps.clone()
         return state
 
     def load(self, state: dict[str, Any]) -> None:
@@ -168,6 +186,8 @@ class ZeroStrategy:
                     kept[key] = value
         for name, average in self._averages.items():
             average.copy_(self._cut(name, self._rows.join(state["average"][name])))
+        if self._averages:
+            self._averaged_steps.copy_(state["averaged_steps"])
         self._parts.refresh()
 
     def export(self) -> Iterator[tuple[str, Tensor]]:

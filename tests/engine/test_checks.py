@@ -197,3 +197,127 @@ def test_a_plugin_s_own_check_may_fail(train, problems):
     clip, model = sorted(problems())
     assert clip == "stages.base.train.clip: -1: input should be greater than 0"
     assert model.startswith("stages.base.train.model: cannot be checked: OSError: ")
+
+
+def test_weights_of_0_are_an_error_of_the_spec(
+    stages, train, problems, tiny_spec, write_spec, tmp_path
+):
+    """Where nothing is left to train on: all sources of a mixture, or the one source of records."""
+    sources = stages["corpus"]["prepare"]["sources"]
+    sources += [{**sources[0], "weight": 0}]
+    load_spec(write_spec(tiny_spec))
+    sources[0]["weight"] = 0
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a", "completion": "b"}\n')
+    rows = {"type": "files", "paths": [str(file)], "records": "completion", "weight": 0}
+    chat = {**train, "data": rows, "model": "base", "objective": "sft", "evaluate": []}
+    stages["chat"] = {"train": chat}
+    assert problems() == [
+        "stages.corpus.prepare.sources: every source has weight 0: there is nothing to train on; "
+        "give one a weight",
+        "stages.chat.train.data.weight: the only source has weight 0: leave it out",
+    ]
+
+
+NAMING = {
+    "engine_naming/__init__.py": "",
+    "engine_naming/plugin.py": """
+from engine import Component, hookimpl
+
+@hookimpl
+def engine_rewards():
+    return [Component("naming", "engine_naming.config:Naming", "engine_naming.config:build", "Names.")]
+
+@hookimpl
+def engine_schedules():
+    return [
+        Component("calling", "engine_naming.config:Calling", "engine_naming.config:build", "Calls."),
+        Component("lacking", "engine_naming.config:Calling", "engine_naming.config:build", "Lacks.",
+                  extra="absent")
+    ]
+""",
+    "engine_naming/config.py": """
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from engine import Config, Of, RewardConfig, StageRef
+
+Stage = Annotated[str, StageRef("train")]
+
+class Part(Config):
+    stage: Stage = Field(description="A stage.")
+
+class Calling(Config):
+    stage: Stage | None = Field(None, description="A stage.")
+
+class Naming(RewardConfig):
+    several: tuple[Stage, ...] = Field((), description="Stages.")
+    pair: tuple[int, Stage] | None = Field(None, description="A number and a stage.")
+    listed: list[Stage] | None = Field(None, description="Stages.")
+    named: dict[str, Stage] = Field({}, description="Stages by name.")
+    mapped: Mapping[str, Sequence[Stage]] = Field({}, description="Stages by name.")
+    nested: tuple[tuple[Stage, ...], ...] = Field((), description="Stages in groups.")
+    parts: dict[str, Part] = Field({}, description="Parts by name.")
+    groups: tuple[tuple[Part, ...], ...] = Field((), description="Parts in groups.")
+    others: dict[str, tuple[Annotated[Config, Of("schedule")], ...]] = Field(
+        {}, description="Schedules by name."
+    )
+    texts: dict[str, str] | list[Stage] = Field({}, description="Texts, which name no stage.")
+
+def build(config, context):
+    return None
+""",
+}
+
+
+def test_stages_are_named_at_any_depth(
+    stages, train, problems, install_here, tiny_spec, write_spec, tmp_path
+):
+    """In tuples, lists and mappings, and in the configurations that these hold: each is a dependency,
+    which is looked for and waited for; a component there must have what it needs."""
+    install_here(NAMING)
+    about = tmp_path / "site" / "engine_naming-1.0.dist-info" / "METADATA"
+    needs = 'Provides-Extra: absent\nRequires-Dist: no-such-thing; extra == "absent"\n'
+    about.write_text(about.read_text() + needs)
+    tiny_spec["plugins"] = ["naming"]
+    other = {key: value for key, value in train.items() if key != "evaluate"}
+    stages |= {name: {"train": other} for name in "abcdefghi"}
+    naming = {
+        "type": "naming",
+        "several": ["a"],
+        "pair": [1, "b"],
+        "listed": ["c"],
+        "named": {"x": "d"},
+        "mapped": {"x": ["e"]},
+        "nested": [["f"], []],
+        "parts": {"x": {"stage": "g"}},
+        "groups": [[{"stage": "h"}]],
+        "others": {"x": [{"type": "calling", "stage": "i"}]},
+        "texts": {"x": "nothing"},
+    }
+    objective = {"type": "rloo", "rewards": [naming], "answer_tokens": 4}
+    data = {"type": "python-questions"}
+    body = {
+        **other,
+        "model": "base",
+        "data": data,
+        "batch": {"examples": 8},
+        "objective": objective,
+    }
+    stages["policy"] = {"train": body}
+    spec = load_spec(write_spec(tiny_spec)).spec
+    assert spec.dependencies("policy") == ["base", *"abcdefghi"]
+    assert spec.order[-1] == "policy"
+    for name in "abcdefghi":
+        del stages[name]
+    told = [problem.partition(":")[0] for problem in problems()]
+    at = "stages.policy.train.objective.rewards.0"
+    wrong = """several.0 pair.1 listed.0 named.x mapped.x.0 nested.0.0 parts.x.stage groups.0.0.stage
+    others.x.0.stage"""
+    assert told == [f"{at}.{place}" for place in wrong.split()]
+    objective["rewards"] = [{"type": "naming", "others": {"x": [{"type": "lacking"}]}}]
+    assert problems() == [
+        f"{at}.others.x.0: 'lacking' needs no-such-thing: pip install 'engine-naming[absent]'"
+    ]

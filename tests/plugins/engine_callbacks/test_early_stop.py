@@ -32,6 +32,7 @@ def _stops_after(
 
 def _score(evaluator: str, metric: str, value: float, higher_is_better: bool = False) -> dict:
     return {
+        "step": 2,
         "evaluator": evaluator,
         "metric": metric,
         "value": value,
@@ -86,6 +87,17 @@ def test_a_stage_ends_by_the_score_named(tiny_spec, train, run_here):
     stop["metric"] = "bits_per_bite"
     with pytest.raises(RunError, match=r"names no score; write one of: perplexity/bits_per_byte, "):
         run_here(tiny_spec, runs="wrong")
+
+
+def test_with_a_larger_budget_it_waits_anew(tiny_spec, train, run_here):
+    """A stage that it ended goes on for as many scores as it waits for, and not for one; what the stage
+    ended with counts once, though it is scored again. With the same budget it stays ended."""
+    stop = {"type": "early-stop", "metric": "bits_per_byte", "patience": 2, "min_delta": 1e9}
+    train |= {"budget": "40 steps", "callbacks": [stop]}
+    assert run_here(tiny_spec).steps("step")[-1] == 6
+    assert run_here(tiny_spec).steps("step")[-1] == 6
+    train["budget"] = "44 steps"
+    assert run_here(tiny_spec).steps("step")[-1] == 10
 
 
 def test_a_name_that_two_evaluators_give_is_refused():

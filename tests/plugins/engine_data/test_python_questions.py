@@ -189,7 +189,7 @@ def test_a_module_is_held_out_whole():
 )
 def test_it_obeys_its_share(library, tiny_spec, run_here, field, told):
     """A weight of 0 is nothing, and epochs are counted."""
-    from engine import RunError
+    from engine import EngineError
 
     train = tiny_spec["stages"]["base"]["train"]
     tiny_spec["stages"]["tuned"] = {
@@ -203,5 +203,5 @@ def test_it_obeys_its_share(library, tiny_spec, run_here, field, told):
             "evaluate": [],
         }
     }
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(EngineError, match=told):
         run_here(tiny_spec)

@@ -139,12 +139,16 @@ def test_examples_are_other_rows_with_their_answers(name, make, tmp_path, caplog
 @fields("samples", "temperature", "k")
 @pytest.mark.parametrize("name", TASKS)
 def test_pass_at_k_of_several_samples(name, make):
-    """A request per sample, each with its own seed; a metric for each k, over rows."""
+    """A request per sample, each with a seed that no other of any row has: samples of two rows are not
+    drawn by the same numbers. A metric for each k, over rows."""
     evaluator = make(name, samples=4, temperature=0.2, k=(1, 2), shots=0)
     items = list(evaluator.items())
     for item in items:
-        assert len({r.seed for r in item.requests}) == len(item.requests) == 4
+        assert len(item.requests) == 4
         assert {(r.temperature, r.top_p) for r in item.requests} == {(0.2, 0.95)}
+    seeds = [request.seed for item in items for request in item.requests]
+    assert len(set(seeds)) == len(seeds) == 16
+    assert seeds == [r.seed for item in evaluator.items() for r in item.requests]
     answers = [
         [item.data[SOLUTION[name]]] * c + ["    return None"] * (4 - c)
         for item, c in zip(items, (0, 1, 2, 4), strict=True)

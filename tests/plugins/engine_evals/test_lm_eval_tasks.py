@@ -307,12 +307,15 @@ def test_a_folder_that_is_not_there_is_the_specs_error():
     ],
 )
 def test_generation_settings_are_the_engines(settings, wanted):
-    """Lengths by any of their names; each of a document's repeats has a seed of its own."""
+    """Lengths by any of their names; each of a document's repeats has a seed of its own, which no other
+    document's has."""
     from engine_evals.lm_eval_requests import requests
     from lm_eval.api.instance import Instance
 
-    instance = Instance("generate_until", {}, ("a", settings), 0, ("task", 0, 2))
-    assert list(requests("task", instance)) == [wanted, replace(wanted, seed=1)]
+    documents = [Instance("generate_until", {}, ("a", settings), 0, ("task", n, 2)) for n in (0, 1)]
+    found = [request for one in documents for request in requests("task", one)]
+    assert len({request.seed for request in found}) == 4
+    assert [replace(request, seed=0) for request in found] == [wanted] * 4
 
 
 def test_standard_errors_take_seconds_however_many_values_there_are():

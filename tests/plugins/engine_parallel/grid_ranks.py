@@ -122,7 +122,9 @@ def _step(strategy: Any, number: int, limit: float = math.inf, rate: float = 1e-
     count = float(sum(batch.counts["loss"] for batch in batches))
     counts = strategy.all_sum({"loss": count})
     sums = strategy.forward_backward(batches, counts)
+    asked = float(strategy.gradient_norm())
     step = strategy.step(rate, 1.0, limit)
+    assert asked == float(step.grad_norm) or math.isnan(asked)
     loss = strategy.all_sum({"loss": float(sums["loss"])})["loss"]
     return loss / counts["loss"], float(step.grad_norm), bool(step.skipped)
 

@@ -163,14 +163,14 @@ def test_narrow_precision_trains_as_float32_does(precision):
 
 
 def test_the_average_follows_its_formula():
-    """a ← d·a + (1 − d)·w after each step, in float32 to 1e-6; scoring and export use it, but where the
-    weights that learn are asked for."""
-    strategy = _strategy(ema=0.8, precision="bf16")
+    """a ← d·a + (1 − d)·w after each step t, where d is min(0.4, (1 + t)/(10 + t)), in float32 to 1e-6;
+    scoring and export use it, but where the weights that learn are asked for."""
+    strategy = _strategy(ema=0.4, precision="bf16")
     average = {n: m.detach().clone() for n, m in _masters(strategy).items()}
-    for number in range(5):
+    for number, decay in enumerate([2 / 11, 3 / 12, 4 / 13, 5 / 14, 0.4, 0.4]):
         _train(strategy, 1, number)
         for name, master in _masters(strategy).items():
-            average[name] = 0.8 * average[name] + 0.2 * master.detach()
+            average[name] = decay * average[name] + (1 - decay) * master.detach()
     for name, tensor in _weights(strategy).items():
         if name in average:
             torch.testing.assert_close(tensor, average[name], rtol=1e-6, atol=1e-7)

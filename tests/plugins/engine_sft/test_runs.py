@@ -141,11 +141,11 @@ def test_a_limit_of_text_is_an_error_in_the_spec(stage, write_spec, engine, sums
 )
 def test_a_source_of_records_obeys_its_share(stage, run_here, sums, field, told):
     """As in a prepare stage: a weight of 0 is nothing, and epochs are counted."""
-    from engine import RunError
+    from engine import EngineError
 
     spec = stage(sums, budget="30 steps")
     spec["stages"]["tuned"]["train"]["data"][field] = {"weight": 0, "max_epochs": 2}[field]
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(EngineError, match=told):
         run_here(spec)
 
 

@@ -124,7 +124,10 @@ class Training:
     def step(self, number: int, limit: float = math.inf, clip: float = CLIP) -> tuple[float, ...]:
         """Loss and gradient norm of a step, and whether it was skipped."""
         loss = self.backward(number)
+        asked = float(self.strategy.gradient_norm())
         done = self.strategy.step(LR / (1 + number % 5), clip, limit)
+        norm = float(done.grad_norm)
+        assert asked == norm or math.isclose(asked, norm, rel_tol=1e-5), (asked, norm)
         return loss, float(done.grad_norm), bool(done.skipped)
 
     def steps(self, start: int, stop: int) -> list[tuple[float, ...]]:
