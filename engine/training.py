@@ -30,6 +30,7 @@ from engine.language_model import LanguageModel
 from engine.loop import Loop
 from engine.machine import Machine
 from engine.materials import build_model, open_tokenizer, sequence_length, training_data
+from engine.model_flops import counted
 from engine.objective import BaseOnlineObjective, BaseTrainer, Companion
 from engine.outside import train_outside
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
@@ -71,7 +72,10 @@ def train(
     objective.attach(model)
     strategy = _strategy(run, name, config, context, objective, model, adapter)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
-    flops = 6 * parameters * _budget_tokens(config, data, sequence)
+    device = run.process.device.type
+    flops = counted(run.loaded.spec.stages, name, config, model, sequence, device).times(
+        _budget_tokens(config, data, sequence)
+    )
     strategy.prepare(
         Setup(
             build=lambda: model,
@@ -79,7 +83,7 @@ def train(
             objective=objective,
             frozen=frozen,
             precision=config.precision,
-            compile=_compile(run, config, flops),
+            compile=_compile(run, config, flops.model.total),
             activation_checkpointing=config.activation_checkpointing,
             offload_activations=config.offload_activations,
             ema=config.ema,
@@ -167,7 +171,16 @@ def train(
         log=run.log,
         on_step=lambda event: tell("engine_step_finished", event=event),
     )
-    _describe(run, name, parameters, data, flops)
+    run.log.emit(
+        "training",
+        stage=name,
+        parameters=parameters,
+        rows=data.epoch_size,
+        flops=flops.model.total,
+        executed_flops=flops.executed.total,
+        flops_from=flops.source,
+        segments=data.mixture.segments,
+    )
     with ExitStack() as stack:
         stack.callback(checkpoints.close)
         for callback in callbacks:
@@ -301,14 +314,3 @@ def _ramp(config: Train, sequence: int) -> Ramp:
     if ramp is None:
         return Ramp(first)
     return Ramp(first, ramp.every, ramp.factor, ramp.most)
-
-
-def _describe(run: Run, name: str, parameters: int, data: TrainingData, flops: float) -> None:
-    run.log.emit(
-        "training",
-        stage=name,
-        parameters=parameters,
-        rows=data.epoch_size,
-        flops=flops,
-        segments=data.mixture.segments,
-    )
