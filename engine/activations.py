@@ -18,6 +18,13 @@ Scores = Literal["all", "causal", "none"]
 none, as in kernels that compute them once more."""
 Recompute = Literal["none", "selective", "full"]
 """What the backward pass computes again: nothing, all but the matrix products, or whole layers."""
+RECOMPUTED: dict[str | bool, Recompute] = {
+    False: "none",
+    True: "full",
+    "full": "full",
+    "selective": "selective",
+}
+"""By what a spec says of ``activation_checkpointing``."""
 
 BLOCK = 128
 """Queries in a block, where scores are kept below the diagonal only."""

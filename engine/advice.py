@@ -73,7 +73,7 @@ def _knobs(train: Train, found: Forecast, machine: Machine) -> Iterator[Iterator
     if rows > 1:
         halves = [rows >> n for n in range(1, rows.bit_length())]
         yield ({"batch.micro_tokens": half * sequence} for half in halves)
-    if train.precision == "fp32":
+    if found.work.precision == "fp32":
         yield iter([{"precision": "bf16"}])
     stronger = {False: ("selective", "full"), "selective": ("full",)}
     for way in stronger.get(train.activation_checkpointing, ()):

@@ -9,8 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.errors import RunError
-from engine.identity import AUTO
-from engine.precision import advice, best, cannot
+from engine.precision import AUTO, advice, best, cannot
 from engine.products import Precision
 from engine.spec import Train
 

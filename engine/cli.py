@@ -152,7 +152,16 @@ def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[
 @_SET
 @click.option("--nproc", type=click.IntRange(1), default=1, help="Processes in all.")
 @click.option("--memory", metavar="SIZE", help="Of each process, e.g. 24GB, not as found here.")
-@click.option("--speed", metavar="FLOPS", type=float, help="A second that a process executes.")
+@click.option(
+    "--device", metavar="NAME", help="An accelerator, as nvidia-smi names it, not what is here."
+)
+@click.option(
+    "--speed",
+    metavar="FLOPS",
+    type=click.FloatRange(0, min_open=True),
+    help="A second that a process executes, not as measured here.",
+)
+@click.option("--links", metavar="SIZE", help="That a process sends in a second, e.g. 50GB.")
 @click.option("--price", type=click.FloatRange(0), help="Of a process, an hour.")
 @_BLOCK
 @_JSON
@@ -161,7 +170,9 @@ def plan(
     overrides: tuple[str, ...],
     nproc: int,
     memory: str | None,
+    device: str | None,
     speed: float | None,
+    links: str | None,
     price: float | None,
     blocked: tuple[str, ...],
     as_json: bool,
@@ -170,9 +181,10 @@ def plan(
     from engine.outlook import Terms, parse_size, print_plan
     from engine.spec import load_spec
 
-    room = None if memory is None else parse_size(memory)
+    room, sent = (None if text is None else parse_size(text) for text in (memory, links))
+    terms = Terms(nproc, room, speed, sent, price, device)
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
-    print_plan(loaded, Terms(nproc, room, speed, price), as_json)
+    print_plan(loaded, terms, as_json)
 
 
 @cli.command()

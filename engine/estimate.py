@@ -1,4 +1,4 @@
-"""What a rank needs to train a model: memory by kind, FLOPs, traffic and time, by formulas.
+"""What a rank needs to train a model: memory by kind, work, traffic and time, by formulas.
 
 States of the model are divided as ZeRO divides them (Rajbhandari et al. 2020, section 5 and table
 1); activations are in :mod:`engine.activations`. Bytes and FLOPs, never their multiples.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from engine.activations import Pass, Recompute, Scores, layer_bytes, model_bytes
+from engine.flops import Flops, token_flops
 from engine.layout import Layout, ModelShape
-from engine.machine import Machine
+from engine.machine import LINKS, Links, Machine
+from engine.products import Precision
+from engine.speeds import Speeds
 
-Precision = Literal["fp32", "bf16", "fp16"]
 _FLOAT = 4
 _CHUNK = 1 << 21
 """Logits at once in the loss (:mod:`engine.logprobs`), at least 64 rows of them."""
@@ -98,31 +99,32 @@ class Work:
 class Estimate:
     """What a step needs of each rank: the memory of the fullest, work and traffic.
 
-    ``flops`` are the model's, of the whole step and without what is computed again; ``work`` those
-    that a rank executes, ``traffic`` bytes that it sends, in so many ``messages``; ``idle`` is the
-    share of a step that a pipeline waits beside its work.
+    ``flops`` are the model's, of the whole step and without what is computed again; ``executed``
+    those that a rank executes, ``traffic`` bytes that it sends, in so many ``messages``; ``idle`` is
+    the share of a step that a pipeline waits beside its work.
     """
 
     memory: Memory
     flops: float
-    work: float
+    executed: Flops
     traffic: float
     messages: float
     idle: float
 
-    def seconds(self, machine: Machine, precision: Precision) -> float:
-        """Of a step on such machines, when nothing is sent while something is computed."""
-        computing = self.work / machine.speed(precision) * (1 + self.idle)
-        return computing + self._sending(machine) / machine.bandwidth
+    def seconds(self, speeds: Speeds, links: Links | None) -> float:
+        """Of a step at these speeds, when nothing is sent while something is computed; without what
+        is sent where links are not known."""
+        computing = self.executed.layers / speeds.layers + self.executed.head / speeds.head
+        sending = links.seconds(self.traffic, self.messages) if links else 0
+        return computing * (1 + self.idle) + sending
 
     def cost(self, machine: Machine) -> float:
         """Bytes that a rank sends in a step, or could send while a message starts or it waits for a
         pipeline to fill: a constant of the kind of machine, as a measured speed would differ each
         time, and so would what is chosen by it."""
-        return self._sending(machine) + self.work * self.idle / machine.balance
-
-    def _sending(self, machine: Machine) -> float:
-        return self.traffic + self.messages * machine.latency * machine.bandwidth
+        links = LINKS[machine.device]
+        sending = self.traffic + self.messages * links.latency * links.bandwidth
+        return sending + self.executed.total * self.idle / machine.balance
 
 
 def estimate(work: Work, layout: Layout) -> Estimate:
@@ -153,11 +155,11 @@ def estimate(work: Work, layout: Layout) -> Estimate:
         _buffers(work, layout, mine, one),
     )
     tokens = work.rows * work.sequence * work.micro_batches * layout.samples_over
-    flops = tokens * token_flops(shape, work.sequence)
-    executed = flops / layout.ranks * _executed(work)
+    flops = token_flops(shape, work.sequence).times(tokens)
+    executed = flops.executed(work.recompute, work.scores).times(1 / layout.ranks)
     idle = (layout.pipeline - 1) / work.micro_batches
     traffic, messages = _traffic(work, layout, mine, one)
-    return Estimate(memory, flops, executed, traffic, messages, idle)
+    return Estimate(memory, flops.total, executed, traffic, messages, idle)
 
 
 def parameters(shape: ModelShape) -> int:
@@ -224,25 +226,9 @@ def saved_bytes(work: Work, layout: Layout) -> float:
     )
 
 
-def token_flops(shape: ModelShape, sequence: int) -> float:
-    """Training FLOPs of a token: 6 for each weight that multiplies, and causal attention's two
-    products at half of all pairs (Chowdhery et al. 2022, PaLM, appendix B)."""
-    hidden, heads = shape.hidden_size, shape.heads * shape.head_width
-    keys = shape.kv_heads * shape.head_width
-    feed_forward = (3 if shape.gated else 2) * hidden * shape.intermediate_size
-    layer = 2 * hidden * (heads + keys) + shape.experts_per_token * feed_forward
-    weights = shape.layers * layer + shape.vocabulary * hidden
-    return 6 * weights + 6 * shape.layers * sequence * heads
-
-
 def _learning(work: Work, layout: Layout) -> list[Parameters]:
     """On the fullest rank: the model's, and each companion's."""
     return [rank_parameters(shape, layout) for shape in (work.shape, *work.companions)]
-
-
-def _executed(work: Work) -> float:
-    """FLOPs that are executed for each of the model's: a second forward pass is a third more."""
-    return 4 / 3 if work.recompute == "full" else 1
 
 
 def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from engine.activations import Recompute
+from engine.accelerators import ACCELERATORS
+from engine.activations import RECOMPUTED, Scores
 from engine.compose import Composer
-from engine.config import Config, StrategyConfig
+from engine.config import Amount, Config, StrategyConfig
 from engine.estimate import (
     WIDTHS,
     Estimate,
-    Precision,
     Work,
     estimate,
     parameters,
@@ -24,17 +24,14 @@ from engine.layout import Beside, Layout, ModelShape
 from engine.machine import Machine
 from engine.plan import SEQUENCE, micro_rows
 from engine.plugins import Plugins
+from engine.precision import AUTO, resolved
+from engine.products import Precision
 from engine.shapes import Stages, model_of, shape_of
 from engine.spec import Loaded, Train
+from engine.speeds import Sample
 
 _KEPT_BESIDE = 1
 """Checkpoints beside those that are kept: the oldest goes only when the newest is whole."""
-_RECOMPUTED: dict[str | bool, Recompute] = {
-    False: "none",
-    True: "full",
-    "full": "full",
-    "selective": "selective",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +50,10 @@ class Candidate:
 class Forecast:
     """What a train stage will need.
 
-    ``memory`` is what a rank has, in bytes, ``step_seconds`` and ``seconds`` the time of a step and
-    of the whole, ``disk`` bytes of checkpoints and of the final model. ``steps``, ``tokens`` and
-    ``seconds`` are None where the budget counts what only the data can tell. Where only a part of
-    the parameters is trained the figures are upper bounds: ``whole`` is False.
+    ``memory`` is what a rank has, in bytes, ``disk`` bytes of checkpoints and of the final model,
+    ``step_tokens`` those of a step. What only the data can tell, as a budget of epochs does, or the
+    speed of a device that is not known, is None. Where only a part of the parameters is trained the
+    figures are upper bounds: ``whole`` is False.
     """
 
     stage: str
@@ -64,12 +61,41 @@ class Forecast:
     shape: ModelShape
     work: Work
     memory: float
-    step_seconds: float
-    steps: float | None
-    tokens: float | None
-    seconds: float | None
+    machine: Machine
+    budget: Amount
+    step_tokens: int
     disk: float
     whole: bool
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Of a step: measured where that was not done before."""
+        work = self.work
+        sample = Sample(self.shape, work.rows, work.sequence, work.scores, work.precision)
+        speeds = self.machine.speeds(sample)
+        return None if speeds is None else self.chosen.estimate.seconds(speeds, self.machine.links)
+
+    @property
+    def steps(self) -> float | None:
+        """Of the budget."""
+        unit, value = self.budget.unit, self.budget.value
+        if unit == "epochs":
+            return None
+        seconds = self.step_seconds if unit == "seconds" else None
+        per_step = {"steps": 1, "tokens": self.step_tokens, "seconds": seconds}[unit]
+        return math.ceil(value / per_step) if per_step else None
+
+    @property
+    def tokens(self) -> float | None:
+        """Of the whole training."""
+        return None if self.steps is None else self.steps * self.step_tokens
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole training."""
+        if self.steps is None or self.step_seconds is None:
+            return None
+        return self.steps * self.step_seconds
 
     @property
     def parameters(self) -> int:
@@ -103,20 +129,18 @@ def forecast(
         return None
     train = train or stages[name].train
     assert train is not None
-    beside = _beside(stages, train, shape)
+    precision = _precision(train, machine)
+    beside = _beside(stages, train, shape, precision)
     if beside is None:
         return None
     frozen, companions = beside
     work = replace(
-        _work(train, shape, model.scores(machine.device), machine.device),
+        _work(train, shape, precision, model.scores(machine.device), machine.device),
         frozen=frozen,
         companions=companions,
     )
     chosen = choose(train, work, processes, machine, loaded.plugins)
     work = divided(work, train, chosen.layout)
-    seconds = chosen.estimate.seconds(machine, train.precision)
-    tokens = train.batch.in_tokens(work.sequence)
-    steps = _steps(train, tokens, seconds)
     written = sum(map(parameters, (shape, *companions)))
     kept = train.checkpoint.keep + _KEPT_BESIDE + bool(train.evaluate)
     return Forecast(
@@ -125,10 +149,9 @@ def forecast(
         shape=shape,
         work=work,
         memory=machine.memory,
-        step_seconds=seconds,
-        steps=steps,
-        tokens=None if steps is None else steps * tokens,
-        seconds=None if steps is None else steps * seconds,
+        machine=machine,
+        budget=train.budget,
+        step_tokens=train.batch.in_tokens(work.sequence),
         disk=kept * saved_bytes(work, Layout()) + 4 * written,
         whole=not train.freeze and getattr(train.model, "adapter", None) is None,
     )
@@ -190,10 +213,19 @@ def size(number: float) -> str:
     return f"{number:.0f} B"
 
 
-def _work(train: Train, shape: ModelShape, scores: Any, device: str) -> Work:
+def _precision(train: Train, machine: Machine) -> Precision:
+    """Of the stage's products on this machine: where ``auto`` stands, what it would choose there."""
+    known = ACCELERATORS.get(machine.name)
+    if train.precision == AUTO and known is not None:
+        return "bf16" if known.bf16 else "fp16"
+    return resolved(train.precision, machine.device)
+
+
+def _work(
+    train: Train, shape: ModelShape, precision: Precision, scores: Scores, device: str
+) -> Work:
     optimizer: Any = train.optimizer
     floats = (optimizer.state_floats(hidden=True), optimizer.state_floats(hidden=False))
-    precision: Precision = train.precision
     return Work(
         shape=shape,
         precision=precision,
@@ -201,7 +233,7 @@ def _work(train: Train, shape: ModelShape, scores: Any, device: str) -> Work:
         sequence=train.batch.sequence or shape.context or SEQUENCE,
         micro_batches=1,
         scores=scores,
-        recompute=_RECOMPUTED[train.activation_checkpointing],
+        recompute=RECOMPUTED[train.activation_checkpointing],
         offload=train.offload_activations and device != "cpu",
         state_floats=floats,
         averaged=train.ema is not None,
@@ -210,7 +242,7 @@ def _work(train: Train, shape: ModelShape, scores: Any, device: str) -> Work:
 
 
 def _beside(
-    stages: Stages, train: Train, own: ModelShape
+    stages: Stages, train: Train, own: ModelShape, precision: Precision
 ) -> tuple[float, tuple[ModelShape, ...]] | None:
     """Bytes of models that do not learn, and the sizes of those that do beside the stage's; None where
     a size is not known."""
@@ -221,7 +253,7 @@ def _beside(
     known = {stage: shape for stage, shape in named.items() if shape is not None}
     if len(known) < len(named):
         return None
-    widths = (WIDTHS[train.precision].weight, 4)
+    widths = (WIDTHS[precision].weight, 4)
     frozen = sum(
         width * parameters(known[stage])
         for width, some in zip(widths, kinds, strict=False)
@@ -246,12 +278,3 @@ def _suggested(plugins: Plugins, processes: int) -> Iterator[StrategyConfig]:
             cls: Any = composer.config_class("strategy", name)
             for fields in cls.suggestions(processes):
                 yield cls.model_validate({"type": name, **fields})
-
-
-def _steps(train: Train, tokens: int, step_seconds: float) -> float | None:
-    """Of the budget; None where it counts epochs of data that nobody has counted yet."""
-    budget = train.budget
-    if budget.unit == "epochs":
-        return None
-    per_step = {"steps": 1, "tokens": tokens, "seconds": step_seconds}[budget.unit]
-    return math.ceil(budget.value / per_step)

@@ -11,10 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from engine.precision import AUTO
 from engine.spec import Spec
-
-AUTO = "auto"
-"""The machine's choice, made when a stage begins: any value that was recorded is one."""
 
 
 def identity(spec: Spec, stage: str) -> dict[str, Any]:

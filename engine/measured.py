@@ -3,7 +3,7 @@
 They hold for a processor or an accelerator, a version of torch, a number of threads, and what the
 environment forbids torch's kernels to use; anything else is measured anew. Whoever deletes the
 file, ``engine/speeds.json`` in the user's folder of caches, has everything measured again.
-What is measured while others work on the same cores is used once and not remembered.
+What is measured while others work on the same cores is for this process only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from engine.accelerators import accelerator
 
 _CPUINFO = Path("/proc/cpuinfo")
 _TASKS = Path("/proc/self/task")
@@ -48,9 +51,11 @@ def measured(
     slower; then one thread is measured alone and counted as often as there are threads. A file that
     is damaged or cannot be written is no error: one measures again.
     """
-    kept = _kept(device)
-    if all(name in kept for name in names):
-        return {name: kept[name] for name in names}
+    place = _place(device)
+    here = _here(_file(), place)
+    known = here if all(name in here for name in names) else {**_kept(place), **here}
+    if all(name in known for name in names):
+        return {name: known[name] for name in names}
     import torch
 
     several = torch.get_num_threads()
@@ -58,14 +63,21 @@ def measured(
     found = measure()
     most = _WAITING * several * (time.perf_counter() - started)
     if device != "cpu" or _waited() - waited < most:
-        _keep(device, found)
+        _keep(place, found)
     elif several > 1:
         torch.set_num_threads(1)
         try:
             found = {name: several * speed for name, speed in measure().items()}
         finally:
             torch.set_num_threads(several)
+    here |= found
     return {name: found[name] for name in names}
+
+
+@cache
+def _here(file: Path, place: str) -> dict[str, float]:
+    """What this process has measured, to be added to."""
+    return {}
 
 
 def processor() -> str:
@@ -118,20 +130,26 @@ def _place(device: str) -> str:
     """What figures hold for, in words."""
     torch = f"torch {metadata.version('torch')}"
     if device != "cpu":
-        from torch.cuda import get_device_name
-
-        return f"{get_device_name(device)}, {torch}"
+        return f"{_accelerator_name(device)}, {torch}"
     limits = [f"{name}={os.environ[name]}" for name in _LIMITS if os.environ.get(name)]
     return ", ".join([processor(), torch, f"{threads()} threads", *limits])
 
 
-def _kept(device: str) -> dict[str, float]:
-    found = _read().get(_place(device), {})
+def _accelerator_name(device: str) -> str:
+    """As torch says where it is imported already, or else the driver."""
+    torch, found = sys.modules.get("torch"), accelerator()
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name(device))
+    return found[0] if found else "no accelerator"
+
+
+def _kept(place: str) -> dict[str, float]:
+    found = _read().get(place, {})
     return {n: float(v) for n, v in found.items() if isinstance(v, int | float) and v >= 0}
 
 
-def _keep(device: str, found: Mapping[str, float]) -> None:
-    figures, place, file = _read(), _place(device), _file()
+def _keep(place: str, found: Mapping[str, float]) -> None:
+    figures, file = _read(), _file()
     figures[place] = {**figures.get(place, {}), **found}
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

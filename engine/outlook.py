@@ -15,7 +15,7 @@ from rich.table import Table
 from engine.advice import Advice, advice
 from engine.errors import SpecError
 from engine.forecast import Forecast, forecasts, plain, size
-from engine.machine import Machine
+from engine.machine import LINKS, UTILISATION, Links, Machine
 from engine.spec import Loaded
 
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B?\s*")
@@ -25,19 +25,49 @@ _KINDS = ("parameters", "gradients", "optimizer", "activations", "buffers")
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is assumed: ``memory`` of a rank in bytes, ``speed`` in FLOPs a second and ``price`` an
-    hour of it; what is None is this machine's, or is not told."""
+    """What is assumed: ``memory`` of a rank in bytes, ``speed`` in FLOPs a second, ``links`` in
+    bytes a second and ``price`` an hour of it, ``device`` by its name; what is None is this
+    machine's, or is not told."""
 
     processes: int = 1
     memory: float | None = None
     speed: float | None = None
+    links: float | None = None
     price: float | None = None
+    device: str | None = None
 
     def machine(self) -> Machine:
-        """This one, or what is assumed in its place."""
-        here = Machine.here(self.processes)
-        memory = here.memory if self.memory is None else self.memory
-        return replace(here, memory=memory, assumed_speed=self.speed)
+        """This one, or what is assumed in its place. Raises SpecError for an unknown device.
+
+        A speed of somewhere else says nothing of the links there.
+        """
+        machine = Machine.here(self.processes)
+        if self.device is not None:
+            machine = Machine.elsewhere(self.device, self.processes)
+        links = machine.links
+        if self.speed is not None and self.device is None and machine.device == "cpu":
+            links = None
+        if self.links is not None:
+            links = Links(self.links, LINKS[machine.device].latency)
+        memory = machine.memory if self.memory is None else self.memory
+        return replace(machine, memory=memory, assumed_speed=self.speed, links=links)
+
+    def assumed(self, machine: Machine) -> list[str]:
+        """What of it is not found on this machine, or not known, in words."""
+        told = []
+        if self.memory is not None:
+            told.append(f"{size(self.memory)} of memory")
+        elif self.device is not None:
+            told.append(f"{size(machine.memory)} of memory")
+        if self.speed is not None:
+            told.append(f"{number(self.speed)} FLOPs a second")
+        elif self.device is not None:
+            told.append(f"{UTILISATION:.0%} of its data sheet's speed")
+        if machine.links and machine.links != Machine.here(1).links:
+            told.append(f"links of {size(machine.links.bandwidth)} a second")
+        if told and machine.device == "cpu":
+            told.append("a CPU's kernels (--device names others)")
+        return told
 
 
 def print_plan(loaded: Loaded, terms: Terms, as_json: bool) -> None:
@@ -85,7 +115,14 @@ def _row(found: Forecast | None, told: list[Advice] | None, terms: Terms) -> dic
         "disk": found.disk,
         "steps": found.steps,
         "tokens": found.tokens,
-        "step": {"flops": needs.flops, "traffic": needs.traffic, "seconds": found.step_seconds},
+        "assumed": terms.assumed(found.machine),
+        "step": {
+            "flops": needs.flops,
+            "executed_flops": needs.executed.total * found.chosen.layout.ranks,
+            "traffic": needs.traffic,
+            "links": found.machine.links and found.machine.links.bandwidth,
+            "seconds": found.step_seconds,
+        },
         "flops": found.flops,
         "seconds": found.seconds,
         "cost": _cost(found, terms),
@@ -129,6 +166,8 @@ def _lines(found: Forecast, told: list[Advice] | None, terms: Terms) -> Iterator
     yield "strategy", _strategy(found)
     if found.chosen.why:
         yield "", found.chosen.why
+    if assumed := terms.assumed(found.machine):
+        yield "assumed", ", ".join(assumed)
     yield (
         "micro-batch",
         f"{work.rows} × {work.sequence} tokens, {work.micro_batches} a step on each rank",
@@ -142,19 +181,35 @@ def _lines(found: Forecast, told: list[Advice] | None, terms: Terms) -> Iterator
     if told is not None:
         yield from _advised(told)
     yield "disk", f"{size(found.disk):>8} of checkpoints and the final model"
-    step = f"{number(needs.flops)} FLOPs in {duration(found.step_seconds)}"
-    sent = f", {size(needs.traffic)} sent by a rank" if terms.processes > 1 else ""
-    yield "a step", step + sent
-    if found.steps is None or found.seconds is None or found.tokens is None:
+    yield "a step", _step(found, terms)
+    if found.budget.unit == "epochs":
         yield "in all", "not known before the data is prepared: the budget counts epochs"
         return
-    yield (
-        "in all",
-        f"{number(found.steps)} steps, {number(found.tokens)} tokens, "
-        f"{number(found.flops or 0)} FLOPs",
-    )
+    if found.steps is not None and found.tokens is not None and found.flops is not None:
+        yield (
+            "in all",
+            f"{number(found.steps)} steps, {number(found.tokens)} tokens, "
+            f"{number(found.flops)} FLOPs",
+        )
+    if found.seconds is None:
+        yield "time", f"the speed of '{found.machine.name}' is not known: give --speed"
+        return
     cost = _cost(found, terms)
     yield "time", duration(found.seconds) + ("" if cost is None else f", cost {cost:.2f}")
+
+
+def _step(found: Forecast, terms: Terms) -> str:
+    """Work, time and traffic of a step."""
+    needs, seconds = found.chosen.estimate, found.step_seconds
+    told = f"{number(needs.flops)} FLOPs"
+    if seconds is not None:
+        told += f" in {duration(seconds)}"
+    if terms.processes == 1:
+        return told
+    told += f", {size(needs.traffic)} sent by a rank"
+    if seconds is not None and found.machine.links is None:
+        told += ", for which no time is counted: --links says how fast"
+    return told
 
 
 def _advised(told: list[Advice]) -> Iterator[tuple[str, str]]:

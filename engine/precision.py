@@ -15,6 +15,8 @@ from engine.products import Precision, product_speed
 if TYPE_CHECKING:
     import torch
 
+AUTO = "auto"
+"""The machine's choice, made when a stage begins."""
 FORCED = "ENGINE_PRECISION"
 """Environment variable that says what ``auto`` means, whatever the machine."""
 _CPUINFO = Path("/proc/cpuinfo")
@@ -30,7 +32,7 @@ _WORTH_TELLING = 1.2
 
 def resolved(precision: str, device: torch.device | str) -> Precision:
     """The precision as written, or the one that ``auto`` means for a ``device``."""
-    return best(device) if precision == "auto" else _named(precision)
+    return best(device) if precision == AUTO else _named(precision)
 
 
 def best(device: torch.device | str) -> Precision:
@@ -87,6 +89,8 @@ def _type(device: torch.device | str) -> str:
 def _capability(device: torch.device | str) -> tuple[int, int]:
     import torch
 
+    if not torch.cuda.is_available():  # planned for, and not to be asked: as all are since 2020
+        return _BF16_CAPABILITY
     return torch.cuda.get_device_capability(device)
 
 

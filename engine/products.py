@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+TYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""torch's names of its types."""
 _SIZES = {"cpu": (128, 256, 512), "cuda": (1024, 2048, 4096)}
 """Rows of square matrices, of which the largest is taken whose product is no slower than this."""
 _SECONDS_A_PRODUCT = 0.02
@@ -33,27 +34,23 @@ def product_speed(precision: Precision, device: str = "cpu") -> float:
     Raises RunError where there is no such device, or it cannot multiply in this precision.
     """
     kind = device.partition(":")[0]
-    if kind != "cpu" and not _is_there(device):
-        raise RunError(f"torch finds no device {device} here")
-    names = [f"product {one}" for one in _PRECISIONS]
+    names = [f"product {one}" for one in TYPES]
     speed = measured(names, device, lambda: _measure(device, kind))[f"product {precision}"]
     if not speed:
         raise RunError(f"torch multiplies no matrices in {precision} on device {device}")
     return speed
 
 
-def _is_there(device: str) -> bool:
-    import torch
-
-    return device.startswith("cuda") and torch.cuda.is_available()
-
-
 def _measure(device: str, kind: str) -> dict[str, float]:
     """All precisions alternately, so that what else the machine does falls on all alike: the best of
     each, 0 for what there is not."""
-    found = {f"product {precision}": 0.0 for precision in _PRECISIONS}
+    import torch
+
+    if kind != "cpu" and not (kind == "cuda" and torch.cuda.is_available()):
+        raise RunError(f"torch finds no device {device} here")
+    found = {f"product {precision}": 0.0 for precision in TYPES}
     products = {}
-    for precision in _PRECISIONS:
+    for precision in TYPES:
         try:
             products[precision] = _product(precision, device, kind)
         except (RuntimeError, NotImplementedError):  # torch's own, of each version in other words
@@ -82,7 +79,7 @@ def _product(precision: Precision, device: str, kind: str) -> tuple[float, Calla
 def _matrix(precision: Precision, rows: int, device: str) -> torch.Tensor:
     import torch
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    dtype: torch.dtype = getattr(torch, TYPES[precision])
     return torch.ones(rows, rows, device=device).to(dtype)
 
 

@@ -17,10 +17,11 @@ from engine.data.reading import NamedSource, is_held_out
 from engine.data.records import Record
 from engine.errors import RunError
 from engine.folder import RunFolder, Standing
-from engine.identity import AUTO, changes, identity
+from engine.identity import changes, identity
 from engine.launch import Process
 from engine.log import EventLog
 from engine.observers import Observers
+from engine.precision import AUTO
 from engine.products import Precision
 from engine.spec import Evaluate, Loaded, Prepare, Train
 

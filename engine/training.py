@@ -31,6 +31,7 @@ from engine.language_model import LanguageModel
 from engine.loop import Loop
 from engine.machine import Machine
 from engine.materials import build_model, open_tokenizer, sequence_length, training_data
+from engine.model_flops import counted
 from engine.objective import BaseOnlineObjective, BaseTrainer, Companion
 from engine.outside import train_outside
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
@@ -54,6 +55,7 @@ def train(
     path = run.folder.path / name
     tokenizer = open_tokenizer(run, name, config)
     precision = choose_precision(run, name, config)
+    config = config.model_copy(update={"precision": precision})
     context = run.context(name, tokenizer, precision)
     objective: Any = run.build("objective", config.objective, context)
     for message in cast("Any", config.objective).warnings():
@@ -72,8 +74,11 @@ def train(
     callbacks = [run.build("callback", c, context) for c in config.callbacks]
     strategy = _strategy(run, name, config, context, objective, model, adapter, callbacks)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
-    flops = 6 * parameters * _budget_tokens(config, data, sequence)
-    compiled = choose_compile(run, name, config, flops)
+    device = run.process.device.type
+    flops = counted(run.loaded.spec.stages, name, config, model, sequence, device).times(
+        _budget_tokens(config, data, sequence)
+    )
+    compiled = choose_compile(run, name, config, flops.model.total)
     strategy.prepare(
         Setup(
             build=lambda: model,
@@ -169,7 +174,17 @@ def train(
         on_step=lambda event: tell("engine_step_finished", event=event),
     )
     chosen = {"precision": precision, "compile": compiled}
-    _describe(run, name, parameters, data, flops, chosen)
+    run.log.emit(
+        "training",
+        stage=name,
+        **chosen,
+        parameters=parameters,
+        rows=data.epoch_size,
+        flops=flops.model.total,
+        executed_flops=flops.executed.total,
+        flops_from=flops.source,
+        segments=data.mixture.segments,
+    )
     with ExitStack() as stack:
         stack.callback(checkpoints.close)
         for callback in callbacks:
@@ -276,7 +291,9 @@ def _chosen_strategy(run: Run, name: str, config: Train) -> Config:
     if not strategy.chooses:
         return config.strategy
     process = run.process
-    found = forecast(run.loaded, name, process.world_size, Machine.here(process.local_world_size))
+    found = forecast(
+        run.loaded, name, process.world_size, Machine.here(process.local_world_size), config
+    )
     if found is None:
         return config.strategy
     chosen, why = process.broadcast((plain(found.chosen.config), found.chosen.why))
@@ -301,22 +318,3 @@ def _ramp(config: Train, sequence: int) -> Ramp:
     if ramp is None:
         return Ramp(first)
     return Ramp(first, ramp.every, ramp.factor, ramp.most)
-
-
-def _describe(
-    run: Run,
-    name: str,
-    parameters: int,
-    data: TrainingData,
-    flops: float,
-    chosen: Mapping[str, Any],
-) -> None:
-    run.log.emit(
-        "training",
-        stage=name,
-        **chosen,
-        parameters=parameters,
-        rows=data.epoch_size,
-        flops=flops,
-        segments=data.mixture.segments,
-    )

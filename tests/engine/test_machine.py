@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from engine import machine
+from engine.accelerators import accelerator
+from engine.errors import SpecError
 from engine.launch import Process
-from engine.machine import Machine
+from engine.layout import ModelShape
+from engine.machine import LINKS, Machine
+from engine.speeds import Sample, Speeds
 
+SHAPE = ModelShape(2, 64, 2, 2, 128, 320, 64)
 SMI = """#!/bin/sh
 echo 'NVIDIA A100-SXM4-80GB, 81920'
 echo 'NVIDIA H100 PCIe, 81559'
@@ -25,9 +30,9 @@ def bare(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(machine, "_MEMINFO", meminfo)
     monkeypatch.setattr(machine, "_LIMIT", tmp_path / "memory.max")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    machine._accelerator.cache_clear()
+    accelerator.cache_clear()
     yield tmp_path
-    machine._accelerator.cache_clear()
+    accelerator.cache_clear()
 
 
 def test_memory_is_shared_by_the_processes_here(bare):
@@ -49,8 +54,8 @@ def test_an_accelerator_for_each_process(bare, monkeypatch):
     program.chmod(0o755)
     here = Machine.here(2)
     assert (here.device, here.name, here.memory) == ("cuda", "NVIDIA H100 PCIe", 81559 * 2**20)
-    assert here.speed("bf16") == 8 * here.speed("fp32") == 0.4 * 989e12
-    machine._accelerator.cache_clear()
+    assert here.links == LINKS["cuda"]
+    accelerator.cache_clear()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert Machine.here(2).device == "cpu"
 
@@ -64,15 +69,53 @@ def test_a_driver_that_does_not_answer(bare):
     assert Machine.here(1).device == "cpu"
 
 
-def test_speed_is_measured_once_and_shared(bare, monkeypatch):
-    """A matrix product's, by the processes; or what somebody assumes."""
-    one, two = Machine.here(1), Machine.here(2)
-    assert one.speed("fp32") == 2 * two.speed("fp32") > 0
-    monkeypatch.setattr(machine, "_CPUINFO", bare / "cpuinfo")
-    for flags, times in (("avx2", 1), ("avx512_bf16", 4), ("avx512_bf16 amx_bf16", 8)):
-        (bare / "cpuinfo").write_text(f"flags : fma {flags}\n")
-        assert one.speed("bf16") == times * one.speed("fp32")
-    assert Machine("cpu", "", 1, 4, assumed_speed=5e12).speed("fp32") == 5e12
+def sample(precision: str) -> Sample:
+    """Of a small model."""
+    return Sample(SHAPE, 2, 64, "causal", precision)
+
+
+def test_processes_share_the_speed_that_is_measured(tmp_path, monkeypatch):
+    """A layer's and a head's, each measured once; or what somebody assumes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "accelerator", lambda: None)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "threads", lambda: 4)
+    one, four = (Machine.here(n).speeds(sample("fp32")) for n in (1, 4))
+    assert min(one.layers, one.head) > 1e6
+    assert four == Speeds(one.layers / 2, one.head / 2)
+    assert Machine.here(2).speeds(sample("fp32")) == one  # four threads each
+    assert Machine("cpu", "", 1, 4, 5e12).speeds(sample("bf16")) == Speeds(5e12, 5e12)
+
+
+@pytest.mark.parametrize(
+    ("name", "narrow", "wide"),
+    [
+        ("NVIDIA H100 PCIe", 756e12, 51e12),
+        ("NVIDIA H100 80GB HBM3", 989e12, 67e12),
+        ("NVIDIA L4", 121e12, 30.3e12),
+        ("NVIDIA L40", 181e12, 90.5e12),
+        ("NVIDIA L40S", 362e12, 91.6e12),
+    ],
+)
+def test_accelerators_by_their_whole_names(name, narrow, wide):
+    """A part of another's name is another device."""
+    there = Machine.elsewhere(name, 1)
+    assert there.speeds(sample("bf16")).layers == pytest.approx(0.4 * narrow)
+    assert there.speeds(sample("fp32")).head == pytest.approx(0.4 * wide)
+
+
+def test_devices_without_bf16():
+    """Multiply in it no faster than in float32."""
+    there = Machine.elsewhere("Tesla T4", 1)
+    assert there.speeds(sample("bf16")) == there.speeds(sample("fp32"))
+    assert there.speeds(sample("fp16")).layers > 5 * there.speeds(sample("bf16")).layers
+
+
+def test_unknown_devices_have_no_speed():
+    """Nothing is guessed."""
+    assert Machine("cuda", "NVIDIA H1000", 80e9, is_here=False).speeds(sample("bf16")) is None
+    with pytest.raises(SpecError, match="no data sheet of 'NVIDIA H1000' is known"):
+        Machine.elsewhere("NVIDIA H1000", 1)
 
 
 def test_processes_here_as_a_launcher_says(monkeypatch):

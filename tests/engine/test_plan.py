@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.errors import SpecError
 from engine.fitting import check_memory
@@ -22,7 +26,7 @@ MODEL = {"type": "llama", "hidden_size": 128, "layers": 4, "heads": 4, "context"
 @pytest.fixture(autouse=True)
 def _on_a_cpu(monkeypatch) -> None:
     """Whatever this machine has."""
-    monkeypatch.setattr("engine.machine._accelerator", lambda: None)
+    monkeypatch.setattr("engine.machine.accelerator", lambda: None)
 
 
 @pytest.fixture
@@ -35,9 +39,11 @@ def train(tiny_spec):
 
 @pytest.fixture
 def plan(train, command, tiny_spec, write_spec):
-    """The plan of the tiny spec as it is now, as data."""
+    """The plan of the tiny spec as it is now, as data, at a speed that is given."""
 
     def plan(*options):
+        if not {"--speed", "--device"} & set(options):
+            options = (*options, "--speed", 1e11)
         out, err = command("plan", write_spec(tiny_spec), *options, "--json")
         assert err == ""
         return json.loads(out)
@@ -48,7 +54,7 @@ def plan(train, command, tiny_spec, write_spec):
 def test_every_train_stage_has_its_table(plan, train, tiny_spec, write_spec, command):
     """In 80 columns; figures for machines add up."""
     tiny_spec["stages"]["chat"] = {"train": {**train, "model": "base"}}
-    out, _ = command("plan", write_spec(tiny_spec), "--price", 3)
+    out, _ = command("plan", write_spec(tiny_spec), "--price", 3, "--speed", 1e11)
     assert max(map(len, out.splitlines())) <= 80
     words = [line.split()[0] for line in out.splitlines()]
     assert words.count("parameters") == words.count("disk") == words.count("time") == 2
@@ -186,7 +192,7 @@ def test_knobs_are_turned_together_where_none_is_enough(
     (advice,) = tight["advice"]
     assert len(advice["settings"]) > 1
     assert plan("--memory", "1MB")[0]["advice"] == []
-    out, _ = command("plan", write_spec(tiny_spec), "--memory", "1MB")
+    out, _ = command("plan", write_spec(tiny_spec), "--memory", "1MB", "--speed", 1e11)
     assert "fits with none of the settings here" in " ".join(out.split())
 
 
@@ -195,7 +201,7 @@ def test_a_strategy_that_chooses_says_what(plan, train, command, tiny_spec, writ
     train["strategy"] = "auto"
     (stage,) = plan("--nproc", 2)
     assert stage["strategy"] == {"type": "ddp"}
-    out, _ = command("plan", write_spec(tiny_spec), "--nproc", 2)
+    out, _ = command("plan", write_spec(tiny_spec), "--nproc", 2, "--speed", 1e11)
     assert stage["why"] in " ".join(out.split())
     assert stage["why"].startswith("least traffic and waiting of ")
 
@@ -205,6 +211,99 @@ def test_a_part_that_is_trained_is_an_upper_bound(plan, train):
     assert plan()[0]["upper_bound"] is False
     train["freeze"] = ["*.embed_tokens.*"]
     assert plan()[0]["upper_bound"] is True
+
+
+def test_the_time_is_measured_here(
+    plan, train, command, tiny_spec, write_spec, monkeypatch, tmp_path
+):
+    """Where nothing is assumed: once, then it is known without torch."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("engine.measured._waited", lambda: 0.0)
+    spec = write_spec(tiny_spec)
+    (stage,) = json.loads(command("plan", spec, "--json")[0])
+    assert stage["assumed"] == []
+    assert 0 < stage["step"]["seconds"] < 1000
+    code = (
+        "import sys; from engine.cli import main\n"
+        f"try: main(['plan', {str(spec)!r}, '--json'])\n"
+        "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **threads},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(told.stdout)[0]["step"] == stage["step"]
+    assert told.stderr.strip() == "False"
+
+
+def test_machines_elsewhere(plan, train, command, tiny_spec, write_spec):
+    """By a device's name with its memory, speed and links; what is assumed is said."""
+    train |= {"strategy": "ddp", "precision": "bf16"}
+    (gpu,) = plan("--device", "NVIDIA H100 PCIe", "--nproc", 2)
+    assert gpu["memory"]["available"] == 80e9
+    assert gpu["step"]["links"] == 50e9
+    computing = gpu["step"]["executed_flops"] / 2 / (0.4 * 756e12)
+    sending = gpu["step"]["traffic"] / 50e9 + 5e-5
+    assert gpu["step"]["seconds"] == pytest.approx(computing + sending)
+    assert gpu["assumed"] == [
+        "80 GB of memory",
+        "40% of its data sheet's speed",
+        "links of 50 GB a second",
+    ]
+    spec = write_spec(tiny_spec)
+    _, err = command("plan", spec, "--device", "H100", status=2)
+    assert "no data sheet of 'H100' is known; known are 'NVIDIA B200', " in err
+
+
+def test_an_assumed_speed_says_nothing_of_links(plan, train, command, tiny_spec, write_spec):
+    """From a machine without accelerators: time is without what is sent, and that is told."""
+    train["strategy"] = "ddp"
+    (stage,) = plan("--speed", 1e14, "--nproc", 4)
+    assert stage["step"]["links"] is None
+    assert stage["step"]["seconds"] == pytest.approx(stage["step"]["executed_flops"] / 4 / 1e14)
+    assert stage["assumed"] == ["100T FLOPs a second", "a CPU's kernels (--device names others)"]
+    out, _ = command("plan", write_spec(tiny_spec), "--speed", 1e14, "--nproc", 4)
+    assert "for which no time is counted: --links says how fast" in " ".join(out.split())
+    (linked,) = plan("--speed", 1e14, "--nproc", 4, "--links", "10GB")
+    sending = stage["step"]["traffic"] / 10e9 + 1e-3
+    assert linked["step"]["seconds"] == pytest.approx(stage["step"]["seconds"] + sending)
+
+
+def test_a_device_of_unknown_speed(train, command, tiny_spec, write_spec, monkeypatch):
+    """Has no time, whatever the budget; all else is said."""
+    found = ("Radeon of tomorrow", 48e9)
+    monkeypatch.setattr("engine.machine.accelerator", lambda: found)
+    if torch.cuda.is_available():
+        pytest.skip("torch measures what is here")
+    for budget in ("6 steps", "1h"):
+        train["budget"] = budget
+        out, _ = command("plan", write_spec(tiny_spec))
+        assert "the speed of 'Radeon of tomorrow' is not known: give --speed" in " ".join(
+            out.split()
+        )
+        assert "FLOPs in" not in out
+        (stage,) = json.loads(command("plan", write_spec(tiny_spec), "--json")[0])
+        assert stage["step"]["seconds"] is stage["seconds"] is stage["cost"] is None
+
+
+def test_what_is_chosen_and_refused_depends_on_no_speed(
+    train, tiny_spec, write_spec, monkeypatch, tmp_path
+):
+    """Neither asks for one."""
+    monkeypatch.setattr(Machine, "speeds", None)
+    train |= {"strategy": "auto", "budget": "1h"}
+    check_memory(load_spec(write_spec(tiny_spec), processes=2), tmp_path, 2, here=2)
+    chosen = {
+        speed: forecasts(
+            load_spec(write_spec(tiny_spec), processes=2), 2, Machine("cpu", "", 1e9, 2, speed)
+        )
+        for speed in (None, 1e6, 1e18)
+    }
+    assert len({str(found["base"].chosen) for found in chosen.values()}) == 1
 
 
 @pytest.mark.parametrize(
@@ -286,3 +385,12 @@ def test_the_disk_is_what_a_run_takes(tiny_spec, write_spec, finished_run):
     one = (found.disk - 4 * found.parameters) / (2 + 1 + 1)  # kept, on its way, and the best
     tensors = 4 * (2 + 9 * 2)  # weight, two moments and a counter, of two layers and what is around
     assert all(one < size < one + 2000 * tensors for size in taken)
+
+
+def test_the_log_counts_as_the_plan_does(tiny_spec, write_spec, finished_run):
+    """FLOPs of the whole training, embeddings left out."""
+    lines = (finished_run / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    (told,) = [e for e in map(json.loads, lines) if e["event"] == "training"]
+    found = forecasts(load_spec(write_spec(tiny_spec)), 1, Machine("cpu", "", 1e9))["base"]
+    assert told["flops"] == told["executed_flops"] == pytest.approx(found.flops)
+    assert told["flops_from"] == "sizes"

@@ -78,6 +78,7 @@ def test_the_strategy_is_told_how_to_compute(tiny_spec, train, run_here, setups)
     assert (plain.offload_activations, told.offload_activations) == (False, True)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo looks at it
 def test_long_training_is_compiled_where_rows_are_alike(
     tiny_spec, train, run_here, setups, monkeypatch
 ):
