@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.errors import RunError
-from engine.precision import AUTO, advice, best, cannot
+from engine.precision import AUTO, advice, best, cannot, resolved
 from engine.products import Precision
 from engine.spec import Train
 
@@ -28,7 +28,9 @@ def choose_precision(run: Run, stage: str, config: Train) -> Precision:
     device = run.process.device
     written = config.precision != AUTO
     chosen: Precision = (
-        config.precision if written else run.decide(stage, "precision", partial(best, device))
+        resolved(config.precision, device)
+        if written
+        else run.decide(stage, "precision", partial(best, device))
     )
     refused = run.process.all_gather(cannot(chosen, device))
     reasons = [f"rank {rank}: {why}" for rank, why in enumerate(refused) if why]
@@ -47,7 +49,7 @@ def choose_precision(run: Run, stage: str, config: Train) -> Precision:
 
 def choose_compile(run: Run, stage: str, config: Train, flops: float) -> bool:
     """Whether the stage's layers are compiled, given the FLOPs of all its training; collective."""
-    if config.compile != AUTO:
+    if isinstance(config.compile, bool):
         return config.compile
 
     def pays() -> bool:

@@ -15,22 +15,18 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-comparison component errors figures layout log logprobs machine pieces requests sampling
-config conversation hookspecs launch document manifest objective terms activations modules prefixes
-likelihood slots suited
-attack generation
-language_model data checkpoint artifact watch replicas parameters plan source estimate shapes measured
-feed joint evaluation plugins products
-loop precision
-problems compose observers scaffold
-checks
-spec
-folder identity materials outside scoring reference verify forecast
-choices summary advice fitting
-training
-run
-session opened outlook
-listing talk testing
+accelerators comparison component conversation errors figures layout log logprobs pieces prefixes requests sampling
+activations config document hookspecs launch manifest measured modules objective shapes terms
+artifact checkpoint data flops joint likelihood parameters plan plugins products replicas slots source suited watch
+attack compose generation observers precision probe problems scaffold
+checks language_model speeds
+evaluation feed machine spec
+choices estimate folder identity loop materials model_flops outside reference scoring verify
+forecast summary
+advice fitting training
+outlook run
+opened session testing
+listing talk
 cli
 """
 """From the ground up, as DESIGN has them; `data` and `testing` are folders. A new module belongs on
