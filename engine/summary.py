@@ -26,7 +26,8 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
         if standing is None or standing.status != "done":
             continue
         if evaluate := spec.stages[name].evaluate:
-            scores, models = standing.summary["scores"], evaluate.model_names()
+            scores = standing.summary["scores"]
+            models = standing.summary.get("models") or evaluate.model_names()
             console.print(comparison(name, scores, models, console), soft_wrap=False)
         elif spec.stages[name].train:
             for line in _trained(folder, spec, name, standing.summary):
