@@ -17,7 +17,7 @@ from engine.shapes import shape_of
 from engine.suited import unsuited, wrong_heads
 
 if TYPE_CHECKING:
-    from engine.spec import Spec, Stage, Train
+    from engine.spec import Evaluate, Spec, Stage, Train
 
 VERBS = ("prepare", "train", "evaluate")
 _Problems = Iterator[tuple[Path_, str]]
@@ -147,9 +147,28 @@ def _stage_problems(stages: Mapping[str, Stage | None], name: str, processes: in
     if stage.train:
         yield from _train_problems(stage.train, processes)
         yield from _shape_problems(stages, name, stage.train, processes)
+    if stage.evaluate:
+        yield from _name_problems(stage.evaluate, stages)
     for index, evaluator in enumerate(stage.evaluate.evaluators if stage.evaluate else ()):
         if getattr(evaluator, "every", None) is not None:
             yield ("evaluators", index, "every"), "only counts inside a train stage"
+
+
+def _name_problems(evaluate: Evaluate, stages: Collection[str]) -> _Problems:
+    """Models whose scores could not be told from those of another."""
+    names = evaluate.model_names()
+    for index, (name, model) in enumerate(zip(names, evaluate.models, strict=True)):
+        given = getattr(model, "name", None)
+        if name in names[:index]:
+            yield (
+                ("models", index),
+                f"another of the models is called '{name}' as well; give one of them another `name`",
+            )
+        elif given in stages and given != getattr(model, "stage", None):
+            yield (
+                ("models", index, "name"),
+                f"'{given}' is the name of a stage, whose model this is not; choose another",
+            )
 
 
 def _weight(source: Any) -> float:
@@ -160,6 +179,8 @@ def _weight(source: Any) -> float:
 
 def _train_problems(train: Train, processes: int) -> _Problems:
     parts: Any = train
+    if getattr(parts.model, "name", None):
+        yield ("model", "name"), "only counts in an evaluate stage"
     gives, takes = parts.data.gives(), parts.objective.takes
     if gives not in takes:
         yield (

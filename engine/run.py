@@ -296,7 +296,7 @@ class Run:
         from engine.scoring import score_models
 
         scores = score_models(self, name, config)
-        return "done", {"scores": [asdict(s) for s in scores]}
+        return "done", {"scores": [asdict(s) for s in scores], "models": config.model_names()}
 
     def _collect_records(self) -> None:
         """Brings the other ranks' records to rank 0's log."""

@@ -189,9 +189,10 @@ class Evaluate(Config):
     )
 
     def model_names(self) -> list[str]:
-        """What scores call each model: its stage or path, or else its place."""
+        """What scores call each model: its name, stage or path, or else its place."""
+        names = ("name", "stage", "path")
         return [
-            str(getattr(model, "stage", None) or getattr(model, "path", number))
+            next((str(found) for n in names if (found := getattr(model, n, None))), str(number))
             for number, model in enumerate(self.models)
         ]
 

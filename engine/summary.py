@@ -19,18 +19,31 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     if status != "done":
-        console.print(f"[bold]{spec.name}[/] is not finished: run the same command to go on.")
+        console.print(f"[bold]{spec.name}[/] is not finished: {_how_to_go_on(folder, spec)}.")
         return
     for name in spec.order:
         standing = folder.standing(name)
         if standing is None or standing.status != "done":
             continue
         if evaluate := spec.stages[name].evaluate:
-            scores, models = standing.summary["scores"], evaluate.model_names()
+            scores = standing.summary["scores"]
+            models = standing.summary.get("models") or evaluate.model_names()
             console.print(comparison(name, scores, models, console), soft_wrap=False)
         elif spec.stages[name].train:
             for line in _trained(folder, spec, name, standing.summary):
                 console.print(line)
+
+
+def _how_to_go_on(folder: RunFolder, spec: Spec) -> str:
+    """A stage that was broken off goes on from what it wrote: a train stage's checkpoints, or the rows
+    of an evaluation; else it begins anew."""
+    for name in spec.order:
+        standing = folder.standing(name)
+        if standing is None or standing.status == "done" or spec.stages[name].evaluate:
+            continue
+        if not any((folder.path / name / "checkpoints").glob("step-*")):
+            return f"run the same command; '{name}' begins anew, finished stages stay"
+    return "run the same command to go on"
 
 
 def _trained(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any]) -> Iterator[str]:

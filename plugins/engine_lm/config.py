@@ -21,6 +21,7 @@ from engine import (
     OptimizerConfig,
     Share,
     StageRef,
+    runtime,
 )
 from engine_lm import shapes
 
@@ -109,16 +110,26 @@ class CausalLM(ModelConfig):
         return shapes.scores(self.architecture, device)
 
 
-class Pretrained(ModelConfig):
+class Existing(ModelConfig):
+    """What models share that have been trained."""
+
+    adapter: Annotated[Config, Of("adapter")] | None = Field(
+        None, description="Trainable addition to the model, which itself is then frozen."
+    )
+    name: str | None = runtime(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="In an evaluate stage: name in scores and tables; without it, the stage or path.",
+    )
+
+
+class Pretrained(Existing):
     """A model that exists; its config.json is read as data, and its code is never run."""
 
     path: str = Field(description="Folder, or name on the hub.")
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
     resize_embeddings: bool = Field(
         True, description="Grow the embeddings when the tokenizer has more tokens."
-    )
-    adapter: Annotated[Config, Of("adapter")] | None = Field(
-        None, description="Trainable addition to the model, which itself is then frozen."
     )
 
     @model_validator(mode="after")
@@ -156,13 +167,10 @@ class Pretrained(ModelConfig):
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
-class StageModel(ModelConfig):
+class StageModel(Existing):
     """The model that another stage trained."""
 
     stage: Annotated[str, StageRef("train")] = Field(description="Name of a train stage.")
-    adapter: Annotated[Config, Of("adapter")] | None = Field(
-        None, description="Trainable addition to the model, which itself is then frozen."
-    )
 
 
 class NextToken(ObjectiveConfig):

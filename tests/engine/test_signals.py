@@ -13,11 +13,14 @@ import sys
 import pytest
 from engine_parallel.replicated import Replicated
 
+from engine.folder import RunFolder
 from engine.launch import Signals
+from engine.spec import load_spec
+from engine.summary import print_summary
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_training_saves_first(tiny_spec, run_here, monkeypatch, number):
+def test_a_signal_in_training_saves_first(tiny_spec, run_here, monkeypatch, summary, number):
     """The run is stopped, not done; the same command goes on to the same weights."""
     whole = run_here(tiny_spec, runs="whole").weights()
     forward_backward = Replicated.forward_backward
@@ -35,6 +38,7 @@ def test_a_signal_in_training_saves_first(tiny_spec, run_here, monkeypatch, numb
     assert [(e["step"], e["reason"]) for e in run.events("stopped")] == [(3, "signal")]
     assert run.events("checkpoint")[-1]["step"] == 3
     assert json.loads((run.folder / "base" / "stage.json").read_text())["status"] == "begun"
+    assert summary(run) == "tiny is not finished: run the same command to go on."
     run = run_here(tiny_spec)
     assert run.status == 0
     assert [event["step"] for event in run.events("resumed")] == [3]
@@ -78,8 +82,20 @@ def build(config, context):
 }
 
 
-def test_a_signal_outside_training_ends_the_run(tiny_spec, run_here, install_here):
-    """Between two writes: nothing half made passes for whole, and the next run begins there."""
+@pytest.fixture
+def summary(tiny_spec, write_spec, capsys):
+    """What is said at the end of a run of the tiny spec that was broken off."""
+
+    def said(run) -> str:
+        print_summary(RunFolder(run.folder), load_spec(write_spec(tiny_spec)).spec, "stopped")
+        return capsys.readouterr().out.strip()
+
+    return said
+
+
+def test_a_signal_outside_training_ends_the_run(tiny_spec, run_here, install_here, summary):
+    """Between two writes: nothing half made passes for whole, and the next run begins there, as is
+    said."""
     install_here(INTERRUPTER)
     tiny_spec["plugins"] = ["interrupter"]
     tiny_spec["stages"]["corpus"]["prepare"]["processors"] = ["interrupt"]
@@ -90,6 +106,9 @@ def test_a_signal_outside_training_ends_the_run(tiny_spec, run_here, install_her
         assert run.status == 1
         assert len(run.events("interrupted")) == number
         assert not (run.folder / "corpus" / "manifest.json").exists()
+        assert summary(run) == (
+            "tiny is not finished: run the same command; 'corpus' begins anew, finished stages stay."
+        )
     assert run_here(tiny_spec).status == 0
     assert signal.getsignal(signal.SIGTERM) == before
 
