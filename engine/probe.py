@@ -74,8 +74,9 @@ def _like(sample: Sample, device: str) -> Tensor:
 
 
 def _random(size: tuple[int, ...], like: Tensor) -> Tensor:
-    """Small numbers that learn: products of zeros may be faster, and overflows slower."""
-    return (torch.randn(size, device=like.device) / 16).to(like.dtype).requires_grad_()
+    """Numbers that learn, as small as new weights: with larger ones attention's softmax has denormal
+    numbers, whose float32 products took three times as long."""
+    return (torch.randn(size, device=like.device) / 50).to(like.dtype).requires_grad_()
 
 
 def _norm(x_BTD: Tensor, weight_D: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ def _attention(query_BHTE: Tensor, key_BKTE: Tensor, value_BKTE: Tensor, *, plai
         return functional.scaled_dot_product_attention(
             query_BHTE, key_BHTE, value_BHTE, is_causal=True
         )
-    blocks = []
+    query_BHTE, blocks = query_BHTE * query_BHTE.shape[-1] ** -0.5, []
     for start in range(0, query_BHTE.shape[2], BLOCK):
         block, end = query_BHTE[:, :, start : start + BLOCK], start + BLOCK
         scores = (block @ key_BHTE[:, :, :end].mT).float()
