@@ -92,7 +92,10 @@ def _train(
         "bytes": sum(t.nbytes for t in held["model"]),
         "optimizer_bytes": sum(t.nbytes for t in held["optimizer"]),
         "tensors": len(held["model"]),
-        "runs": [[int(n) for n in run.body.layers] for run in _decoders(strategy)],
+        "runs": [
+            [n for n, layer in enumerate(run.body.layers) if any(True for _ in layer.parameters())]
+            for run in _decoders(strategy)
+        ],
         "experts": next((e.num_experts for e in _experts(strategy)), 0),
         "poisoned": _poisoned(strategy),
         "resumes": _resumes(strategy, prepared(_another(strategy)), steps),
