@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
 from typing import Any
 
 HEAD_WIDTH = 16
@@ -73,9 +72,9 @@ def shrunk(config: Any, *, parts: int = 1) -> Any:
 def _shrink_rotary(small: Any) -> None:
     """Factors for each pair of a head's elements are as many as there are pairs."""
     rotary = getattr(small, "rope_parameters", None)
-    if not isinstance(rotary, Mapping):
+    if not isinstance(rotary, dict):
         return
-    for part in (rotary, *(p for p in rotary.values() if isinstance(p, Mapping))):
+    for part in (rotary, *(p for p in rotary.values() if isinstance(p, dict))):
         pairs = int(HEAD_WIDTH * part.get("partial_rotary_factor", 1.0)) // 2
         for name, value in list(part.items()):
             if isinstance(value, list) and name.endswith("_factor"):

@@ -48,10 +48,11 @@ def check_cut(strategy: Mesh, model: Any, setup: Setup) -> None:
     told = f"mesh {_degrees(strategy)}: a {kind}"
     mend = "use the degrees data and shard, which take every model as it is"
     try:
-        for draw in range(_DRAWS):
-            wrong = _difference(strategy, model, setup, draw)
-            if wrong is None:
-                return
+        with torch.random.fork_rng([strategy.device] if strategy.device.type == "cuda" else []):
+            for draw in range(_DRAWS):
+                wrong = _difference(strategy, model, setup, draw)
+                if wrong is None:
+                    return
     except EngineError:
         raise
     except Exception as error:  # whatever a model's code says of parts
@@ -66,11 +67,10 @@ def check_cut(strategy: Mesh, model: Any, setup: Setup) -> None:
 
 def _difference(strategy: Mesh, model: Any, setup: Setup, draw: int) -> str | None:
     """What differs most beyond the tolerance, the same on every rank."""
-    with torch.random.fork_rng([strategy.device] if strategy.device.type == "cuda" else []):
-        torch.manual_seed(draw)
-        whole = type(model)(shrunk(model.config, parts=strategy.layout.tensor))
-        whole.set_attn_implementation(model.config._attn_implementation)
-        _draw(whole)
+    torch.manual_seed(draw)
+    whole = type(model)(shrunk(model.config, parts=strategy.layout.tensor))
+    whole.set_attn_implementation(model.config._attn_implementation)
+    _draw(whole)
     whole.train().to(strategy.device)
     cut = copy.deepcopy(whole)
     small = Setup(

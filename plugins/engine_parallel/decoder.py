@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,14 +19,17 @@ from engine_parallel.grid import Grid, gathered
 
 
 class Terms:
-    """The micro-batches of a step, their counts over all ranks, and the sums found so far."""
+    """The micro-batches of a step, their counts over all ranks, and the sums found so far.
+
+    ``seed`` is the step's, which ranks that share samples have in common.
+    """
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.counts: dict[str, float] = {}
         self.sums: dict[str, Tensor] = {}
         self.scale: Tensor | float = 1.0
-        self.seed = 0
+        self.seed = torch.initial_seed()
 
     def loss(self, terms: dict[str, Tensor]) -> Tensor:
         """Notes the sums; what to derive: Σ sum/count, scaled."""
@@ -53,6 +57,7 @@ class Decoder(nn.Module):
         base = model.base_model
         self.is_first = layers.start == 0
         self.is_last = layers.stop == len(_layers(base))
+        self._run = 1 + layers.start
         self._width = model.config.hidden_size
         self._arrival = None if self.is_first else _Arrival(base.layers[0])
         self._prefix = model.base_model_prefix
@@ -74,6 +79,8 @@ class Decoder(nn.Module):
 
         ``position_ids_BT`` and ``input_ids_BT`` are of whole rows, padded so that ranks can share.
         """
+        # Ranks with other parts of a row, or other layers, must not drop the same elements.
+        reseed(self._terms.seed, int(number[0]), self._run, self._grid.place("context"))
         own_BT = self._own(position_ids)
         inputs: dict[str, Tensor] = {"position_ids": own_BT}
         if self._arrival is None:
@@ -85,8 +92,8 @@ class Decoder(nn.Module):
             if self._grid.layout.context > 1:
                 # As long as the keys of whole rows; documents are told apart by `of_rows`.
                 inputs["attention_mask"] = torch.ones_like(position_ids)
-            state = self.body(**inputs, use_cache=False).last_hidden_state
-        return self._loss(state, int(number[0])) if self.is_last else state
+            made: Tensor = self.body(**inputs, use_cache=False).last_hidden_state
+        return self._loss(made, int(number[0])) if self.is_last else made
 
     def _loss(self, state: Tensor, number: int) -> Tensor:
         grid = self._grid
@@ -94,6 +101,8 @@ class Decoder(nn.Module):
             state = gathered(state, grid.dense["tensor"], 1)
         if grid.layout.context > 1:
             state = gathered(state, grid.degrees["context"], 1)
+        # All ranks have the same rows now, and must draw alike.
+        reseed(self._terms.seed, number)
         batch = self._terms.batches[number]
         rows, length = next(iter(batch.inputs.values())).shape
         own_head = getattr(self, self.head_name)
@@ -127,7 +136,7 @@ class _Arrival(_Elsewhere):
         return self.state
 
 
-def _part(model: Any, layers: range, arrival: _Arrival | None) -> nn.Module:
+def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:
     """The model without its head and without what other runs hold. Raises SpecError."""
     base = model.base_model
     held = {n for n, m in base.named_children() if next(m.parameters(), None) is not None}
@@ -138,7 +147,7 @@ def _part(model: Any, layers: range, arrival: _Arrival | None) -> nn.Module:
             f"alone: {wrong}",
             mend="use data and shard, or a model built like llama",
         )
-    part = copy.copy(base)
+    part: Any = copy.copy(base)
     part._modules = dict(base._modules)
     part.layers = nn.ModuleList(
         layer if i in layers else _Elsewhere(layer) for i, layer in enumerate(base.layers)
@@ -149,6 +158,12 @@ def _part(model: Any, layers: range, arrival: _Arrival | None) -> nn.Module:
     if layers.stop < len(base.layers):
         part.norm = nn.Identity()
     return part
+
+
+def reseed(*numbers: int) -> None:
+    """Makes torch's generators draw what these numbers say: the same again after a restart."""
+    (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    torch.manual_seed(int(seed))
 
 
 def cut(layers: int, runs: int) -> list[range]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate, Shard
@@ -22,7 +23,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from engine import SpecError
-from engine_parallel.decoder import Decoder
+from engine_parallel.decoder import Decoder, reseed
 
 
 def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
@@ -44,6 +45,8 @@ def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
             input_layouts=Replicate(), desired_input_layouts=Shard(1), use_local_output=True
         )
         parallelize_module(decoder.layers[0], mesh, parts)
+    if _draws(model):
+        decoder.layers[0].register_forward_pre_hook(_OwnDraws(mesh.get_local_rank()))
     if decoder.is_last:
         parallelize_module(body, mesh, {"norm": SequenceParallel(use_local_output=True)})
         head = getattr(decoder, decoder.head_name)
@@ -80,6 +83,28 @@ def _layer_plan(model: Any) -> dict[str, ParallelStyle]:
         ),
         "mlp": PrepareModuleInput(input_layouts=Shard(1), **whole),
     }
+
+
+class _OwnDraws:
+    """From here on ranks have parts of rows and of matrices, and must not drop the same elements.
+
+    A function of the generator's state, so that a layer that is computed again draws as before.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    @torch.compiler.disable
+    def __call__(self, *_: Any) -> None:
+        reseed(int(torch.randint(2**62, ())), self._rank)
+
+
+def _draws(model: Any) -> bool:
+    """Whether its configuration has a probability of dropout."""
+    return any(
+        "drop" in name and isinstance(value, float) and value > 0
+        for name, value in model.config.to_dict().items()
+    )
 
 
 def _is_norm(module: nn.Module) -> bool:
