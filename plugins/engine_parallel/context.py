@@ -10,6 +10,9 @@ head.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -18,14 +21,15 @@ from torch import Tensor, nn
 from engine_parallel.grid import Grid, gathered
 
 _NAME = "engine_context"
+_PLACES: ContextVar[Tensor] = ContextVar("places")
 
 
 def share_rows(model: Any, grid: Grid) -> None:
-    """Switches the model to this attention."""
-    from transformers import AttentionInterface
+    """Switches the model to this attention, and to masks of its own kinds for parts of rows."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     mesh = grid.degrees["context"]
-    masks = _Masks(grid.place("context"))
 
     def attention(
         module: nn.Module,
@@ -33,44 +37,56 @@ def share_rows(model: Any, grid: Grid) -> None:
         key_BKTE: Tensor,
         value_BKTE: Tensor,
         attention_mask: Tensor | None,
-        *,
-        scaling: float,
-        whole_position_ids: Tensor,
-        dropout: float = 0.0,
-        **_: Any,
+        **options: Any,
     ) -> tuple[Tensor, None]:
-        """softmax(Q·Kᵀ·scaling)·V within each document, causally; ``_BTHE``."""
+        """transformers' attention of own queries over the keys of whole rows; ``_BTHE``."""
         key_BKSE, value_BKSE = (gathered(part, mesh, 2) for part in (key_BKTE, value_BKTE))
-        out_BHTE = nn.functional.scaled_dot_product_attention(
-            query_BHTE,
-            key_BKSE,
-            value_BKSE,
-            attn_mask=masks.of(query_BHTE, whole_position_ids)[:, None],
-            dropout_p=dropout,
-            scale=scaling,
-            enable_gqa=query_BHTE.shape[1] != key_BKSE.shape[1],
+        out: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query_BHTE, key_BKSE, value_BKSE, attention_mask, **options
         )
-        return out_BHTE.transpose(1, 2).contiguous(), None
+        return out
 
     AttentionInterface.register(_NAME, attention)
+    AttentionMaskInterface.register(_NAME, _mask_of(grid.place("context")))
     model.set_attn_implementation(_NAME)
 
 
-class _Masks:
-    """0 where a position of this rank sees another, -inf elsewhere: made once for all layers."""
+@contextmanager
+def of_rows(place_BS: Tensor) -> Iterator[None]:
+    """Masks that a model makes meanwhile are for rows with these positions in their documents."""
+    token = _PLACES.set(place_BS)
+    try:
+        yield
+    finally:
+        _PLACES.reset(token)
 
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
-        self._last: tuple[Tensor, Tensor] | None = None
 
-    def of(self, query_BHTE: Tensor, place_BS: Tensor) -> Tensor:
-        """``_BTS``, by the positions of whole rows in their documents."""
-        if self._last is None or self._last[0] is not place_BS:
-            length = query_BHTE.shape[2]
-            own = slice(self._rank * length, (self._rank + 1) * length)
-            at_S = torch.arange(place_BS.shape[1], device=place_BS.device)
-            first_BS = at_S - place_BS  # where each position's document begins
-            seen_BTS = (at_S <= at_S[own, None]) & (at_S >= first_BS[:, own, None])
-            mask_BTS = query_BHTE.new_zeros(seen_BTS.shape).masked_fill_(~seen_BTS, -torch.inf)
-            self._last = place_BS, mask_BTS
-        return self._last[1]
+def _mask_of(rank: int) -> Callable[..., Tensor]:
+    """transformers' masks, ``_B1TS``, for the queries of one rank."""
+    from transformers.masking_utils import (
+        find_packed_sequence_indices,
+        packed_sequence_compatibility_function,
+        sdpa_mask,
+    )
+
+    def mask(q_length: int, mask_function: Any, device: torch.device, **options: Any) -> Tensor:
+        """``mask_function`` is a layer type's own: causal, in a window, in chunks."""
+        place_BS = _PLACES.get()
+        document_BS = find_packed_sequence_indices(place_BS)
+        if document_BS is not None:
+            mask_function = packed_sequence_compatibility_function(
+                mask_function, place_BS, document_BS
+            )
+        made: Tensor = sdpa_mask(
+            batch_size=place_BS.shape[0],
+            q_length=q_length,
+            kv_length=place_BS.shape[1],
+            q_offset=rank * q_length,
+            mask_function=mask_function,
+            allow_is_causal_skip=False,
+            use_vmap=options["use_vmap"],
+            device=device,
+        )
+        return made
+
+    return mask

@@ -5,24 +5,31 @@ Shapes: B rows, T positions, D width; T is this rank's part where ranks share ro
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from engine import Batch, Objective, SpecError, head
+from engine import layers as _layers
+from engine_parallel.context import of_rows
 from engine_parallel.grid import Grid, gathered
-
-_PARTS = ("embed_tokens", "layers", "norm", "rotary_emb")
 
 
 class Terms:
-    """The micro-batches of a step, their counts over all ranks, and the sums found so far."""
+    """The micro-batches of a step, their counts over all ranks, and the sums found so far.
+
+    ``seed`` is the step's, which ranks that share samples have in common.
+    """
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.counts: dict[str, float] = {}
         self.sums: dict[str, Tensor] = {}
         self.scale: Tensor | float = 1.0
+        self.seed = torch.initial_seed()
 
     def loss(self, terms: dict[str, Tensor]) -> Tensor:
         """Notes the sums; what to derive: Σ sum/count, scaled."""
@@ -34,63 +41,59 @@ class Terms:
 
 
 class Decoder(nn.Module):
-    """Layers ``first`` to ``last`` of a model, with the parameters' own names.
+    """Layers ``layers`` of a model, run by the model's own code, with the parameters' own names.
 
     The first run has the embedding; the last has norm, head and the objective, and its forward
-    gives the loss of micro-batch ``number``.
+    gives the loss of micro-batch ``number``. The code of the whole model runs in each of them, with
+    its own masks, scalings and rotary angles: layers of other runs let the state pass, and what
+    comes before a later run's first layer gives way to the state that arrives.
     """
 
     def __init__(
         self, model: Any, objective: Objective, layers: range, grid: Grid, terms: Terms
     ) -> None:
         super().__init__()
-        base = model.base_model
-        check(model)
-        self._config = model.config
         self._objective, self._grid, self._terms = objective, grid, terms
+        base = model.base_model
         self.is_first = layers.start == 0
-        self.is_last = layers.stop == len(base.layers)
-        body: Any = nn.Module()
-        body.layers = nn.ModuleDict({str(i): base.layers[i] for i in layers})
-        body.rotary_emb = base.rotary_emb
-        self.add_module(model.base_model_prefix, body)
-        self._body = (body,)  # in a tuple, or the parameters would have two names
+        self.is_last = layers.stop == len(_layers(base))
+        self._run = 1 + layers.start
+        self._width = model.config.hidden_size
+        self._arrival = None if self.is_first else _Arrival(base.layers[0])
+        self._prefix = model.base_model_prefix
+        whole = self.is_first and self.is_last
+        self.add_module(self._prefix, base if whole else _part(model, layers, self._arrival))
+        self.layers = [_layers(self.body)[i] for i in layers]
         output_head = head(model)
         self.head_name = next(n for n, m in model.named_children() if m is output_head)
-        if self.is_first:
-            body.embed_tokens = base.embed_tokens
         if self.is_last:
-            body.norm = base.norm
             self.add_module(self.head_name, output_head)
 
     @property
     def body(self) -> Any:
         """The module of embedding, layers and norm."""
-        return self._body[0]
+        return getattr(self, self._prefix)
 
     def forward(self, state: Tensor, position_ids: Tensor, number: Tensor) -> Tensor:
         """``state`` is ``input_ids_BT`` for the first run, ``hidden_BTD`` for others.
 
         ``position_ids_BT`` and ``input_ids_BT`` are of whole rows, padded so that ranks can share.
         """
-        grid, body = self._grid, self.body
-        own_BT = _own(position_ids, grid)
-        if self.is_first:
-            state = body.embed_tokens(_own(state, grid))
-        rotary = body.rotary_emb(state, position_ids=own_BT)
-        mask = self._mask(state, own_BT)
-        for layer in body.layers.values():
-            state = layer(
-                state,
-                attention_mask=mask,
-                position_embeddings=rotary,
-                position_ids=own_BT,
-                whole_position_ids=position_ids,
-                use_cache=False,
-            )
-        if not self.is_last:
-            return state
-        return self._loss(body.norm(state), int(number[0]))
+        # Ranks with other parts of a row, or other layers, must not drop the same elements.
+        reseed(self._terms.seed, int(number[0]), self._run, self._grid.place("context"))
+        own_BT = self._own(position_ids)
+        inputs: dict[str, Tensor] = {"position_ids": own_BT}
+        if self._arrival is None:
+            inputs["input_ids"] = self._own(state)
+        else:
+            self._arrival.state = state
+            inputs["inputs_embeds"] = state.new_zeros(1).expand(*own_BT.shape, self._width)
+        with of_rows(position_ids):
+            if self._grid.layout.context > 1:
+                # As long as the keys of whole rows; documents are told apart by `of_rows`.
+                inputs["attention_mask"] = torch.ones_like(position_ids)
+            made: Tensor = self.body(**inputs, use_cache=False).last_hidden_state
+        return self._loss(made, int(number[0])) if self.is_last else made
 
     def _loss(self, state: Tensor, number: int) -> Tensor:
         grid = self._grid
@@ -98,6 +101,8 @@ class Decoder(nn.Module):
             state = gathered(state, grid.dense["tensor"], 1)
         if grid.layout.context > 1:
             state = gathered(state, grid.degrees["context"], 1)
+        # All ranks have the same rows now, and must draw alike.
+        reseed(self._terms.seed, number)
         batch = self._terms.batches[number]
         rows, length = next(iter(batch.inputs.values())).shape
         own_head = getattr(self, self.head_name)
@@ -105,30 +110,60 @@ class Decoder(nn.Module):
         # Every context rank computes the same loss, and their gradients are summed.
         return self._terms.loss(terms) / grid.layout.context
 
-    def _mask(self, state: Tensor, position_ids: Tensor) -> Any:
-        from transformers.masking_utils import create_causal_mask
-
-        if self._grid.layout.context > 1:
-            return None  # the attention over shared rows makes its own
-        rows, length = position_ids.shape
-        return create_causal_mask(
-            config=self._config,
-            inputs_embeds=state.new_empty(rows, length, 0),
-            attention_mask=None,
-            past_key_values=None,
-            position_ids=position_ids,
-        )
+    def _own(self, whole_BT: Tensor) -> Tensor:
+        """This context rank's part of the rows."""
+        return whole_BT.chunk(self._grid.layout.context, 1)[self._grid.place("context")]
 
 
-def check(model: Any) -> None:
-    """Raises SpecError for a model that is not built as these runs of layers want it."""
+class _Elsewhere(nn.Module):
+    """A layer that another run has: the state passes. Answers what the model asks of a layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        kept = {n: v for n, v in vars(layer).items() if isinstance(v, str | int | float)}
+        vars(self).update(kept | {"training": True})
+
+    def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
+        return state
+
+
+class _Arrival(_Elsewhere):
+    """The first layer of a later run's model, where the state of the run before comes in."""
+
+    state: Tensor
+
+    def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
+        return self.state
+
+
+def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:
+    """The model without its head and without what other runs hold. Raises SpecError."""
     base = model.base_model
-    missing = [part for part in _PARTS if not hasattr(base, part)]
-    if missing:
+    held = {n for n, m in base.named_children() if next(m.parameters(), None) is not None}
+    if held != {"embed_tokens", "layers", "norm"}:
+        wrong = ", ".join(sorted(held ^ {"embed_tokens", "layers", "norm"}))
         raise SpecError(
-            f"a {model.config.model_type} cannot be cut up: it has no {', '.join(missing)}",
-            mend="use only the degrees data and shard, or a model built like llama",
+            f"pipeline: a {model.config.model_type} is not built of embed_tokens, layers and norm "
+            f"alone: {wrong}",
+            mend="use data and shard, or a model built like llama",
         )
+    part: Any = copy.copy(base)
+    part._modules = dict(base._modules)
+    part.layers = nn.ModuleList(
+        layer if i in layers else _Elsewhere(layer) for i, layer in enumerate(base.layers)
+    )
+    if arrival is not None:
+        part.layers[0] = arrival
+        part.embed_tokens = None
+    if layers.stop < len(base.layers):
+        part.norm = nn.Identity()
+    return part
+
+
+def reseed(*numbers: int) -> None:
+    """Makes torch's generators draw what these numbers say: the same again after a restart."""
+    (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    torch.manual_seed(int(seed))
 
 
 def cut(layers: int, runs: int) -> list[range]:
@@ -136,8 +171,3 @@ def cut(layers: int, runs: int) -> list[range]:
     size, more = divmod(layers, runs)
     ends = [size * (i + 1) + min(i + 1, more) for i in range(runs)]
     return [range(a, b) for a, b in zip([0, *ends], ends, strict=False)]
-
-
-def _own(whole_BT: Tensor, grid: Grid) -> Tensor:
-    """This context rank's part of the rows; tensor ranks share what comes out of the embedding."""
-    return whole_BT.chunk(grid.layout.context, 1)[grid.place("context")]

@@ -21,6 +21,7 @@ from engine_parallel import config as configs
 from engine_parallel.activations import offloaded, recompute
 from engine_parallel.batches import pad
 from engine_parallel.context import share_rows
+from engine_parallel.cut_check import CUTS, check_cut
 from engine_parallel.decoder import Decoder, Terms, cut
 from engine_parallel.experts import share_experts
 from engine_parallel.grid import Grid
@@ -34,16 +35,35 @@ class Mesh:
     """See :class:`engine.Strategy`."""
 
     def __init__(self, config: configs.Mesh, context: Context) -> None:
-        self._config, self._device = config, context.device
-        self._layout = config.layout(context.world_size)
-        self._grid = Grid.of(self._layout, context.device)
-        self.data_rank, self.data_size = self._grid.data_rank, self._layout.samples_over
+        self._config, self.device = config, context.device
+        self.layout = config.layout(context.world_size)
+        self._is_cut = any(getattr(self.layout, degree) > 1 for degree in CUTS)
+        self._grid = Grid.of(self.layout, context.device)
+        self.data_rank, self.data_size = self._grid.data_rank, self.layout.samples_over
         self.min_micro_batches = config.runs_of_layers
 
     def prepare(self, setup: Setup) -> None:
-        """See :class:`engine.Strategy`."""
+        """See :class:`engine.Strategy`. Raises SpecError where a cut would change the model."""
+        model = setup.build().to(self.device)
+        if self._is_cut:
+            check_cut(self, model, setup)
+        self._prepare(setup, model)
+
+    def trial(
+        self, setup: Setup, model: Any, batches: Sequence[Batch], counts: Mapping[str, float]
+    ) -> tuple[dict[str, float], list[tuple[str, Tensor]]]:
+        """Sums over all ranks, and this rank's gradients, each whole, of another model on the grid.
+
+        Collective; this strategy stays as it is.
+        """
+        other = copy.copy(self)
+        other._prepare(setup, model)
+        sums = other.forward_backward(batches, counts)
+        gradients = [(part.name, part.full(part.weight.grad)) for part in other._trained]
+        return other.all_sum({name: float(value) for name, value in sums.items()}), gradients
+
+    def _prepare(self, setup: Setup, model: Any) -> None:
         self._setup, self._dtype = setup, DTYPES[setup.precision]
-        model: Any = setup.build().to(self._device)
         # The whole model without its weights, to be filled when it is scored.
         empty = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}
         self._whole: Any = copy.deepcopy(model, dict(empty))
@@ -60,12 +80,12 @@ class Mesh:
         self._parts = self._all_parts(modules, experts)
         self._trained = [p for p in self._parts.values() if p.weight.requires_grad]
         names, weights = [p.name for p in self._trained], [p.weight for p in self._trained]
-        self._masters = Masters(names, weights, setup, self._device)
+        self._masters = Masters(names, weights, setup, self.device)
         self._pipeline = None
-        if self._layout.pipeline > 1:
+        if self.layout.pipeline > 1:
             group = self._grid.degrees["pipeline"].get_group()
             self._pipeline = Pipeline(
-                self._runs, self._config.runs_of_layers, group, self._config.schedule, self._device
+                self._runs, self._config.runs_of_layers, group, self._config.schedule, self.device
             )
         self._owners = self._find_owners()
 
@@ -75,7 +95,7 @@ class Mesh:
         total = torch.tensor([values[n] for n in names], dtype=torch.float64)
         dist.all_reduce(total)
         # Divided at the end: thirds would not add up to whole numbers.
-        total /= self._layout.ranks // self.data_size
+        total /= self.layout.ranks // self.data_size
         return dict(zip(names, total.tolist(), strict=True))
 
     def forward_backward(
@@ -86,8 +106,9 @@ class Mesh:
             part.parameter.grad = None
         self._masters.clear()
         terms = self._terms
-        terms.batches = [place(batch, self._device, self._setup) for batch in micro_batches]
+        terms.batches = [place(batch, self.device, self._setup) for batch in micro_batches]
         terms.counts, terms.sums, terms.scale = dict(counts), {}, self._masters.scale
+        terms.seed = torch.initial_seed()
         with offloaded(self._setup):
             if self._pipeline is None:
                 self._one_by_one()
@@ -103,8 +124,8 @@ class Mesh:
 
     def gradient_norm(self) -> Tensor:
         """See :class:`engine.Strategy`."""
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        ranks = self._layout.ranks // self._layout.pipeline
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        ranks = self.layout.ranks // self.layout.pipeline
         norms = torch._foreach_norm(self._masters.gradients())
         for part, norm in zip(self._trained, norms, strict=True):
             # What several ranks hold counts once.
@@ -147,12 +168,12 @@ class Mesh:
 
     def _cut(self, model: Any) -> list[tuple[int, nn.Module]]:
         """This rank's runs of layers with their numbers; the whole model if it need not be cut."""
-        layout, objective = self._layout, self._setup.objective
-        if layout.tensor == layout.pipeline == layout.context == layout.expert == 1:
+        layout, objective = self.layout, self._setup.objective
+        if not self._is_cut:
             return [(0, ObjectiveModule(model, objective))]
         if layout.context > 1:
             share_rows(model, self._grid)
-        runs = cut(len(model.base_model.layers), self._config.runs_of_layers)
+        runs = cut(len(layers(model.base_model)), self._config.runs_of_layers)
         mine = range(self._grid.place("pipeline"), len(runs), layout.pipeline)
         return [(n, Decoder(model, objective, runs[n], self._grid, self._terms)) for n in mine]
 
@@ -163,16 +184,16 @@ class Mesh:
         mesh = grid.copies(grid.dense)
         expert_modules: list[nn.Module] = []
         for module in modules:
-            if self._layout.tensor > 1:
+            if self.layout.tensor > 1:
                 share_matrices(module, model, grid.dense["tensor"])
-            its_layers = layers(module)
-            if self._layout.expert > 1:
+            its_layers = module.layers if self._is_cut else layers(module)
+            if self.layout.expert > 1:
                 held = share_experts(its_layers, model.config.model_type, grid.experts["expert"])
                 for experts in held:
                     fully_shard(experts, mesh=grid.copies(grid.experts), mp_policy=narrow)
                 expert_modules += held
             if setup.compile:
-                compile_layers(module)
+                compile_layers(nn.ModuleList(its_layers))
             for layer in its_layers:
                 fully_shard(layer, mesh=mesh, mp_policy=narrow)
             fully_shard(module, mesh=mesh, mp_policy=narrow, reshard_after_forward=False)
@@ -194,7 +215,7 @@ class Mesh:
 
     def _find_owners(self) -> dict[str, list[int]]:
         """Pipeline ranks that hold each parameter: two for a matrix of both embedding and head."""
-        held: list[Any] = [None] * self._layout.pipeline
+        held: list[Any] = [None] * self.layout.pipeline
         group = self._grid.degrees["pipeline"].get_group()
         dist.all_gather_object(held, list(self._parts), group=group)
         owners: dict[str, list[int]] = {}
@@ -211,16 +232,16 @@ class Mesh:
             if isinstance(module, ObjectiveModule):
                 terms.loss(module(batch)).backward()
                 continue
-            ids, places = pad([batch], self._layout.tensor * self._layout.context)
+            ids, places = pad([batch], self.layout.tensor * self.layout.context)
             module(ids[0], places[0], torch.tensor([number])).backward()
 
     def _in_pipeline(self) -> None:
         assert self._pipeline is not None
-        shared = self._layout.tensor * self._layout.context
+        shared = self.layout.tensor * self.layout.context
         ids, places = pad(self._terms.batches, shared)
         _, rows, length = ids.shape
         shape = (rows, length // shared, self._whole.config.hidden_size)
-        options: dict[str, Any] = {"device": self._device}
+        options: dict[str, Any] = {"device": self.device}
         example = torch.empty(shape, dtype=self._dtype, requires_grad=True, **options)
         loss = torch.empty((), dtype=torch.float32, requires_grad=True, **options)
         self._pipeline.forward_backward(ids, places, example, loss)
@@ -249,7 +270,7 @@ class Mesh:
         names = [sorted(self._terms.sums)]
         last = dist.get_process_group_ranks(group)[-1]
         dist.broadcast_object_list(names, last, group=group)
-        sums = torch.zeros(len(names[0]), dtype=torch.float32, device=self._device)
+        sums = torch.zeros(len(names[0]), dtype=torch.float32, device=self.device)
         if self._terms.sums:
             sums = torch.stack([self._terms.sums[name].float() for name in names[0]])
         dist.broadcast(sums, last, group=group)
@@ -271,7 +292,7 @@ class Mesh:
                 part = self._parts[own]
                 whole = part.full(finals.get(own, part.weight).detach())
             else:
-                whole = torch.empty(empty.shape, dtype=torch.float32, device=self._device)
+                whole = torch.empty(empty.shape, dtype=torch.float32, device=self.device)
             if len(ranks) > 1:
                 dist.broadcast(whole, ranks[owner], group=group)
             yield name, whole

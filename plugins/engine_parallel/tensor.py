@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import (
@@ -21,9 +23,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from engine import SpecError
-from engine_parallel.decoder import Decoder
-
-_NORMS = ("input_layernorm", "post_attention_layernorm")
+from engine_parallel.decoder import Decoder, reseed
 
 
 def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
@@ -35,11 +35,18 @@ def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
             "tensor: a head of one row, as reward and value models have, cannot be cut",
             mend="use data, shard, pipeline or context",
         )
-    for layer in body.layers.values():
+    for layer in decoder.layers:
         parallelize_module(layer, mesh, plan)
     if decoder.is_first:
-        style = RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1))
+        # Whole rows up to the first layer: masks and scalings are made of them by the model.
+        style = RowwiseParallel(input_layouts=Replicate(), output_layouts=Replicate())
         parallelize_module(body, mesh, {"embed_tokens": style})
+        parts = PrepareModuleInput(
+            input_layouts=Replicate(), desired_input_layouts=Shard(1), use_local_output=True
+        )
+        parallelize_module(decoder.layers[0], mesh, parts)
+    if _draws(model):
+        decoder.layers[0].register_forward_pre_hook(_OwnDraws(mesh.get_local_rank()))
     if decoder.is_last:
         parallelize_module(body, mesh, {"norm": SequenceParallel(use_local_output=True)})
         head = getattr(decoder, decoder.head_name)
@@ -60,18 +67,47 @@ def _layer_plan(model: Any) -> dict[str, ParallelStyle]:
         row = RowwiseParallel(output_layouts=Shard(1))
         plan[inside[1]] = ColwiseParallel() if style == "colwise" else row
     layer = model.base_model.layers[0]
-    missing = [name for name in ("self_attn", "mlp", *_NORMS) if not hasattr(layer, name)]
-    if not plan or missing:
+    missing = [name for name in ("self_attn", "mlp") if not hasattr(layer, name)]
+    if not plan or missing or not hasattr(model.base_model, "norm"):
         raise SpecError(
             f"tensor: transformers has no plan for cutting a {kind}",
             mend="use shard, pipeline or context, or a model built like llama",
         )
+    norms = [name for name, child in layer.named_children() if _is_norm(child)]
     whole = {"desired_input_layouts": Replicate()}
     return plan | {
-        **{name: SequenceParallel(use_local_output=True) for name in _NORMS},
+        **{name: SequenceParallel(use_local_output=True) for name in norms},
         "self_attn": PrepareModuleInput(
             input_kwarg_layouts={"hidden_states": Shard(1)},
             desired_input_kwarg_layouts={"hidden_states": Replicate()},
         ),
         "mlp": PrepareModuleInput(input_layouts=Shard(1), **whole),
     }
+
+
+class _OwnDraws:
+    """From here on ranks have parts of rows and of matrices, and must not drop the same elements.
+
+    A function of the generator's state, so that a layer that is computed again draws as before.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    @torch.compiler.disable
+    def __call__(self, *_: Any) -> None:
+        reseed(int(torch.randint(2**62, ())), self._rank)
+
+
+def _draws(model: Any) -> bool:
+    """Whether its configuration has a probability of dropout."""
+    return any(
+        "drop" in name and isinstance(value, float) and value > 0
+        for name, value in model.config.to_dict().items()
+    )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Whether it has vectors only, which every rank holds, and works on each position alone."""
+    sizes = [parameter.dim() for parameter in module.parameters()]
+    return bool(sizes) and set(sizes) == {1}

@@ -1,16 +1,17 @@
-"""Trains tiny models on grids of processes and on one, and prints what each rank saw.
+"""Trains tiny models on grids of processes and on one, and writes what each rank saw.
 
-    torchrun --nproc-per-node N grid_ranks.py '[{"shard": 2}, …]' STEPS PRECISION RATE
+    python grid_ranks.py RANK SIZE FOLDER '[{"grid": {"shard": 2}, "model": "llama"}, …]'
 
-A JSON list: for each grid, one entry per rank. Started by test_mesh.py.
+FOLDER/told.json: for each job, one entry per rank. Started by test_mesh.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
-from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,19 +22,55 @@ from engine_lm.next_token import NextTokenObjective
 from engine_parallel import mesh
 from engine_parallel.config import Mesh, Single
 from engine_parallel.replicated import build_single
-from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine import Example, Setup, layers
+from engine import Example, Setup, SpecError, layers
 
 SIZES = {
     "vocab_size": 64,
     "hidden_size": 32,
     "intermediate_size": 48,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 32,
+    "pad_token_id": None,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": {"tie_word_embeddings": True},
+    "untied": {"model_type": "llama"},
+    "deep": {"model_type": "llama", "num_hidden_layers": 4},
+    "dropped": {"model_type": "llama", "attention_dropout": 0.1},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "mistral": {"sliding_window": 4, "initializer_range": 0.2},
+    "starcoder2": {"sliding_window": 4, "initializer_range": 0.2},
+    "phi3": {"sliding_window": 4, "initializer_range": 0.2},
+    "granite": {"embedding_multiplier": 6.0, "initializer_range": 0.2},
+    "gemma3_text": {
+        "sliding_window": 4,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "head_dim": 8,
+    },
+    "deep-experts": {
+        "model_type": "mixtral",
+        "num_hidden_layers": 4,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+    },
+    "gpt2": {"n_layer": 2, "n_head": 4, "n_embd": 32},
+    "afmoe": {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "num_dense_layers": 1,
+        "head_dim": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}
+
+
+RATE = 1e-2
 
 
 class Poisonable(NextTokenObjective):
@@ -45,75 +82,112 @@ class Poisonable(NextTokenObjective):
         return {name: value * self.factor for name, value in super().loss(*arguments).items()}
 
 
-def main(grids: list[dict[str, Any]], steps: int, precision: str, rate: float) -> None:
-    dist.init_process_group("gloo")
-    rank, size = dist.get_rank(), dist.get_world_size()
-    alone = SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
+def main(rank: int, size: int, folder: Path, jobs: list[dict[str, Any]]) -> None:
+    store = f"file://{folder / 'store'}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
     told = []
-    for grid in grids:
-        model = {"expert": grid.get("expert", 1) > 1, "tied": grid.pop("tied", True)}
-        context = SimpleNamespace(rank=rank, world_size=size, device=torch.device("cpu"))
-        found = _train(mesh.build(Mesh(**grid), context), model, steps, precision, rate)
-        expected = _train(build_single(Single(), alone), model, steps, precision, rate)
-        weights, reference = found.pop("weights"), expected.pop("weights")
-        found["losses_alone"], found["norms_alone"] = expected["losses"], expected["norms"]
-        found["names"] = list(weights) == list(reference)
-        found["types"] = all(_kind(weights[n]) == _kind(reference[n]) for n in reference)
-        found["apart"] = max(float((weights[n] - reference[n]).abs().max()) for n in reference)
-        logits = found.pop("logits") - expected.pop("logits")
-        found["logits_apart"] = float(logits.abs().max())
+    for job in jobs:
         gathered: list[Any] = [None] * size
-        dist.all_gather_object(gathered, found)
+        dist.all_gather_object(gathered, _seen(job, rank, size))
         told.append(gathered)
     if rank == 0:
-        print(json.dumps(told))
+        (folder / "told.json").write_text(json.dumps(told))
     dist.destroy_process_group()
 
 
-def _train(
-    strategy: Any, model: dict[str, bool], steps: int, precision: str, rate: float
-) -> dict[str, Any]:
-    def prepared(strategy: Any) -> Any:
-        setup = Setup(lambda: _model(**model), _optimizer, Poisonable(), ema=0.9)
-        strategy.prepare(replace(setup, precision=precision))
-        return strategy
-
-    prepared(strategy)
+def _seen(job: dict[str, Any], rank: int, size: int) -> dict[str, Any]:
+    """What this rank has of a job's grid, beside what one process has."""
+    context = SimpleNamespace(rank=rank, world_size=size, device=torch.device("cpu"))
+    strategy = mesh.build(Mesh(**job["grid"]), context)
+    model, steps = job["model"], job.get("steps", 2)
+    setup = Setup(
+        lambda: _model(model), _optimizer, Poisonable(), precision=job.get("precision", "fp32"),
+        ema=0.9,
+    )  # fmt: skip
+    try:
+        strategy.prepare(setup)
+    except SpecError as error:
+        return {"refused": str(error)}
+    found = {"data_size": strategy.data_size}
+    if job.get("draws"):
+        return found | _draws(strategy)
     lengths = _lengths_in_layers(strategy)
-    found: dict[str, Any] = {"losses": [], "norms": []}
-    for number in range(steps):
-        loss, norm, _ = _step(strategy, number, rate=rate)
-        found["losses"].append(loss)
-        found["norms"].append(norm)
-    held = _held(strategy)
-    found |= {
-        "lengths": sorted(set(lengths)),
-        "data_size": strategy.data_size,
-        "bytes": sum(t.nbytes for t in held["model"]),
-        "optimizer_bytes": sum(t.nbytes for t in held["optimizer"]),
-        "tensors": len(held["model"]),
-        "runs": [[int(n) for n in run.body.layers] for run in _decoders(strategy)],
-        "experts": next((e.num_experts for e in _experts(strategy)), 0),
-        "poisoned": _poisoned(strategy),
-        "resumes": _resumes(strategy, prepared(_another(strategy)), steps),
-        "weights": {n: t.clone() for n, t in strategy.export()},
-    }
-    with strategy.inference() as whole, torch.no_grad():
-        found["logits"] = whole(input_ids=torch.arange(8)[None]).logits.float()
+    found |= _trained(strategy, steps) | _held(strategy) | {"lengths": sorted(set(lengths))}
+    alone = _alone(setup, steps, rank)
+    weights, logits = {n: t.clone() for n, t in strategy.export()}, _logits(strategy)
+    if rank == 0:
+        reference = alone.pop("weights")
+        found["names"] = list(weights) == list(reference)
+        found["types"] = all(_kind(weights[n]) == _kind(reference[n]) for n in reference)
+        found["apart"] = max(float((weights[n] - reference[n]).abs().max()) for n in reference)
+        found["logits_apart"] = float((logits - alone.pop("logits")).abs().max())
+        found |= alone
+    if not job.get("brief"):
+        found["poisoned"] = _poisoned(strategy)
+        other = mesh.build(strategy._config, context)
+        other._prepare(setup, setup.build())
+        found["resumes"] = _resumes(strategy, other, steps)
     return found
 
 
-def _another(strategy: Any) -> Any:
-    """One like it, as a restarted process makes it."""
-    if isinstance(strategy, mesh.Mesh):
-        context = SimpleNamespace(
-            rank=dist.get_rank(), world_size=dist.get_world_size(), device=torch.device("cpu")
-        )
-        return mesh.build(strategy._config, context)
-    return build_single(Single(), SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu")))
+def _trained(strategy: Any, steps: int) -> dict[str, Any]:
+    both = [_step(strategy, number)[:2] for number in range(steps)]
+    return {"losses": [loss for loss, _ in both], "norms": [norm for _, norm in both]}
 
 
-def _step(strategy: Any, number: int, limit: float = math.inf, rate: float = 1e-2) -> Any:
+_known: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def _alone(setup: Setup, steps: int, rank: int) -> dict[str, Any]:
+    """What one process makes of it, on rank 0 only."""
+    if rank:
+        return {}
+    model: Any = setup.build()
+    key = (json.dumps(model.config.to_dict(), default=str), setup.precision, steps)
+    if key not in _known:
+        context = SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
+        strategy = build_single(Single(), context)
+        strategy.prepare(setup)
+        seen = _trained(strategy, steps)
+        _known[key] = {
+            "losses_alone": seen["losses"],
+            "norms_alone": seen["norms"],
+            "weights": {n: t.clone() for n, t in strategy.export()},
+            "logits": _logits(strategy),
+        }
+    return dict(_known[key])
+
+
+def _logits(strategy: Any) -> torch.Tensor:
+    with strategy.inference() as whole, torch.no_grad():
+        logits: torch.Tensor = whole(input_ids=torch.arange(8)[None]).logits.float()
+    return logits
+
+
+def _draws(strategy: Any) -> dict[str, Any]:
+    """States of torch's generator as a step enters layers, and as it computes the loss."""
+    inside, objective, compute = [], strategy._setup.objective, NextTokenObjective.loss
+    before: list[str] = []
+    for decoder in _decoders(strategy):
+        decoder.body.rotary_emb.register_forward_pre_hook(lambda *_: before.append(_generator()))
+        for layer in decoder.layers:
+            layer.register_forward_pre_hook(lambda *_: inside.append(_generator()))
+    at_loss: list[str] = []
+
+    def loss(*arguments: Any) -> Any:
+        at_loss.append(_generator())
+        return compute(objective, *arguments)
+
+    objective.loss = loss
+    _step(strategy, 0)
+    return {"inside": inside, "before": before, "at_loss": at_loss}
+
+
+def _generator() -> str:
+    return hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
+
+
+def _step(strategy: Any, number: int, limit: float = math.inf, rate: float = RATE) -> Any:
     objective = NextTokenObjective()
     examples = (_examples(number) + _examples(number + 100))[
         strategy.data_rank :: strategy.data_size
@@ -158,9 +232,19 @@ def _resumes(strategy: Any, other: Any, step: int) -> bool:
     return all(map(torch.equal, _tensors(strategy.state()), _tensors(other.state())))
 
 
-def _held(strategy: Any) -> dict[str, list[torch.Tensor]]:
+def _held(strategy: Any) -> dict[str, Any]:
     state = strategy.state()
-    return {kind: list(_tensors(state[kind])) for kind in ("model", "optimizer")}
+    weights, optimizer = (list(_tensors(state[kind])) for kind in ("model", "optimizer"))
+    return {
+        "bytes": sum(t.nbytes for t in weights),
+        "optimizer_bytes": sum(t.nbytes for t in optimizer),
+        "tensors": len(weights),
+        "runs": [
+            [n for n, layer in enumerate(run.body.layers) if layer in run.layers]
+            for run in _decoders(strategy)
+        ],
+        "experts": next((e.num_experts for e in _experts(strategy)), 0),
+    }
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
@@ -193,20 +277,18 @@ def _kind(tensor: torch.Tensor) -> Any:
     return tensor.shape, tensor.dtype
 
 
-def _model(expert: bool, tied: bool) -> Any:
+def _model(name: str) -> Any:
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {**SIZES, "tie_word_embeddings": tied}
-    if expert:
-        return MixtralForCausalLM(
-            MixtralConfig(**sizes, num_local_experts=4, num_experts_per_tok=2)
-        ).train()
-    model = LlamaForCausalLM(LlamaConfig(**sizes))
+    fields = {**SIZES, "model_type": name, **MODELS[name]}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     attention.use_in_training(model)
     return model.train()
 
 
 def _optimizer(parameters: Any) -> Any:
-    return torch.optim.AdamW([p for _, p in parameters], fused=True)
+    # Adam's usual epsilon of 1e-8 lets one element whose gradient is 1e-9, mere rounding, move as
+    # far as any other; two right orders of summation then choose other experts two steps later.
+    return torch.optim.AdamW([p for _, p in parameters], fused=True, eps=1e-4)
 
 
 def _examples(seed: int) -> list[Example]:
@@ -223,4 +305,4 @@ def _examples(seed: int) -> list[Example]:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
