@@ -19,6 +19,7 @@ from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.modules import with_scalar_head
 from engine.plan import SEQUENCE
+from engine.precision import for_training
 from engine.spec import Train
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
         raise RunError(f"freeze: no parameter matches '{unused[0]}'", mend=f"names are: {some} …")
     if not any(p.requires_grad for p in model.parameters()):
         raise RunError("freeze: no parameter is left to train", mend="freeze fewer")
+    for_training(model, config.precision)
     return model
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import RunError
 from engine.evaluation import Measured, gains, measure
 from engine.language_model import LanguageModel
+from engine.precision import for_scoring
 from engine.spec import Evaluate
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
         context = run.context(name, tokenizer)
         model: Any = run.build("model", model_config, context)
         model.set_attn_implementation("sdpa")
+        for_scoring(model)
         lm = LanguageModel(model.to(run.process.device).eval(), tokenizer)
         for index, evaluator_config in enumerate(config.evaluators):
             evaluator_name = str(getattr(evaluator_config, "type", index))

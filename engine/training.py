@@ -33,13 +33,13 @@ from engine.materials import build_model, open_tokenizer, sequence_length, train
 from engine.objective import BaseOnlineObjective, BaseTrainer, Companion
 from engine.outside import train_outside
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
+from engine.precision import TYPES, for_training
 from engine.requests import Score
 from engine.spec import Train
 
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
 
-_NARROW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _KEPT_EXAMPLES = 1000
 """Examples that an objective may look at once more when its model is finished."""
 _COMPILE_ABOVE_FLOPS = {"cpu": 3e13, "cuda": 1e16}
@@ -237,7 +237,7 @@ def _frozen(
     for model in models.values():
         model.to(device).eval().requires_grad_(False)
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(_NARROW[precision])
+            parameter.data = parameter.data.to(TYPES[precision])
     return dict(models)
 
 
@@ -259,6 +259,8 @@ def _strategy(
         others = objective.companions(start)
     if not others:
         return main
+    for companion in others.values():
+        for_training(companion.build(), config.precision)
     return Joint(main, {n: (run.build("strategy", chosen, context), o) for n, o in others.items()})
 
 

@@ -91,7 +91,7 @@ def _prepared(model: Any) -> nn.Module:
 
 
 def _open(path: str, revision: str | None) -> Any:
-    """Raises RunError for whatever transformers cannot open, or would fill up with noise."""
+    """In float32. Raises RunError for whatever transformers cannot open, or would fill up with noise."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -102,6 +102,7 @@ def _open(path: str, revision: str | None) -> Any:
             path,
             revision=revision,
             trust_remote_code=False,
+            dtype="float32",  # exact, where a file holds several types, too
             use_safetensors=True,
             output_loading_info=True,
         )

@@ -58,6 +58,7 @@ class ZeroStrategy:
             if setup.compile and self._config.stage < 3:  # hooks there break its graphs
                 compile_layers(model)
             self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+            assert all(torch.finfo(p.dtype).bits >= 32 for p in self._named.values())
             self._shapes = {n: p.shape for n, p in model.named_parameters()}
             self._weights = dict(model.named_parameters())
             # Frozen weights are narrowed to compute with, and leave as they came.
