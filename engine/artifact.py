@@ -34,6 +34,8 @@ class Artifact:
         """
         import transformers
 
+        from engine.trial import examine
+
         transformers.utils.logging.disable_progress_bar()  # it draws over the run's own
         if (self.folder / manifest.NAME).is_file():
             manifest.verify(self.folder)
@@ -53,6 +55,7 @@ class Artifact:
             missing = ", ".join(sorted(found["missing_keys"])[:3])
             raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
         self._check_scalar(model)
+        examine(model, learns=False)
         return cast("nn.Module", model.eval())
 
     def _check_scalar(self, model: Any) -> None:

@@ -21,6 +21,7 @@ from engine.modules import with_scalar_head
 from engine.plan import SEQUENCE
 from engine.precision import for_training
 from engine.spec import Train
+from engine.trial import examine
 
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
@@ -154,6 +155,7 @@ def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
         raise RunError(f"freeze: no parameter matches '{unused[0]}'", mend=f"names are: {some} …")
     if not any(p.requires_grad for p in model.parameters()):
         raise RunError("freeze: no parameter is left to train", mend="freeze fewer")
+    examine(model, learns=True)
     for_training(model, config.precision)
     return model
 

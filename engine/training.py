@@ -36,6 +36,7 @@ from engine.plan import Evaluation, Plan, Ramp, micro_rows
 from engine.precision import TYPES, for_training
 from engine.requests import Score
 from engine.spec import Train
+from engine.trial import examine
 
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
@@ -261,6 +262,7 @@ def _strategy(
         return main
     for companion in others.values():
         for_training(companion.build(), config.precision)
+        examine(companion.build(), learns=True)
     return Joint(main, {n: (run.build("strategy", chosen, context), o) for n, o in others.items()})
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from engine import Context, RunError, SpecError
@@ -51,7 +50,6 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
         model = AutoModelForCausalLM.from_config(made)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise SpecError(f"model 'causal-lm' {config.architecture}: {error}") from error
-    _check_documents(model, config.architecture)
     return _prepared(model)
 
 
@@ -68,7 +66,6 @@ def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
                 mend="set resize_embeddings: true",
             )
         model.resize_token_embeddings(round_up(tokens))
-    _check_documents(model, config.path)
     return _adapted(_prepared(model), config, context)
 
 
@@ -91,7 +88,7 @@ def _prepared(model: Any) -> nn.Module:
 
 
 def _open(path: str, revision: str | None) -> Any:
-    """In float32. Raises RunError for whatever transformers cannot open, or would fill up with noise."""
+    """In float32. Raises RunError for what transformers cannot open, or would fill up with noise."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -112,31 +109,6 @@ def _open(path: str, revision: str | None) -> Any:
         missing = ", ".join(sorted(found["missing_keys"])[:3])
         raise RunError(f"model '{path}' lacks weights that its config.json asks for: {missing} …")
     return model
-
-
-@torch.no_grad()
-def _check_documents(model: Any, name: str) -> None:
-    """Raises SpecError for a model that would see a packed row's other documents, or the future.
-
-    Two documents of three tokens: the first changes, and the last token of the second, and what
-    the model makes of the second's other tokens must stay the same to the bit.
-    """
-    model.eval()
-    position_ids = torch.tensor([[0, 1, 2, 0, 1, 2]], device=model.device)
-    seen = []
-    for tokens in ([1, 2, 3, 1, 2, 3], [3, 1, 2, 1, 2, 4]):
-        inputs = {"input_ids": torch.tensor([tokens], device=model.device)}
-        try:
-            output = model.base_model(**inputs, position_ids=position_ids, use_cache=False)
-        except TypeError:  # takes no position ids
-            break
-        seen.append(output.last_hidden_state[:, 3:5])
-    if len(seen) < 2 or not torch.equal(*seen):
-        raise SpecError(
-            f"model '{name}' cannot keep packed documents apart: it does not tell them by their "
-            "position ids, or reads ahead; choose a causal one that does, such as llama, gpt2, "
-            "gpt_neox, mistral, qwen3, phi3 or gemma3_text"
-        )
 
 
 def _from_tokenizer(tokenizer: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from engine import Batch, Objective, SpecError, head
+from engine import Batch, Objective, SpecError, head, reads_packed
 from engine_parallel.grid import Grid, gathered
 
 _PARTS = ("embed_tokens", "layers", "norm", "rotary_emb")
@@ -122,6 +122,11 @@ class Decoder(nn.Module):
 
 def check(model: Any) -> None:
     """Raises SpecError for a model that is not built as these runs of layers want it."""
+    if not reads_packed(model):
+        raise SpecError(
+            f"a {model.config.model_type} cannot be cut up: it does not keep packed documents apart",
+            mend="use only the degrees data and shard, or a model built like llama",
+        )
     base = model.base_model
     missing = [part for part in _PARTS if not hasattr(base, part)]
     if missing:

@@ -16,7 +16,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine import Batch, Context, ObjectiveModule, RunError, Setup, Step, compile_layers, place
+from engine import (
+    Batch,
+    Context,
+    ObjectiveModule,
+    RunError,
+    Setup,
+    Step,
+    attend,
+    compile_layers,
+    place,
+)
 from engine_zero.config import Zero
 from engine_zero.gate import Gate
 from engine_zero.parts import FlatParts, Parts, Rows, Stage3Parts, shared_entries, whole
@@ -257,5 +267,5 @@ def _without_weights(model: Any) -> Any:
     for parameter in model.parameters():
         shared[id(parameter)] = nn.Parameter(parameter.detach().new_empty(0), requires_grad=False)
     plain = copy.deepcopy(model, shared)
-    plain.set_attn_implementation("sdpa")
+    attend(plain)
     return plain
