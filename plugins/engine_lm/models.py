@@ -5,6 +5,7 @@ A new model's vocabulary is the tokenizer's, rounded up to 64 so that matrix pro
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from torch import nn
@@ -43,6 +44,7 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
     """Any architecture of transformers with a language-modelling head."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    _check_architecture(config.architecture, "causal-lm")
     try:
         made = AutoConfig.for_model(
             config.architecture, **{**_from_tokenizer(context.tokenizer()), **config.config}
@@ -90,11 +92,13 @@ def _prepared(model: Any) -> nn.Module:
 def _open(path: str, revision: str | None) -> Any:
     """In float32. Raises RunError for what transformers cannot open, or would fill up with noise."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it draws over the run's own
     try:
+        given = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        _check_architecture(given.model_type, path)
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             revision=revision,
@@ -104,11 +108,24 @@ def _open(path: str, revision: str | None) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"model '{path}' cannot be opened: {error}") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"model '{path}' cannot be opened: {why}") from error
     if found["missing_keys"]:
         missing = ", ".join(sorted(found["missing_keys"])[:3])
         raise RunError(f"model '{path}' lacks weights that its config.json asks for: {missing} …")
     return model
+
+
+def _check_architecture(architecture: str, model: str) -> None:
+    """Raises SpecError for one that transformers has not with a language-modelling head."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
+
+    if architecture not in KNOWN:
+        near = difflib.get_close_matches(architecture, KNOWN, 3, 0.7) or ["llama", "gpt2", "qwen3"]
+        raise SpecError(
+            f"model '{model}': transformers has no causal language model '{architecture}'",
+            mend=f"it has {', '.join(near)} and others: see AutoModelForCausalLM in its documentation",
+        )
 
 
 def _from_tokenizer(tokenizer: Any) -> dict[str, Any]:

@@ -11,12 +11,13 @@ Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective Ba
 Callback Candidate Chat Companion Completion Component Config Context Count DataSource
 DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval Item Job
 Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective ObjectiveConfig
-ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
-Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Round RunError Schedule
-Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
-TokenizerConfig TokenizerTrainer Value VariableName answer_tokens compile_layers cross_entropy head
-hidden_states hookimpl join labelled_rows layers pack padded parameter_groups place prompt_text
-prompt_tokens ratio record_from_row record_to_row runtime token_logprobs units with_scalar_head
+ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor Progress
+Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Round RunError Schedule Schema
+Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
+TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend compile_layers cross_entropy
+head hidden_states hookimpl join labelled_rows layers pack padded parameter_groups place prompt_text
+prompt_tokens ratio reads_packed record_from_row record_to_row runtime token_logprobs units
+with_scalar_head
 """.split()
 
 

@@ -151,7 +151,8 @@ def test_a_packed_document_is_read_as_if_alone(name, context):
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("lama", {}, "lama"),
+        ("lama", {}, "no causal language model 'lama'.*llama"),
+        ("t5", {}, "no causal language model 't5'"),
         ("gpt2", {"n_embd": 30, "n_head": 4, "n_layer": 1}, "divisible"),
         ("bert", {"hidden_size": -1}, ""),
     ],
