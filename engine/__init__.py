@@ -37,8 +37,8 @@ _PUBLIC = {
     "language_model": ("LanguageModel", "Rollout"),
     "logprobs": ("cross_entropy", "token_logprobs"),
     "modules": (
-        "ObjectiveModule", "compile_layers", "head", "hidden_states", "labelled_rows",
-        "layers", "padded", "place", "with_scalar_head",
+        "ObjectiveModule", "attend", "compile_layers", "head", "hidden_states", "labelled_rows",
+        "layers", "padded", "place", "reads_packed", "with_scalar_head",
     ),
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",

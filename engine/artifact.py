@@ -28,11 +28,13 @@ class Artifact:
     folder: Path
 
     def model(self) -> nn.Module:
-        """The model in evaluation mode, by the class that its config.json names.
+        """The model in evaluation mode and in float32, by the class that its config.json names.
 
         Raises RunError when a file is damaged or the class is unknown.
         """
         import transformers
+
+        from engine.trial import examine
 
         transformers.utils.logging.disable_progress_bar()  # it draws over the run's own
         if (self.folder / manifest.NAME).is_file():
@@ -47,12 +49,13 @@ class Artifact:
         if cls is None:
             raise RunError(f"{self.folder}/config.json: transformers has no class '{names[0]}'")
         model, found = cls.from_pretrained(
-            self.folder, use_safetensors=True, output_loading_info=True
+            self.folder, dtype="float32", use_safetensors=True, output_loading_info=True
         )
         if found["missing_keys"]:  # they would be drawn anew: a reward model without its head, say
             missing = ", ".join(sorted(found["missing_keys"])[:3])
             raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
         self._check_scalar(model)
+        examine(model, learns=False)
         return cast("nn.Module", model.eval())
 
     def _check_scalar(self, model: Any) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from engine.errors import RunError
 from engine.language_model import LanguageModel
 from engine.launch import Process
 from engine.manifest import write_durably
+from engine.modules import attend
 from engine.objective import BaseObjective, BaseOnlineObjective, Round
 from engine.pieces import cut
 from engine.plan import Plan, State
@@ -120,7 +121,7 @@ class EpisodeFeed:
         self._plan, self._process, self._tokenizer = plan, process, tokenizer
         self._frozen, self._folder, self._progress = frozen, folder, progress
         for model in frozen.values():  # they come with the attention of training
-            cast("Any", model).set_attn_implementation("sdpa")
+            attend(model)
         self._number = 0
         self._begun = 0
         """The step before which the round was begun."""

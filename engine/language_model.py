@@ -14,7 +14,8 @@ from engine.attack import attack
 from engine.conversation import answer_tokens, prompt_tokens
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
-from engine.modules import hidden_states, scalar_head
+from engine.modules import context_of, hidden_states, is_marked, scalar_head
+from engine.plan import SEQUENCE
 from engine.requests import (
     Attack,
     Generation,
@@ -24,6 +25,7 @@ from engine.requests import (
     Rolling,
     Value,
 )
+from engine.trial import examine
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class LanguageModel:
     where a batch's activations should fit into a cache, 1024, elsewhere 16384.
 
     What several requests begin with is computed once: see :mod:`engine.prefixes`. ``progress`` gets
-    how much of a long call is done, and of how much.
+    how much of a long call is done, and of how much. Raises SpecError for a model that would be
+    computed wrongly: see :func:`engine.trial.examine`.
     """
 
     def __init__(
@@ -51,9 +54,11 @@ class LanguageModel:
         batch_tokens: int | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
+        if not is_marked(model):
+            examine(model, learns=False)
         self.model = model
         self.tokenizer = tokenizer
-        self.context = context or int(cast("Any", model).config.max_position_embeddings)
+        self.context = context or context_of(cast("Any", model).config) or SEQUENCE
         self._device = next(model.parameters()).device
         on_cpu = self._device.type == "cpu"
         self._batch_tokens = batch_tokens or (1024 if on_cpu else 16384)

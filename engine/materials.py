@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -17,36 +15,67 @@ from engine.data.mixture import Mixture, MixtureSource
 from engine.data.reading import is_held_out
 from engine.data.shards import Shards
 from engine.errors import RunError
-from engine.modules import with_scalar_head
+from engine.modules import context_of, with_scalar_head
 from engine.plan import SEQUENCE
 from engine.spec import Train
+from engine.trial import examine
+from engine.weight_types import for_training
 
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
 
 
 def open_tokenizer(run: Run, name: str, config: Train) -> Any:
-    """The tokenizer of the stage's data, or else of its model. Raises RunError on a mismatch."""
+    """The tokenizer of the stage's data, or else of its model. Raises RunError on a mismatch.
+
+    Data may have tokens that a model from elsewhere has not met, after those that it knows: its
+    embeddings can grow.
+    """
     from transformers import AutoTokenizer
 
-    folders_of = []
     data = run.data_stage(name)
-    if data is not None:
-        manifest.verify(run.folder.path / data, "tokenizer/")
-        folders_of.append(run.folder.path / data / "tokenizer")
-    base = getattr(config.model, "stage", None)
-    if base is not None:
-        folders_of.append(run.folder.path / base / "final")
-    elif data is None:
-        folders_of.append(Path(getattr(config.model, "path", "")))
-    opened = [AutoTokenizer.from_pretrained(f, trust_remote_code=False) for f in folders_of]
-    if len(opened) == 2 and opened[0].get_vocab() != opened[1].get_vocab():
+    if data is None:
+        return model_tokenizer(run, config.model)
+    manifest.verify(run.folder.path / data, "tokenizer/")
+    folder = run.folder.path / data / "tokenizer"
+    opened = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    label, source = _origin(run, config.model)
+    if source is not None:
+        own, given = model_tokenizer(run, config.model).get_vocab(), opened.get_vocab()
+        grows = getattr(config.model, "stage", None) is None
+        if own != given and not (grows and own.items() <= given.items()):
+            raise RunError(
+                f"{name}: the data of '{data}' was tokenized with another vocabulary than '{label}' "
+                "uses",
+                mend="prepare the data with that model's tokenizer: "
+                f"tokenizer: {{type: pretrained, path: {source}}}",
+            )
+    return opened
+
+
+def model_tokenizer(run: Run, config: Any) -> Any:
+    """The tokenizer beside the model of a configuration. Raises RunError where there is none."""
+    from transformers import AutoTokenizer
+
+    label, source = _origin(run, config)
+    if source is None:
+        raise RunError(f"model '{config.type}' is untrained: it has no tokenizer")
+    revision = getattr(config, "revision", None)
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{name}: the data of '{data}' was tokenized with another vocabulary than '{base}' uses",
-            mend="prepare the data with that model's tokenizer: "
-            f"tokenizer: {{type: pretrained, path: {folders_of[1]}}}",
-        )
-    return opened[0]
+            f"model '{label}' has no tokenizer that opens: {' '.join(str(error).split())}",
+            mend="save its tokenizer beside it (tokenizer.json and tokenizer_config.json)",
+        ) from error
+
+
+def _origin(run: Run, config: Any) -> tuple[str, str | None]:
+    """What a model is called by, and the folder or the name on the hub that it comes from."""
+    stage, path = getattr(config, "stage", None), getattr(config, "path", None)
+    if stage is not None:
+        return stage, str(run.folder.path / stage / "final")
+    return path or config.type, path
 
 
 def stage_data(
@@ -149,15 +178,19 @@ def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
         raise RunError(f"freeze: no parameter matches '{unused[0]}'", mend=f"names are: {some} …")
     if not any(p.requires_grad for p in model.parameters()):
         raise RunError("freeze: no parameter is left to train", mend="freeze fewer")
+    examine(model, learns=True)
+    for_training(model, config.precision)
     return model
 
 
 def sequence_length(run: Run, config: Train) -> int:
     """Tokens in a row: as the spec says, or what the model can attend to."""
+    from transformers import AutoConfig
+
     model: Any = config.model
     length = config.batch.sequence or model.context_length()
     base = getattr(model, "stage", None)
     if length is None and base is not None:
-        file = run.folder.path / base / "final" / "config.json"
-        length = json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
+        folder = run.folder.path / base / "final"
+        length = context_of(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     return int(length or SEQUENCE)

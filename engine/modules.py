@@ -16,8 +16,7 @@ from engine.component import Batch, Example, Objective, Setup
 from engine.errors import RunError
 from engine.logprobs import IGNORE
 
-_AFTER_HEAD = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_scaling": 1.0}
-"""What transformers' configurations call that, and its value where nothing is changed."""
+_PACKS = "reads_packed_documents"
 
 
 def backbone(model: nn.Module) -> nn.Module:
@@ -26,21 +25,10 @@ def backbone(model: nn.Module) -> nn.Module:
 
 
 def head(model: nn.Module) -> nn.Module:
-    """The output head: ``weight_VD`` and perhaps ``bias_V``.
-
-    Of a scalar model, the row that gives its value. Raises RunError for a model that changes its
-    logits afterwards, as they would all be wrong.
-    """
+    """The output head: ``weight_VD`` and perhaps ``bias_V``; of a scalar model, the row that gives its
+    value. Nothing comes between backbone and head, or after it: see :func:`engine.trial.examine`."""
     if is_scalar(model):
         return cast("nn.Module", cast("Any", model).score)
-    config = cast("Any", model).config
-    for name, usual in _AFTER_HEAD.items():
-        if getattr(config, name, usual) != usual:
-            raise RunError(
-                f"model '{config.model_type}' changes its logits after the head, by {name} of "
-                f"{getattr(config, name)}, which is not supported",
-                mend="use a model without it",
-            )
     return cast("nn.Module", cast("Any", model).get_output_embeddings())
 
 
@@ -89,9 +77,62 @@ def with_scalar_head(model: nn.Module, seed: int) -> nn.Module:
     return trained
 
 
+def context_of(config: Any) -> int | None:
+    """Tokens that a model of this transformers config can attend to, if it says; state-space models and
+    some without position embeddings have no such number."""
+    names = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
+    found = (getattr(config, name, None) for name in names)
+    return next((int(value) for value in found if value), None)
+
+
+def attend(model: nn.Module, implementation: str = "sdpa") -> None:
+    """Has the model compute attention so; ``eager`` where it has no such way, as with capped scores."""
+    whole = cast("Any", model)
+    try:
+        whole.set_attn_implementation(implementation)
+    except ValueError:
+        whole.set_attn_implementation("eager")
+
+
+def mark_packing(model: nn.Module, *, packs: bool) -> None:
+    """Notes, on the backbone so that copies and other heads know, whether it :func:`reads_packed`."""
+    setattr(backbone(model), _PACKS, packs)
+
+
+def is_marked(model: nn.Module) -> bool:
+    """Whether :func:`mark_packing` noted anything: the model was tried."""
+    return hasattr(backbone(model), _PACKS)
+
+
+def reads_packed(model: nn.Module) -> bool:
+    """Whether the model keeps packed documents apart by their position ids."""
+    return getattr(backbone(model), _PACKS, True)
+
+
 def hidden_states(model: nn.Module, **inputs: Tensor) -> Tensor:
-    """``_BTD``. Never with a cache: it would let packed documents see each other."""
+    """``_BTD``. Never with a cache: it would let packed documents see each other.
+
+    A model that cannot keep packed documents apart reads each in a row of its own.
+    """
+    if "position_ids" in inputs and not reads_packed(model):
+        return _one_by_one(backbone(model), **inputs)
     return cast("Tensor", backbone(model)(**inputs, use_cache=False).last_hidden_state)
+
+
+def _one_by_one(base: nn.Module, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+    """Rows of one document each, in one pass, as every rank takes part in it; those of one and the same
+    token, which padding is made of, share a row."""
+    begins_BT = position_ids == 0
+    begins_BT[:, 0] = True
+    ids_N, begins_N = input_ids.flatten(), begins_BT.flatten()
+    starts, document_N = begins_N.nonzero()[:, 0], begins_N.cumsum(0) - 1
+    place_N = torch.arange(len(ids_N), device=ids_N.device) - starts[document_N]
+    single_N = document_N.bincount()[document_N] == 1
+    kinds, document_N = torch.where(single_N, -1 - ids_N, document_N).unique(return_inverse=True)
+    rows = ids_N.new_zeros(len(kinds), int(place_N.max()) + 1)
+    rows[document_N, place_N] = ids_N
+    hidden = base(input_ids=rows, use_cache=False).last_hidden_state
+    return cast("Tensor", hidden[document_N, place_N].unflatten(0, input_ids.shape))
 
 
 def layers(module: nn.Module) -> list[nn.Module]:

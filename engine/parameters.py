@@ -29,7 +29,8 @@ def parameter_groups(
     """
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in parameters:
-        decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+        vector = parameter.ndim < 2 or name.endswith("bias")  # experts' biases are stacked
+        decay = 0.0 if vector else config.weight_decay
         group = {"lr_scale": 1.0, "weight_decay": decay, **settings(name, parameter)}
         own = next((g for g in config.groups if fnmatchcase(name, g.match)), None)
         if own is not None:

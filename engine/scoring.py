@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import RunError
 from engine.evaluation import Measured, gains, measure
 from engine.language_model import LanguageModel
+from engine.materials import model_tokenizer
+from engine.modules import attend
 from engine.spec import Evaluate
+from engine.trial import examine
+from engine.weight_types import for_scoring
 
 if TYPE_CHECKING:
     from engine.run import Run
@@ -38,10 +40,12 @@ def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
     named = list(enumerate(zip(config.model_names(), config.models, strict=True)))
     # The baseline first, as the others are compared with it.
     for number, (label, model_config) in sorted(named, key=lambda n: n[1][0] != config.baseline):
-        tokenizer = _tokenizer(run, model_config)
+        tokenizer = model_tokenizer(run, model_config)
         context = run.context(name, tokenizer)
         model: Any = run.build("model", model_config, context)
-        model.set_attn_implementation("sdpa")
+        attend(model)
+        examine(model, learns=False)
+        for_scoring(model)
         lm = LanguageModel(model.to(run.process.device).eval(), tokenizer)
         for index, evaluator_config in enumerate(config.evaluators):
             evaluator_name = str(getattr(evaluator_config, "type", index))
@@ -68,15 +72,3 @@ def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
                 run.log.emit("score", stage=name, step=None, **asdict(scored))
                 scores.append(scored)
     return scores
-
-
-def _tokenizer(run: Run, model_config: Any) -> Any:
-    from transformers import AutoTokenizer
-
-    stage = getattr(model_config, "stage", None)
-    folder = run.folder.path / stage / "final" if stage else Path(getattr(model_config, "path", ""))
-    if not (stage or getattr(model_config, "path", None)):
-        raise RunError(
-            f"model '{model_config.type}' is untrained: it has no tokenizer to score with"
-        )
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

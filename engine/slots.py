@@ -32,19 +32,23 @@ class Cache(Protocol):
 
 
 class OneCache:
-    """The model's own cache, for a text at a time: attention that looks back a window, say."""
+    """The model's own cache, for a text at a time: attention that looks back a window, say.
+
+    A model that has none of keys and values, as one with states, reads the whole text anew.
+    """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self._model, self._device = model, device
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """See :class:`Cache`."""
-        self._past = None
-        return self._read(list(prompts[0]))
+        self._past, self._text = None, list(prompts[0])
+        return self._read(self._text)
 
     def go_on(self, tokens: Sequence[int], places: Sequence[int]) -> Tensor:
         """See :class:`Cache`."""
-        return self._read(list(tokens))
+        self._text += tokens
+        return self._read(self._text if self._past is None else list(tokens))
 
     def move(self, source: int, target: int) -> None:
         """Nothing: there is one slot."""
@@ -53,7 +57,7 @@ class OneCache:
         ids = torch.tensor([tokens], device=self._device)
         model = cast("Any", backbone(self._model))
         read = model(input_ids=ids, past_key_values=self._past, use_cache=True)
-        self._past = read.past_key_values
+        self._past = getattr(read, "past_key_values", None)
         return cast("Tensor", read.last_hidden_state[:, -1])
 
 
@@ -128,8 +132,11 @@ class Slots:
         """Writes where :meth:`begin` or :meth:`go_on` says; what the layer's queries may look at."""
         if layer == len(self._layers):
             slots, length = self._size
-            shape = (slots, key_BKTE.shape[1], length, key_BKTE.shape[3])
-            self._layers.append((key_BKTE.new_zeros(shape), value_BKTE.new_zeros(shape)))
+            key, value = (  # of a width each: latent attention has narrower values
+                new.new_zeros(slots, new.shape[1], length, new.shape[3])
+                for new in (key_BKTE, value_BKTE)
+            )
+            self._layers.append((key, value))
         rows, at = self._write
         seen: list[Tensor] = []
         for kept, new in zip(self._layers[layer], (key_BKTE, value_BKTE), strict=True):

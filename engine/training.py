@@ -37,11 +37,12 @@ from engine.outside import train_outside
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
 from engine.requests import Score
 from engine.spec import Train
+from engine.trial import examine
+from engine.weight_types import TYPES, for_training
 
 if TYPE_CHECKING:
     from engine.run import Run, StageContext
 
-_NARROW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _KEPT_EXAMPLES = 1000
 """Examples that an objective may look at once more when its model is finished."""
 _EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
@@ -254,7 +255,7 @@ def _frozen(
     for model in models.values():
         model.to(device).eval().requires_grad_(False)
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(_NARROW[precision])
+            parameter.data = parameter.data.to(TYPES[precision])
     return dict(models)
 
 
@@ -277,6 +278,9 @@ def _strategy(
         others = objective.companions(start)
     if not others:
         return main
+    for companion in others.values():
+        for_training(companion.build(), config.precision)
+        examine(companion.build(), learns=True)
 
     def limit(companion: str) -> float:
         return min((c.spike_limits.get(companion, math.inf) for c in callbacks), default=math.inf)

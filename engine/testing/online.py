@@ -15,7 +15,7 @@ from engine.component import Example
 from engine.config import ObjectiveConfig
 from engine.feed import pack_examples, unpack_examples
 from engine.language_model import LanguageModel
-from engine.modules import head
+from engine.modules import attend, head
 from engine.objective import Round
 from engine.testing.standalone import StandAloneContext, require, require_json, tiny_model
 from engine.testing.training import (
@@ -112,7 +112,7 @@ class _Trial:
 
 def _asked(model: Any) -> Any:
     asked = copy.deepcopy(model).eval()
-    asked.set_attn_implementation("sdpa")  # as strategies do for generation and scoring
+    attend(asked)  # as strategies do for generation and scoring
     return asked
 
 

@@ -18,7 +18,7 @@ from engine.component import Batch, Example, Objective, Schema
 from engine.config import Config, ObjectiveConfig
 from engine.data.records import record_from_row
 from engine.estimate import parameters
-from engine.modules import backbone, head, hidden_states
+from engine.modules import attend, backbone, head, hidden_states
 from engine.objective import BaseObjective
 from engine.testing.standalone import StandAloneContext, require, tiny_model
 
@@ -45,7 +45,7 @@ def model(new: Callable[[], Any], config: Config, context: StandAloneContext) ->
     require(len(cast("Tensor", head(built).weight)) >= tokens, "the head has a row for every token")
     built.eval()
     _check_packing(built, tokens)
-    built.set_attn_implementation("sdpa")  # as strategies do for generation and scoring
+    attend(built)  # as strategies do for generation and scoring
     _check_packing(built, tokens)
     ids_BT = torch.arange(12)[None] % tokens
     with torch.no_grad():

@@ -5,9 +5,9 @@ A new model's vocabulary is the tokenizer's, rounded up to 64 so that matrix pro
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
-import torch
 from torch import nn
 
 from engine import Context, RunError, SpecError
@@ -44,6 +44,7 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
     """Any architecture of transformers with a language-modelling head."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    _check_architecture(config.architecture, "causal-lm")
     try:
         made = AutoConfig.for_model(
             config.architecture, **{**_from_tokenizer(context.tokenizer()), **config.config}
@@ -51,7 +52,6 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
         model = AutoModelForCausalLM.from_config(made)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise SpecError(f"model 'causal-lm' {config.architecture}: {error}") from error
-    _check_documents(model, config.architecture)
     return _prepared(model)
 
 
@@ -68,7 +68,6 @@ def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
                 mend="set resize_embeddings: true",
             )
         model.resize_token_embeddings(round_up(tokens))
-    _check_documents(model, config.path)
     return _adapted(_prepared(model), config, context)
 
 
@@ -91,50 +90,41 @@ def _prepared(model: Any) -> nn.Module:
 
 
 def _open(path: str, revision: str | None) -> Any:
-    """Raises RunError for whatever transformers cannot open, or would fill up with noise."""
+    """In float32. Raises RunError for what transformers cannot open, or would fill up with noise."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it draws over the run's own
     try:
+        given = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        _check_architecture(given.model_type, path)
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             revision=revision,
             trust_remote_code=False,
+            dtype="float32",  # exact, where a file holds several types, too
             use_safetensors=True,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"model '{path}' cannot be opened: {error}") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"model '{path}' cannot be opened: {why}") from error
     if found["missing_keys"]:
         missing = ", ".join(sorted(found["missing_keys"])[:3])
         raise RunError(f"model '{path}' lacks weights that its config.json asks for: {missing} …")
     return model
 
 
-@torch.no_grad()
-def _check_documents(model: Any, name: str) -> None:
-    """Raises SpecError for a model that would see a packed row's other documents, or the future.
+def _check_architecture(architecture: str, model: str) -> None:
+    """Raises SpecError for one that transformers has not with a language-modelling head."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
 
-    Two documents of three tokens: the first changes, and the last token of the second, and what
-    the model makes of the second's other tokens must stay the same to the bit.
-    """
-    model.eval()
-    position_ids = torch.tensor([[0, 1, 2, 0, 1, 2]], device=model.device)
-    seen = []
-    for tokens in ([1, 2, 3, 1, 2, 3], [3, 1, 2, 1, 2, 4]):
-        inputs = {"input_ids": torch.tensor([tokens], device=model.device)}
-        try:
-            output = model.base_model(**inputs, position_ids=position_ids, use_cache=False)
-        except TypeError:  # takes no position ids
-            break
-        seen.append(output.last_hidden_state[:, 3:5])
-    if len(seen) < 2 or not torch.equal(*seen):
+    if architecture not in KNOWN:
+        near = difflib.get_close_matches(architecture, KNOWN, 3, 0.7) or ["llama", "gpt2", "qwen3"]
         raise SpecError(
-            f"model '{name}' cannot keep packed documents apart: it does not tell them by their "
-            "position ids, or reads ahead; choose a causal one that does, such as llama, gpt2, "
-            "gpt_neox, mistral, qwen3, phi3 or gemma3_text"
+            f"model '{model}': transformers has no causal language model '{architecture}'",
+            mend=f"it has {', '.join(near)} and others: see AutoModelForCausalLM in its documentation",
         )
 
 

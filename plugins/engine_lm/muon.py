@@ -1,4 +1,4 @@
-"""Muon: momentum, orthogonalised, for hidden matrices; AdamW for everything else.
+"""Muon: momentum, orthogonalised, for hidden matrices and stacks of them; AdamW for everything else.
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/); update scale and decoupled decay by
 Liu et al. 2025, "Muon is scalable for LLM training", section 2.2, so that AdamW's rates carry over.
@@ -20,7 +20,8 @@ _ADAMW_RMS = 0.2  # size of AdamW's updates (Liu et al., equation 4)
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with ``use_muon`` hold matrices; the others are AdamW's.
+    """Groups with ``use_muon`` hold matrices, or stacks ``_ERC`` of E matrices, such as those of
+    experts, which are as many matrices by themselves; the others are AdamW's.
 
     As torch's fused optimizers do, ``step`` divides gradients by ``grad_scale`` and changes nothing
     where ``found_inf`` is 1, both tensors on the parameters' device, without a word to the host.
@@ -78,8 +79,9 @@ class Muon(torch.optim.Optimizer):
                 gradients = torch._foreach_div(gradients, self.grad_scale)
             moved = torch._foreach_lerp(buffers, gradients, 1 - group["momentum"])
             nesterov = torch._foreach_lerp(gradients, moved, group["momentum"])
-            update = orthogonalised(torch.stack(nesterov), self._products)
-            scale = group["lr"] * _ADAMW_RMS * max(shape) ** 0.5
+            stacked = torch.stack(nesterov)
+            update = orthogonalised(stacked.flatten(0, -3), self._products).view_as(stacked)
+            scale = group["lr"] * _ADAMW_RMS * max(shape[-2:]) ** 0.5
             for parameter, buffer, new, step in zip(same, buffers, moved, update, strict=True):
                 changed = parameter * (1 - group["lr"] * group["weight_decay"])
                 changed.add_(step, alpha=-scale)

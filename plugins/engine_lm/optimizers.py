@@ -29,10 +29,11 @@ def build_adamw(config: AdamW, context: Context) -> Optimizers:
 
 
 def build_muon(config: Muon, context: Context) -> Optimizers:
-    """Muon on the matrices between embedding and head, AdamW on everything else."""
+    """Muon on the matrices between embedding and head, also those of stacked experts, AdamW on
+    everything else, such as a convolution of each channel by itself, which is no matrix."""
 
     def kind(name: str, parameter: Tensor) -> dict[str, Any]:
-        hidden = parameter.ndim == 2 and not _is_embedding_or_head(name)
+        hidden = _holds_matrices(name, parameter) and not _is_embedding_or_head(name)
         return {"use_muon": hidden, "lr_scale": 1.0 if hidden else config.adamw_lr_scale}
 
     def make(parameters: Sequence[Named]) -> torch.optim.Optimizer:
@@ -44,6 +45,12 @@ def build_muon(config: Muon, context: Context) -> Optimizers:
         )
 
     return make
+
+
+def _holds_matrices(name: str, parameter: Tensor) -> bool:
+    """One, or a stack of them; experts' biases are a stack of vectors."""
+    stack = parameter.ndim == 3 and min(parameter.shape[1:]) > 1
+    return (parameter.ndim == 2 or stack) and not name.endswith("bias")
 
 
 def _is_embedding_or_head(name: str) -> bool:

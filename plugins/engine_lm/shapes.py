@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from engine import Scores
 
 _MULTIPLE = 64
-_CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
 _PLAIN = {"gpt2", "gpt_neox", "gptj", "gpt_neo", "opt", "phi", "starcoder2", "falcon", "bloom"}
 """Feed-forward blocks of two matrices, with biases, and norms that have them, too."""
 _TIED = {

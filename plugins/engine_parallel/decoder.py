@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine import Batch, Objective, SpecError, head
+from engine import Batch, Objective, SpecError, head, reads_packed
 from engine import layers as _layers
 from engine_parallel.context import of_rows
 from engine_parallel.grid import Grid, gathered

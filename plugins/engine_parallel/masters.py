@@ -28,6 +28,7 @@ class Masters:
         self, names: Sequence[str], weights: Sequence[Tensor], setup: Setup, device: torch.device
     ) -> None:
         self.names, self.weights = list(names), list(weights)
+        assert all(torch.finfo(w.dtype).bits >= 32 for w in weights), "masters are narrow"
         self._ema = setup.ema
         self.averages = [w.detach().clone() for w in weights] if setup.ema else []
         self._averaged_steps = torch.zeros((), dtype=torch.int32, device=device)

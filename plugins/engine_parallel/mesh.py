@@ -16,7 +16,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from engine import Batch, Context, ObjectiveModule, Setup, Step, compile_layers, layers, place
+from engine import (
+    Batch,
+    Context,
+    ObjectiveModule,
+    Setup,
+    Step,
+    attend,
+    compile_layers,
+    layers,
+    place,
+)
 from engine_parallel import config as configs
 from engine_parallel.activations import offloaded, recompute
 from engine_parallel.batches import pad
@@ -145,7 +155,7 @@ class Mesh:
         full = self._full(averaged=averaged)
         weights = {n: t.to(self._dtype) for n, t in full if t.is_floating_point()}
         self._whole.load_state_dict(weights, assign=True, strict=False)
-        self._whole.set_attn_implementation("sdpa")
+        attend(self._whole)
         self._whole.eval()
         try:
             yield self._whole

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine import Batch, Context, ObjectiveModule, Setup, Step, compile_layers, place
+from engine import Batch, Context, ObjectiveModule, Setup, Step, attend, compile_layers, place
 from engine_parallel.activations import offloaded, recompute
 from engine_parallel.config import DDP, Single
 from engine_parallel.masters import DTYPES, Masters
@@ -91,7 +91,7 @@ class Replicated:
     def inference(self, *, averaged: bool = True) -> Iterator[nn.Module]:
         """See :class:`engine.Strategy`."""
         attention = self._model.config._attn_implementation
-        self._model.set_attn_implementation("sdpa")
+        attend(self._model)
         self._model.eval()
         averages = self._optimized.averages if averaged else []
         if averages:
@@ -106,7 +106,7 @@ class Replicated:
             if averages:
                 self._copy(kept, self._parameters)
             self._model.train()
-            self._model.set_attn_implementation(attention)
+            attend(self._model, attention)
 
     def state(self) -> dict[str, Any]:
         """See :class:`engine.Strategy`."""

@@ -19,6 +19,7 @@ from engine import (
     Response,
     RunError,
     Score,
+    attend,
     prompt_text,
     prompt_tokens,
     ratio,
@@ -136,7 +137,7 @@ def _opened(stage: str, context: Context) -> LanguageModel:
     """The reference. Raises RunError where it reads other ids than the model writes."""
     artifact = context.artifact(stage)
     model: Any = artifact.model()
-    model.set_attn_implementation("sdpa")
+    attend(model)
     lm = LanguageModel(model.to(context.device).eval(), artifact.tokenizer())
     if lm.tokenizer.get_vocab() != context.tokenizer().get_vocab():
         raise RunError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine import Context, LanguageModel, RunError
+from engine import Context, LanguageModel, RunError, attend
 from engine_rlhf.config import Http, Length, StageReward, reward_name
 
 _LARGEST = torch.finfo(torch.float32).max
@@ -102,7 +102,7 @@ def scalar_model(context: Context, stage: str) -> tuple[Any, Any]:
             f"reward stage '{stage}' has a {type(model).__name__}, which gives no single number",
             mend="name a stage whose objective is `reward` or `cost`",
         )
-    model.set_attn_implementation("sdpa")
+    attend(model)
     return model.to(context.device), artifact.tokenizer()
 
 

@@ -12,12 +12,21 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from engine import BaseTrainer, Context, Example, Job, Progress, RunError, with_scalar_head
+from engine import (
+    BaseTrainer,
+    Context,
+    Example,
+    Job,
+    Progress,
+    RunError,
+    attend,
+    with_scalar_head,
+)
 from engine_rlhf.answers import prompt_example
 from engine_rlhf.other_models import model_of, reference_model
 from engine_rlhf.rewards import scalar_model
@@ -87,7 +96,7 @@ class TrlPPOObjective(BaseTrainer):
         transformers.set_seed(job.seed)
         eos = job.tokenizer.eos_token_id
         for other in (reference, self._value):
-            cast("Any", other).set_attn_implementation("sdpa")  # rows are padded on the left
+            attend(other)  # rows are padded on the left
         with _generating(policy, eos):
             trl_trainer.train(
                 report,
@@ -140,13 +149,13 @@ class TrlPPOObjective(BaseTrainer):
 def _generating(policy: Any, eos: int) -> Iterator[None]:
     """Fills up answers with EOS, and leaves how the policy is said to generate as it was."""
     attention, generation = policy.config._attn_implementation, policy.generation_config
-    policy.set_attn_implementation("sdpa")
+    attend(policy)
     policy.generation_config = copy.deepcopy(generation)
     policy.generation_config.pad_token_id = eos
     try:
         yield
     finally:
-        policy.set_attn_implementation(attention)
+        attend(policy, attention)
         policy.generation_config = generation
 
 

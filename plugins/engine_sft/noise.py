@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from engine import SpecError, reads_packed
+
 
 class EmbeddingNoise:
     """Adds noise from U(−1, 1) · α / √(L · D), L being the length of a token's own document.
@@ -23,8 +25,17 @@ class EmbeddingNoise:
         self._length_BT: Tensor | None = None
 
     def attach(self, model: nn.Module) -> None:
-        """On the model's embedding; lengths are read off the position ids of the whole call."""
+        """On the model's embedding; lengths are read off the position ids of the whole call.
+
+        Raises SpecError for a model that gets none.
+        """
         whole = cast("Any", model)
+        if not reads_packed(model):
+            raise SpecError(
+                f"objective.neftune: a {whole.config.model_type} does not tell documents apart by "
+                "position ids, by which the noise is measured",
+                mend="leave neftune out",
+            )
         whole.base_model.register_forward_pre_hook(self._look, with_kwargs=True)
         whole.get_input_embeddings().register_forward_hook(self._add)
 

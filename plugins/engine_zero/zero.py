@@ -23,6 +23,7 @@ from engine import (
     RunError,
     Setup,
     Step,
+    attend,
     average_decay,
     compile_layers,
     place,
@@ -68,6 +69,7 @@ class ZeroStrategy:
             if setup.compile and self._config.stage < 3:  # hooks there break its graphs
                 compile_layers(model)
             self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+            assert all(torch.finfo(p.dtype).bits >= 32 for p in self._named.values())
             self._shapes = {n: p.shape for n, p in model.named_parameters()}
             self._weights = dict(model.named_parameters())
             # Frozen weights are narrowed to compute with, and leave as they came.
@@ -276,5 +278,5 @@ def _without_weights(model: Any) -> Any:
     for parameter in model.parameters():
         shared[id(parameter)] = nn.Parameter(parameter.detach().new_empty(0), requires_grad=False)
     plain = copy.deepcopy(model, shared)
-    plain.set_attn_implementation("sdpa")
+    attend(plain)
     return plain

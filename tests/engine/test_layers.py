@@ -15,14 +15,16 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component conversation errors figures layout log logprobs pieces prefixes requests sampling
+accelerators comparison component conversation errors figures layout log logprobs pieces prefixes \
+requests sampling shrunk weight_types
 activations config document hookspecs launch manifest measured modules objective shapes terms
-artifact checkpoint data flops joint likelihood parameters plan plugins products replicas slots source suited watch
-attack compose generation observers precision probe problems scaffold
+checkpoint data flops joint likelihood parameters plan plugins products replicas slots source \
+suited trial watch
+artifact attack compose generation observers precision probe problems scaffold
 checks language_model speeds
 evaluation feed machine spec
-choices estimate folder identity loop materials model_flops outside reference scoring verify
-forecast summary
+choices estimate folder identity loop materials model_flops outside reference verify
+forecast scoring summary
 advice fitting training
 outlook run
 opened session testing

@@ -32,11 +32,12 @@ def _told(config, shapes: dict, *settings) -> dict:
 
 
 def test_matrices_decay_and_vectors_do_not():
-    """Norms and biases have nothing to be pulled to 0 for."""
-    told = _told(_config(), {"up": MATRIX, "norm": VECTOR})
+    """Norms and biases have nothing to be pulled to 0 for; experts' biases are stacked."""
+    told = _told(_config(), {"up": MATRIX, "norm": VECTOR, "experts.bias": MATRIX})
     assert told == {
         "up": {"lr_scale": 1.0, "weight_decay": 0.1},
         "norm": {"lr_scale": 1.0, "weight_decay": 0.0},
+        "experts.bias": {"lr_scale": 1.0, "weight_decay": 0.0},
     }
 
 

@@ -14,10 +14,10 @@ Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Object
 ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
 Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Round RunError Schedule
 Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
-TokenizerConfig TokenizerTrainer Value VariableName answer_tokens average_decay compile_layers
+TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend average_decay compile_layers
 cross_entropy head hidden_states hookimpl join labelled_rows layers pack padded parameter_groups
-place prompt_text prompt_tokens ratio record_from_row record_to_row runtime seed_of token_logprobs
-units with_scalar_head
+place prompt_text prompt_tokens ratio reads_packed record_from_row record_to_row runtime seed_of
+token_logprobs units with_scalar_head
 """.split()
 
 

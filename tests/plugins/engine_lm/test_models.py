@@ -148,21 +148,11 @@ def test_a_packed_document_is_read_as_if_alone(name, context):
     torch.testing.assert_close(packed[:, 11:33], alone, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mamba", "bloom", "bert"])
-def test_a_model_that_cannot_keep_documents_apart_is_refused(name, context):
-    """Before the first step, with what to do instead."""
-    with pytest.raises(SpecError, match=rf"'{name}' .*documents"):
-        build_causal_lm(
-            CausalLM(architecture=name, config={"hidden_size": 32, "num_hidden_layers": 1,
-                                                "n_layer": 1, "n_head": 2, "num_attention_heads": 2}),
-            context,
-        )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("lama", {}, "lama"),
+        ("lama", {}, "no causal language model 'lama'.*llama"),
+        ("t5", {}, "no causal language model 't5'"),
         ("gpt2", {"n_embd": 30, "n_head": 4, "n_layer": 1}, "divisible"),
         ("bert", {"hidden_size": -1}, ""),
     ],

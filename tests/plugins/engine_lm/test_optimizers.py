@@ -25,6 +25,10 @@ def _model() -> nn.ModuleDict:
             "tall": nn.Linear(24, 8),
             "norm": nn.LayerNorm(8),
             "lm_head": nn.Linear(8, 12, bias=False),
+            "conv": nn.Conv1d(8, 8, 4, groups=8, bias=False),
+            "experts": nn.ParameterDict(
+                {"down": torch.randn(3, 24, 8), "down_bias": torch.randn(3, 8)}
+            ),
         }
     )
 
@@ -69,7 +73,7 @@ def _assert_adamw(model, gradients, names, config, scale: float = 1.0) -> None:
             lr=config.lr * scale,
             betas=config.betas,
             eps=config.eps,
-            decay=config.weight_decay if start[name].ndim > 1 else 0,
+            decay=config.weight_decay if start[name].ndim > 1 and "bias" not in name else 0,
         )
         found = model.get_parameter(name).double()
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)  # float32's rounding
@@ -101,7 +105,7 @@ def _muon(start: Tensor, gradients: list[Tensor], *, lr, momentum, decay) -> tup
         buffer = momentum * buffer + (1 - momentum) * g
         nesterov = momentum * buffer + (1 - momentum) * g
         u, _, vt = torch.linalg.svd(nesterov, full_matrices=False)
-        update = lr * 0.2 * max(start.shape) ** 0.5 * (u @ vt)
+        update = lr * 0.2 * max(start.shape[-2:]) ** 0.5 * (u @ vt)
         weight = weight * (1 - lr * decay) - update
         moved += update.norm()
     return weight, moved
@@ -110,11 +114,14 @@ def _muon(start: Tensor, gradients: list[Tensor], *, lr, momentum, decay) -> tup
 @pytest.mark.covers("optimizer/muon.lr", "optimizer/muon.momentum", "optimizer/muon.weight_decay")
 @pytest.mark.parametrize("changes", [{}, {"lr": 0.05}, {"momentum": 0.5}, {"weight_decay": 5.0}])
 def test_muon_is_its_authors(changes):
-    """Newton–Schulz leaves singular values of 0.7 to 1.2: a third of each update, at most."""
+    """Newton–Schulz leaves singular values of 0.7 to 1.2: a third of each update, at most.
+
+    Stacked experts are as many matrices by themselves.
+    """
     config = Muon(schedule=SCHEDULE, **changes)
     model, gradients = _step(build_muon, config)
     start = dict(_model().named_parameters())
-    for name in ("wide.weight", "tall.weight"):
+    for name in ("wide.weight", "tall.weight", "experts.down"):
         expected, moved = _muon(
             start[name].detach(),
             [g[name] for g in gradients],
@@ -134,10 +141,11 @@ def test_muon_is_its_authors(changes):
     "changes", [{}, {"betas": (0.5, 0.7)}, {"eps": 0.1}, {"adamw_lr_scale": 0.25}]
 )
 def test_what_is_no_hidden_matrix_is_adamws(changes):
-    """Embedding, head, norms and biases."""
+    """Embedding, head, norms and biases, stacked ones too, and a convolution of single channels."""
     config = Muon(schedule=SCHEDULE, **changes)
     model, gradients = _step(build_muon, config)
     names = ["embed_tokens.weight", "lm_head.weight", "norm.weight", "norm.bias", "tall.bias"]
+    names += ["conv.weight", "experts.down_bias"]
     _assert_adamw(model, gradients, names, config, scale=config.adamw_lr_scale)
 
 

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from engine_lm.next_token import NextTokenObjective
+from engine_parallel.masters import Masters
 from engine_parallel.replicated import Replicated
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine import Example, Setup
@@ -269,3 +271,11 @@ def test_narrow_training_ends_at_the_same_held_out_loss(tiny_spec, run_here):
     assert len(set(losses.values())) == 3
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.005)
     assert losses["fp16"] == pytest.approx(losses["fp32"], rel=0.005)
+
+
+def test_narrow_masters_are_refused():
+    """Every strategy's: a model that came to it in bf16 would hardly learn, without a word."""
+    weight = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+    setup = Setup(build=nn.Identity, optimizer=None, objective=None)
+    with pytest.raises(AssertionError, match="narrow"):
+        Masters(["weight"], [weight], setup, torch.device("cpu"))
