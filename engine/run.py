@@ -164,19 +164,14 @@ class Run:
         that a stage goes on with it wherever it is resumed. Plain data; collective."""
         value = None
         if self.process.rank == 0:
-            standing = self._standing(stage)
+            standing = self.folder.standing(stage)
+            assert standing is not None, "a stage that has begun has a record"
             value = standing.choices.get(name)
             if value is None:
                 value = choose()
                 choices = {**standing.choices, name: value}
                 self.folder.record(stage, replace(standing, choices=choices))
         return self.process.broadcast(value)
-
-    def _standing(self, stage: str) -> Standing:
-        """Of a stage that has begun."""
-        standing = self.folder.standing(stage)
-        assert standing is not None
-        return standing
 
     def _check_identities(self, names: Collection[str]) -> None:
         """Raises RunError if a stage was begun as another one: before anything is written."""
@@ -217,9 +212,10 @@ class Run:
             if standing.status == "done" and not self._wants_more(name, standing):
                 self.log.emit("stage_skipped", stage=name)
                 return "done"
+        its = identity(self.spec, name)
+        begun = Standing(its, "begun", inputs, {}, _choices(standing, its))
         if self.process.rank == 0:
-            its = identity(self.spec, name)
-            self.folder.record(name, Standing(its, "begun", inputs, {}, _choices(standing, its)))
+            self.folder.record(name, begun)
         self.log.emit("stage_started", stage=name, verb=stage.verb)
         self._observers.tell("engine_stage_started", stage=name, verb=stage.verb)
         started = time.time()
@@ -228,8 +224,8 @@ class Run:
         if status == "done":
             summary = {**summary, "seconds": round(time.time() - started, 1)}
             if self.process.rank == 0:
-                done = replace(self._standing(name), status="done", summary=summary)
-                self.folder.record(name, done)
+                now = self.folder.standing(name) or begun  # data comes as a new folder
+                self.folder.record(name, replace(now, status="done", summary=summary))
             self.log.emit("stage_finished", stage=name, verb=stage.verb, **summary)
             self._observers.tell("engine_stage_finished", stage=name, verb=stage.verb)
         self.process.barrier()

@@ -53,6 +53,11 @@ class Decoder(nn.Module):
         self, model: Any, objective: Objective, layers: range, grid: Grid, terms: Terms
     ) -> None:
         super().__init__()
+        if not reads_packed(model):
+            raise SpecError(
+                f"a {model.config.model_type} cannot be cut up: it does not keep packed documents apart",
+                mend="use only the degrees data and shard, or a model built like llama",
+            )
         self._objective, self._grid, self._terms = objective, grid, terms
         base = model.base_model
         self.is_first = layers.start == 0
