@@ -50,6 +50,7 @@ def _examine(model: Any, *, learns: bool) -> None:
     hidden_BTD = backbone(model)(input_ids=ids_BT, use_cache=False).last_hidden_state
     if not _alike(hidden_BTD[0, :-1], hidden_BTD[1, :-1]):
         raise _refused(model, "reads ahead: it sees the tokens that it is to predict")
+    ids_BT, hidden_BTD = ids_BT[:1], hidden_BTD[:1]  # scalar models want padding for more rows
     labels = {"labels": ids_BT} if learns and not is_scalar(model) else {}
     told = _Told(model, labels, ids_BT)
     if told.hidden.shape != hidden_BTD.shape or not _alike(told.hidden, hidden_BTD):
@@ -69,7 +70,7 @@ def _examine(model: Any, *, learns: bool) -> None:
             "adds to the loss what the engine would leave out, such as a balance of its experts",
             "set output_router_logits: false, in the model's `config` or its config.json",
         )
-    mark_packing(model, packs=_packs(model, ids_BT[:1], hidden_BTD[0]))
+    mark_packing(model, packs=_packs(model, ids_BT, hidden_BTD[0]))
 
 
 class _Told:

@@ -8,7 +8,15 @@ from engine_lm.config import CausalLM, NextToken
 from engine_lm.models import build_causal_lm
 from engine_lm.next_token import build as build_next_token
 
-from engine import Batch, Generation, LanguageModel, SpecError, attend, reads_packed
+from engine import (
+    Batch,
+    Generation,
+    LanguageModel,
+    SpecError,
+    attend,
+    reads_packed,
+    with_scalar_head,
+)
 from engine.modules import ObjectiveModule
 from engine.trial import examine
 
@@ -141,3 +149,12 @@ def test_a_stage_that_has_trained_leaves_a_model(name, tiny_spec, run_here):
     assert run.weights("base")
     scores = [e["value"] for e in run.events("score") if e["metric"] == "perplexity"]
     assert scores[-2] == pytest.approx(scores[-1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "opt"])
+def test_a_scalar_model_is_tried_as_well(name, context):
+    """Also where it knows no token to pad rows with."""
+    model = with_scalar_head(_model(name, MODELS[name], context), 0)
+    model.config.pad_token_id = None
+    examine(model, learns=True)
+    assert reads_packed(model) == (name not in APART)
