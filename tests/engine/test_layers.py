@@ -15,7 +15,7 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-comparison component errors figures layout log logprobs machine pieces requests sampling
+comparison component errors figures layout log logprobs machine pieces requests sampling shrunk
 config conversation hookspecs launch document manifest objective terms activations modules prefixes
 likelihood slots suited
 attack generation

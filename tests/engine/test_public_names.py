@@ -16,7 +16,8 @@ Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Rou
 Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
 TokenizerConfig TokenizerTrainer Value VariableName answer_tokens compile_layers cross_entropy head
 hidden_states hookimpl join labelled_rows layers pack padded parameter_groups place prompt_text
-prompt_tokens ratio record_from_row record_to_row runtime token_logprobs units with_scalar_head
+prompt_tokens ratio record_from_row record_to_row runtime shrunk_config token_logprobs units
+with_scalar_head
 """.split()
 
 
