@@ -48,6 +48,7 @@ _PUBLIC = {
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
         "Value", "seed_of",
     ),
+    "shrunk": ("shrunk_config",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

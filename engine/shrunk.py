@@ -22,14 +22,14 @@ _HEAD_WIDTHS = ("head_dim", "v_head_dim", "qk_head_dim", "qk_nope_head_dim", "qk
 _FEED_FORWARD = re.compile(
     r".*(intermediate_size|ffn_dim|ffn_hidden_size|n_inner|intermediate_size_mlp)"
 )
-_RANKS = re.compile(r".*_lora_rank")
+_RANKS = re.compile(r"\w+_\w+_rank")
 _WINDOWS = re.compile(
     r"(sliding_window|window_size|attention_chunk_size|sliding_window_size|local_attention)"
 )
 _DRAWN = re.compile(r".*(dropout|pdrop|layerdrop|drop_path|jitter).*")
 
 
-def shrunk(config: Any, *, parts: int = 1) -> Any:
+def shrunk_config(config: Any, *, parts: int = 1) -> Any:
     """The copy, whose heads and widths can be cut into ``parts``; it draws nothing in training.
 
     A config that is as small already keeps its widths. Whether a model can be built of it, only

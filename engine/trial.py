@@ -27,7 +27,7 @@ _LARGEST = 60.0
 """Of the logits that are tried: a cap on them that training would meet shows."""
 _LOSS = 1e-6
 """Of the least that may be added to a cross-entropy of 0."""
-_MEND = "use one that does without, such as llama, gpt2, gpt_neox, mistral, qwen3, phi3 or olmo2"
+_MEND = "use an architecture that does not, as most decoders are"
 
 
 @torch.no_grad()

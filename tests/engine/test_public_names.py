@@ -17,7 +17,7 @@ Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy S
 TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend average_decay compile_layers
 cross_entropy head hidden_states hookimpl join labelled_rows layers pack padded parameter_groups
 place prompt_text prompt_tokens ratio reads_packed record_from_row record_to_row runtime seed_of
-token_logprobs units with_scalar_head
+shrunk_config token_logprobs units with_scalar_head
 """.split()
 
 
