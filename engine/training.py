@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from engine import folder as folders
 from engine.artifact import Artifact
 from engine.checkpoint import Checkpoints, Saved
+from engine.compiling import are_full, eager
 from engine.component import Adapter, Objective, Setup
 from engine.compose import Composer
 from engine.config import Config
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _NARROW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _KEPT_EXAMPLES = 1000
 """Examples that an objective may look at once more when its model is finished."""
+_LOOKED_AT = 8
+"""Examples of each source that show whether rows are alike."""
 _COMPILE_ABOVE_FLOPS = {"cpu": 3e13, "cuda": 1e16}
 """Training FLOPs from which compiling the layers, 10 to 30 s, repays itself: about two minutes."""
 _EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
@@ -72,6 +75,7 @@ def train(
     strategy = _strategy(run, name, config, context, objective, model, adapter)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
     flops = 6 * parameters * _budget_tokens(config, data, sequence)
+    compiles = _compile(run, name, config, flops, _alike(objective, data, sequence))
     strategy.prepare(
         Setup(
             build=lambda: model,
@@ -79,7 +83,7 @@ def train(
             objective=objective,
             frozen=frozen,
             precision=config.precision,
-            compile=_compile(run, config, flops),
+            compile=compiles,
             activation_checkpointing=config.activation_checkpointing,
             offload_activations=config.offload_activations,
             ema=config.ema,
@@ -142,6 +146,7 @@ def train(
         check_every=config.check_replicas,
         versions={name: metadata.version(name) for name in _EXACT_WITH},
         inexact=run.inexact,
+        compile=compiles,
     )
     feed: Feed = RecordFeed(data, objective, strategy, plan)
     if isinstance(objective, BaseOnlineObjective):
@@ -168,7 +173,8 @@ def train(
         on_step=lambda event: tell("engine_step_finished", event=event),
     )
     _describe(run, name, parameters, data, flops)
-    with ExitStack() as stack:
+    kernels = eager if compiles else nullcontext
+    with kernels(), ExitStack() as stack:
         stack.callback(checkpoints.close)
         for callback in callbacks:
             callback.stage_started(name, path, config.model_dump(mode="json"))
@@ -176,7 +182,7 @@ def train(
         outcome = loop.run()
     if outcome.status != "done":
         return outcome.status, {}
-    with strategy.inference() as finished:
+    with kernels(), strategy.inference() as finished:
         lm = LanguageModel(finished, tokenizer, context=sequence)
         kept = objective.keep(lm, data.examples(_KEPT_EXAMPLES))
     cast("Any", exported).config.update(kept)
@@ -288,12 +294,24 @@ def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
     return config.budget.value * per_unit[config.budget.unit]
 
 
-def _compile(run: Run, config: Train, flops: float) -> bool:
+def _compile(run: Run, name: str, config: Train, flops: float, alike: bool) -> bool:
+    if config.compile is True and not alike:
+        run.log.warn(
+            "compile: layers are compiled for rows that fill the sequence, and here rows have other "
+            "lengths, so that nothing is",
+            stage=name,
+        )
     if config.compile != "auto":
-        return config.compile
-    if config.batch.examples:  # of all lengths, and a compiled layer is for one
+        return config.compile and alike
+    return alike and flops > _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
+
+
+def _alike(objective: Objective, data: TrainingData, sequence: int) -> bool:
+    """Whether rows fill the sequence, as the first examples show. Episodes are of all lengths."""
+    if isinstance(objective, BaseOnlineObjective):
         return False
-    return flops > _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
+    first = data.examples(_LOOKED_AT)
+    return are_full([objective.collate([example]) for example in first], sequence)
 
 
 def _ramp(config: Train, sequence: int) -> Ramp:

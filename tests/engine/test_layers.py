@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = """
 comparison component errors figures layout log logprobs machine pieces requests sampling
 config conversation hookspecs launch document manifest objective terms activations modules prefixes
-likelihood slots suited
+likelihood slots suited compiling
 attack generation
 language_model data checkpoint artifact watch replicas parameters plan source estimate shapes
 feed joint evaluation plugins
