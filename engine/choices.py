@@ -47,15 +47,19 @@ def choose_precision(run: Run, stage: str, config: Train) -> Precision:
     return chosen
 
 
-def choose_compile(run: Run, stage: str, config: Train, flops: float) -> bool:
-    """Whether the stage's layers are compiled, given the FLOPs of all its training; collective."""
+def choose_compile(run: Run, stage: str, config: Train, flops: float, *, alike: bool) -> bool:
+    """Whether the stage's layers are compiled, given the FLOPs of all its training; collective.
+
+    Compiled layers are for rows that are ``alike``: that fill the sequence.
+    """
+    if config.compile is True and not alike:
+        run.log.warn(
+            "compile: layers are compiled for rows that fill the sequence, and here rows have other "
+            "lengths, so that nothing is",
+            stage=stage,
+        )
     if isinstance(config.compile, bool):
-        return config.compile
-
-    def pays() -> bool:
-        if config.batch.examples:  # of all lengths, and a compiled layer is for one
-            return False
-        return flops > _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
-
-    compiled: bool = run.decide(stage, "compile", pays)
-    return compiled
+        return config.compile and alike
+    threshold = _COMPILE_ABOVE_FLOPS.get(run.process.device.type, math.inf)
+    pays: bool = run.decide(stage, "compile", lambda: flops > threshold)
+    return pays and alike

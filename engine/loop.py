@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from engine.checkpoint import Checkpoints, Saved
+from engine.compiling import compiled
 from engine.component import (
     Batch,
     Callback,
@@ -136,7 +138,8 @@ class Loop:
         self._probe = micro_batches[:1]
         torch.manual_seed(seed_of(plan.seed, state.step, strategy.data_rank))
         lr = plan.lr * self._schedule(self.progress())
-        sums = strategy.forward_backward(micro_batches, totals)
+        with compiled(micro_batches, plan.sequence) if plan.compile else nullcontext():
+            sums = strategy.forward_backward(micro_batches, totals)
         limit = min((c.spike_limit for c in self._callbacks), default=math.inf)
         step = strategy.step(lr, plan.clip, limit)
         skipped = bool(step.skipped)

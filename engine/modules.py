@@ -146,7 +146,10 @@ def layers(module: nn.Module) -> list[nn.Module]:
 
 
 def compile_layers(module: nn.Module) -> None:
-    """Layer by layer: they share one compiled graph, so it takes seconds and not minutes."""
+    """Layer by layer: they share one compiled graph, so it takes seconds and not minutes.
+
+    In a run they are compiled in steps of full rows only, see :mod:`engine.compiling`.
+    """
     for layer in layers(module):
         layer.compile(dynamic=False)
 

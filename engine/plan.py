@@ -53,7 +53,8 @@ class Plan:
     """What the loop is to do.
 
     ``sequence`` counts tokens in a row, ``micro_rows`` rows in one forward pass. ``versions`` are
-    those on which exact numbers depend; ``inexact`` resumes with others all the same.
+    those on which exact numbers depend; ``inexact`` resumes with others all the same. ``compile``
+    says that layers are compiled.
     """
 
     stage: str
@@ -69,6 +70,7 @@ class Plan:
     check_every: Amount | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     inexact: bool = False
+    compile: bool = False
 
     def rows_at_once(self, rows: int, pieces: int) -> int:
         """Rows of a micro-batch: as many as allowed, in at least ``pieces`` if there are enough."""

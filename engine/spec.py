@@ -152,8 +152,8 @@ class Train(Config):
     )
     compile: Literal["auto"] | bool = runtime(
         "auto",
-        description="torch.compile; auto: where rows are alike and the budget is long enough to repay "
-        "it.",
+        description="torch.compile of the layers, in steps whose rows all fill the sequence; auto: "
+        "where the data gives such rows and the budget is long enough to repay it.",
     )
     evaluate: tuple[Annotated[Config, Of("evaluator")], ...] = runtime(
         (), description="Scores during training and at its end."

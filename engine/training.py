@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
@@ -19,6 +19,7 @@ from engine import folder as folders
 from engine.artifact import Artifact
 from engine.checkpoint import Checkpoints, Saved
 from engine.choices import choose_compile, choose_precision
+from engine.compiling import are_full, eager
 from engine.component import Adapter, Callback, Objective, Setup
 from engine.compose import Composer
 from engine.config import Config
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 _KEPT_EXAMPLES = 1000
 """Examples that an objective may look at once more when its model is finished."""
+_LOOKED_AT = 8
+"""Examples of each source that show whether rows are alike."""
 _EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
 """Distributions whose version may change the numbers."""
 
@@ -79,7 +82,9 @@ def train(
     flops = counted(run.loaded.spec.stages, name, config, model, sequence, device).times(
         _budget_tokens(config, data, sequence)
     )
-    compiled = choose_compile(run, name, config, flops.model.total)
+    compiled = choose_compile(
+        run, name, config, flops.model.total, alike=_alike(objective, data, sequence)
+    )
     strategy.prepare(
         Setup(
             build=lambda: model,
@@ -149,6 +154,7 @@ def train(
         check_every=config.check_replicas,
         versions={name: metadata.version(name) for name in _EXACT_WITH},
         inexact=run.inexact,
+        compile=compiles,
     )
     feed: Feed = RecordFeed(data, objective, strategy, plan)
     if isinstance(objective, BaseOnlineObjective):
@@ -186,7 +192,8 @@ def train(
         flops_from=flops.source,
         segments=data.mixture.segments,
     )
-    with ExitStack() as stack:
+    kernels = eager if compiled else nullcontext
+    with kernels(), ExitStack() as stack:
         stack.callback(checkpoints.close)
         for callback in callbacks:
             callback.stage_started(name, path, {**config.model_dump(mode="json"), **chosen})
@@ -194,7 +201,7 @@ def train(
         outcome = loop.run()
     if outcome.status != "done":
         return outcome.status, {}
-    with strategy.inference() as finished:
+    with kernels(), strategy.inference() as finished:
         lm = LanguageModel(finished, tokenizer, context=sequence)
         kept = objective.keep(lm, data.examples(_KEPT_EXAMPLES))
     cast("Any", exported).config.update(kept)
@@ -315,6 +322,14 @@ def _budget_tokens(config: Train, data: TrainingData, sequence: int) -> float:
         "seconds": 10_000,
     }
     return config.budget.value * per_unit[config.budget.unit]
+
+
+def _alike(objective: Objective, data: TrainingData, sequence: int) -> bool:
+    """Whether rows fill the sequence, as the first examples show. Episodes are of all lengths."""
+    if isinstance(objective, BaseOnlineObjective):
+        return False
+    first = data.examples(_LOOKED_AT)
+    return are_full([objective.collate([example]) for example in first], sequence)
 
 
 def _ramp(config: Train, sequence: int) -> Ramp:

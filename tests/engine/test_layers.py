@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 FLOORS = """
 accelerators comparison component conversation errors figures layout log logprobs pieces prefixes \
 requests sampling shrunk weight_types
-activations config document hookspecs launch manifest measured modules objective shapes terms
+activations compiling config document hookspecs launch manifest measured modules objective shapes \
+terms
 checkpoint data flops joint likelihood parameters plan plugins products replicas slots source \
 suited trial watch
 artifact attack compose generation observers precision probe problems scaffold

@@ -81,15 +81,25 @@ def test_the_strategy_is_told_how_to_compute(tiny_spec, train, run_here, setups)
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo looks at it
 def test_long_training_is_compiled_where_rows_are_alike(
-    tiny_spec, train, run_here, setups, monkeypatch
+    tiny_spec, train, run_here, setups, monkeypatch, tmp_path
 ):
-    """Examples are of all lengths, and each would be compiled for."""
+    """Rows of other lengths than the sequence run eagerly; who asks for more is told."""
     monkeypatch.setattr(training, "_COMPILE_ABOVE_FLOPS", {"cpu": 1.0})
-    train["budget"] = "1 steps"
-    run_here(tiny_spec, runs="a")
-    train["batch"] = {"examples": 8}
-    run_here(tiny_spec, runs="b")
-    assert [setup.compile for setup in setups] == [True, False]
+    monkeypatch.setattr("engine_parallel.replicated.compile_layers", lambda model: None)
+    row = json.dumps({"prompt": "one", "completion": "two"})
+    (tmp_path / "rows.jsonl").write_text(f"{row}\n" * 8, encoding="utf-8")
+    train |= {"budget": "1 steps", "batch": {"examples": 8}, "evaluate": []}
+    tuned = {
+        **train,
+        "data": {"type": "files", "paths": [f"{tmp_path}/rows.jsonl"], "records": "completion"},
+        "model": "base",
+        "objective": {"type": "sft", "packing": False},
+    }
+    tiny_spec["stages"] |= {"auto": {"train": tuned}, "told": {"train": {**tuned, "compile": True}}}
+    run = run_here(tiny_spec)
+    assert [setup.compile for setup in setups] == [True, False, False]
+    (warning,) = [e for e in run.events("warning") if e["message"].startswith("compile: ")]
+    assert warning["stage"] == "told"
 
 
 @pytest.mark.covers("Train.budget")

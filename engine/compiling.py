@@ -1,0 +1,49 @@
+"""Which passes of a train stage run through compiled layers, so that resume stays exact.
+
+Compiled and eager kernels round differently. Dynamo compiles a layer once for each shape, and past a
+limit computes every further shape eagerly: by what a shape is computed then depends on the shapes
+before it, of which a resumed process has seen others. Automatic dynamic shapes depend on them as
+well: the second length that is met makes a graph for all. So here a shape alone decides: steps of
+rows that all fill the sequence are compiled for, each number of rows by itself and without a limit,
+and all else runs eagerly: steps of rows of other lengths, scoring and rollouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from engine.component import Batch
+
+_NO_LIMIT = 2**31 - 1
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Layers run as if they were not compiled, but inside :func:`compiled`; around a whole stage.
+
+    Meanwhile dynamo compiles for any number of shapes. There are few: the rows of a micro-batch
+    change with the batch's ramp and where a step's last one is smaller.
+    """
+    limits: Any = torch.compiler.config
+    unlimited = dict.fromkeys(("recompile_limit", "accumulated_recompile_limit"), _NO_LIMIT)
+    with limits.patch(**unlimited), torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def compiled(micro_batches: Sequence[Batch], sequence: int) -> Iterator[None]:
+    """Layers run compiled if all rows of a step have ``sequence`` tokens."""
+    if not are_full(micro_batches, sequence):
+        yield
+        return
+    with torch.compiler.set_stance("default"):
+        yield
+
+
+def are_full(micro_batches: Sequence[Batch], sequence: int) -> bool:
+    """Whether all rows have ``sequence`` tokens, padding counted."""
+    return all(batch.inputs["input_ids"].shape[1] == sequence for batch in micro_batches)

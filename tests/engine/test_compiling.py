@@ -1,0 +1,79 @@
+"""Compiled layers and exact resume: a shape alone decides by which kernels it is computed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+
+@pytest.fixture
+def compiled_spec(tiny_spec):
+    """Scored at lengths of many kinds before the ramp brings the second number of rows."""
+    train = tiny_spec["stages"]["base"]["train"]
+    train["model"]["layers"] = 1
+    train |= {
+        "precision": "fp32",
+        "optimizer": {"type": "adamw", "lr": 3e-3, "schedule": {"type": "constant"}},
+        "batch": {"tokens": 128, "ramp": {"every": "4 steps", "most": 192}},
+        "budget": "5 steps",
+        "compile": True,
+        "evaluate": [{"type": "perplexity", "every": "3 steps"}],
+    }
+    train["optimizer"]["schedule"]["warmup"] = "1 steps"
+    return tiny_spec
+
+
+def test_scored_and_ramped_a_resumed_run_computes_by_the_same_kernels(
+    compiled_spec, write_spec, finished_run, tmp_path
+):
+    """What is scored is not compiled for, so a new shape is not the one too many for dynamo in the
+    unbroken run, and compiled in the resumed one. Nor does dynamo say anything."""
+    shutil.copytree(finished_run / "corpus", tmp_path / "whole" / "tiny" / "corpus")
+    script = Path(__file__).with_name("compiled_runs.py")
+    done = subprocess.run(
+        [sys.executable, script, write_spec(compiled_spec), tmp_path, "3 steps"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert json.loads(done.stdout.splitlines()[-1])["graphs"] == [2, 1, 2]  # 4 rows, and 6
+    whole, broken = (
+        load_file(tmp_path / name / "tiny" / "base" / "final" / "model.safetensors")
+        for name in ("whole", "broken")
+    )
+    assert [name for name in whole if not torch.equal(whole[name], broken[name])] == []
+
+
+@pytest.mark.soak
+def test_in_processes_of_their_own(compiled_spec, write_spec, finished_run, engine, tmp_path):
+    """The same from the command line, more steps."""
+    compiled_spec["stages"]["base"]["train"]["batch"]["ramp"]["most"] = 512
+    compiled_spec["stages"]["base"]["train"]["batch"]["micro_tokens"] = 160  # five rows, then less
+    file = write_spec(compiled_spec)
+    found = []
+    for name, budgets in {"whole": ["10 steps"], "broken": ["6 steps", "10 steps"]}.items():
+        shutil.copytree(finished_run / "corpus", tmp_path / name / "tiny" / "corpus")
+        for budget in budgets:
+            told = engine(
+                "run",
+                file,
+                "--runs",
+                tmp_path / name,
+                "--set",
+                f"stages.base.train.budget={budget}",
+            )
+            assert "dynamo" not in told.stderr + told.stdout
+        found.append(load_file(tmp_path / name / "tiny" / "base" / "final" / "model.safetensors"))
+    whole, broken = found
+    assert [name for name in whole if not torch.equal(whole[name], broken[name])] == []
