@@ -154,7 +154,7 @@ def train(
         check_every=config.check_replicas,
         versions={name: metadata.version(name) for name in _EXACT_WITH},
         inexact=run.inexact,
-        compile=compiles,
+        compile=compiled,
     )
     feed: Feed = RecordFeed(data, objective, strategy, plan)
     if isinstance(objective, BaseOnlineObjective):

@@ -55,7 +55,7 @@ class Decoder(nn.Module):
         super().__init__()
         if not reads_packed(model):
             raise SpecError(
-                f"a {model.config.model_type} cannot be cut up: it does not keep packed documents apart",
+                f"a {model.config.model_type} cannot be cut up: it mixes packed documents",
                 mend="use only the degrees data and shard, or a model built like llama",
             )
         self._objective, self._grid, self._terms = objective, grid, terms

@@ -9,7 +9,7 @@ import pytest
 import torch
 from engine_parallel.replicated import Replicated
 
-from engine import training
+from engine import choices, training
 from engine.errors import RunError
 
 
@@ -73,7 +73,7 @@ def test_the_strategy_is_told_how_to_compute(tiny_spec, train, run_here, setups)
     train |= {"activation_checkpointing": "selective", "offload_activations": True}
     run_here(tiny_spec, runs="b")
     plain, told = setups
-    assert (plain.precision, plain.ema, plain.compile) == ("bf16", None, False)
+    assert (plain.precision, plain.ema, plain.compile) == ("fp32", None, False)
     assert (told.precision, told.ema, told.compile) == ("fp16", 0.5, True)
     assert (plain.activation_checkpointing, told.activation_checkpointing) == (False, "selective")
     assert (plain.offload_activations, told.offload_activations) == (False, True)
@@ -84,7 +84,7 @@ def test_long_training_is_compiled_where_rows_are_alike(
     tiny_spec, train, run_here, setups, monkeypatch, tmp_path
 ):
     """Rows of other lengths than the sequence run eagerly; who asks for more is told."""
-    monkeypatch.setattr(training, "_COMPILE_ABOVE_FLOPS", {"cpu": 1.0})
+    monkeypatch.setattr(choices, "_COMPILE_ABOVE_FLOPS", {"cpu": 1.0})
     monkeypatch.setattr("engine_parallel.replicated.compile_layers", lambda model: None)
     row = json.dumps({"prompt": "one", "completion": "two"})
     (tmp_path / "rows.jsonl").write_text(f"{row}\n" * 8, encoding="utf-8")
@@ -331,7 +331,6 @@ def test_source_weights_may_change_in_mid_run(tiny_spec, train, texts, run_here)
 
 def test_another_version_is_refused_unless_allowed(tiny_spec, train, run_here, monkeypatch):
     """Weaker resumes are asked for by name."""
-    from engine import training
 
     run_here(tiny_spec)
     train["budget"] = "8 steps"
