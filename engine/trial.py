@@ -9,6 +9,7 @@ Shapes: B rows, T positions, D hidden width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -46,7 +47,7 @@ def examine(model: nn.Module, *, learns: bool) -> None:
 
 
 def _examine(model: Any, *, learns: bool) -> None:
-    ids_BT = torch.tensor(_TOKENS, device=model.device)
+    ids_BT = _ids(model, _TOKENS)
     hidden_BTD = backbone(model)(input_ids=ids_BT, use_cache=False).last_hidden_state
     if not _alike(hidden_BTD[0, :-1], hidden_BTD[1, :-1]):
         raise _refused(model, "reads ahead: it sees the tokens that it is to predict")
@@ -102,7 +103,7 @@ class _Told:
 
 def _packs(model: Any, ids_1T: Tensor, alone_TD: Tensor) -> bool:
     """Whether it reads a document that lies after another one as it reads it alone."""
-    ids = torch.tensor([_BEFORE], device=ids_1T.device)
+    ids = _ids(model, [_BEFORE])
     places = [torch.arange(part.shape[1], device=ids.device) for part in (ids, ids_1T)]
     try:
         read = backbone(model)(
@@ -113,6 +114,11 @@ def _packs(model: Any, ids_1T: Tensor, alone_TD: Tensor) -> bool:
     except (TypeError, ValueError, RuntimeError):  # takes no position ids
         return False
     return _alike(read.last_hidden_state[0, len(_BEFORE) :], alone_TD)
+
+
+def _ids(model: Any, tokens_BT: Sequence[Sequence[int]]) -> Tensor:
+    """Of the model's vocabulary, however small."""
+    return torch.tensor(tokens_BT, device=model.device) % model.config.vocab_size
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:

@@ -35,7 +35,7 @@ COMMANDS = sorted(cli.commands)
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_commands_start_at_once(python, tiny_spec, write_spec, arguments, heavy):
-    """They import only what they need; a plan imports torch to measure, once, if no speed is given."""
+    """They import only what they need; a plan imports torch to measure where no speed is given."""
     words = [str(write_spec(tiny_spec)) if word == "SPEC" else word for word in arguments]
     loaded = python(
         "import contextlib, io, sys\n"

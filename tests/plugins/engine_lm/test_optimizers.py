@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from engine import Config
 
 SCHEDULE = Config()  # the loop reads it, optimizers do not
+
+CONTEXT = SimpleNamespace(precision="bf16")
+"""As the authors' own code, in which matrices are orthogonalised in bfloat16."""
 
 
 def _model() -> nn.ModuleDict:
@@ -36,7 +40,7 @@ def _model() -> nn.ModuleDict:
 def _step(build, config, times: int = 3, **told: Tensor) -> tuple[nn.ModuleDict, list[dict]]:
     """The model after some steps, and the gradients of each by name."""
     model = _model()
-    optimizer = build(config, None)(list(model.named_parameters()))
+    optimizer = build(config, CONTEXT)(list(model.named_parameters()))
     for group in optimizer.param_groups:
         group["lr"] = config.lr * group["lr_scale"]  # as strategies do at every step
     for name, value in told.items():
@@ -170,7 +174,7 @@ def test_gradients_are_unscaled_and_bad_steps_skipped_on_the_device(build, make)
     plain, _ = _step(build, config)
     scale, good, bad = torch.tensor(0.5), torch.tensor(0.0), torch.tensor(1.0)
     model = _model()
-    optimizer = build(config, None)(list(model.named_parameters()))
+    optimizer = build(config, CONTEXT)(list(model.named_parameters()))
     for group in optimizer.param_groups:
         group["lr"] = config.lr * group["lr_scale"]
     generator = torch.Generator().manual_seed(1)

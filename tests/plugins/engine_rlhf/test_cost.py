@@ -95,7 +95,7 @@ def test_the_sign_tells_harmful_from_safe(stage, animals, run_here):
         {"type": "cost"},
         animals,
         holdout=0.3,
-        budget="30 steps",
+        budget="60 steps",
         evaluate=[{"type": "preference-accuracy", "values": "cost"}],
     )
     run = run_here(spec)
