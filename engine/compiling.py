@@ -10,15 +10,32 @@ and all else runs eagerly: steps of rows of other lengths, scoring and rollouts.
 
 from __future__ import annotations
 
+import os
+import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.component import Batch
+from engine.measured import instructions
 
 _NO_LIMIT = 2**31 - 1
+_KERNELS = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def own_kernels() -> None:
+    """Keeps compiled kernels apart by processor, where the environment names no folder for them.
+
+    Torch finds kernels again by their graph and not by the instructions that they were made for: those
+    made with AVX-512 ended in a segmentation fault where a process was limited to AVX2.
+    """
+    made_for = f"{zlib.crc32(instructions().encode()):08x}"
+    folder = Path(tempfile.gettempdir(), f"engine-kernels-{os.getuid()}", made_for)
+    os.environ.setdefault(_KERNELS, str(folder))
 
 
 @contextmanager

@@ -88,6 +88,12 @@ def processor() -> str:
     return f"{name} {zlib.crc32(' '.join(told).encode()):08x}"
 
 
+def instructions() -> str:
+    """The processor, and what the environment forbids kernels to use of it."""
+    limits = [f"{name}={os.environ[name]}" for name in _LIMITS if os.environ.get(name)]
+    return ", ".join([processor(), *limits])
+
+
 def threads() -> int:
     """Threads of one of torch's operations: as torch says where it is imported already, or as it
     will: one for each physical core."""
@@ -131,8 +137,7 @@ def _place(device: str) -> str:
     torch = f"torch {metadata.version('torch')}"
     if device != "cpu":
         return f"{_accelerator_name(device)}, {torch}"
-    limits = [f"{name}={os.environ[name]}" for name in _LIMITS if os.environ.get(name)]
-    return ", ".join([processor(), torch, f"{threads()} threads", *limits])
+    return ", ".join([instructions(), torch, f"{threads()} threads"])
 
 
 def _accelerator_name(device: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.compiling import own_kernels
 from engine.component import Batch, Example, Objective, Setup
 from engine.errors import RunError
 from engine.logprobs import IGNORE
@@ -150,6 +151,7 @@ def compile_layers(module: nn.Module) -> None:
 
     In a run they are compiled in steps of full rows only, see :mod:`engine.compiling`.
     """
+    own_kernels()
     for layer in layers(module):
         layer.compile(dynamic=False)
 

@@ -118,7 +118,8 @@ def _packs(model: Any, ids_1T: Tensor, alone_TD: Tensor) -> bool:
 
 def _ids(model: Any, tokens_BT: Sequence[Sequence[int]]) -> Tensor:
     """Of the model's vocabulary, however small."""
-    return torch.tensor(tokens_BT, device=model.device) % model.config.vocab_size
+    ids_BT: Tensor = torch.tensor(tokens_BT, device=model.device) % model.config.vocab_size
+    return ids_BT
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
+
+from engine import compile_layers
 
 
 @pytest.fixture
@@ -77,3 +80,17 @@ def test_in_processes_of_their_own(compiled_spec, write_spec, finished_run, engi
         found.append(load_file(tmp_path / name / "tiny" / "base" / "final" / "model.safetensors"))
     whole, broken = found
     assert [name for name in whole if not torch.equal(whole[name], broken[name])] == []
+
+
+def test_kernels_of_other_instructions_are_kept_apart(monkeypatch):
+    """Torch finds them again by their graph alone; a folder that the user names is obeyed."""
+    found = []
+    for limit in ("", "AVX2"):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        compile_layers(nn.Module())
+        found.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert found[0] != found[1]
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    compile_layers(nn.Module())
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
