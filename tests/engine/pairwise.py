@@ -18,7 +18,8 @@ def covering(
     """Rows with a value of every factor; greedy (as AETG, Cohen et al. 1997), so not the fewest.
 
     ``allowed`` judges rows that may lack factors. Each row begins with the first pair that is not
-    covered yet, and takes of every other factor, in their order, the value that covers the most.
+    covered yet, and takes of every other factor, in their order, the value that covers the most;
+    where several do, row by row another one.
     """
     left = dict.fromkeys(_pairs_of(factors, allowed))
     rows = []
@@ -26,7 +27,9 @@ def covering(
         row: Row = dict(next(iter(left)))
         for name, values in factors.items():
             if name not in row:
-                fitting = [v for v in values if allowed({**row, name: v})]
+                turn = len(rows) % len(values)
+                turned = (*values[turn:], *values[:turn])
+                fitting = [v for v in turned if allowed({**row, name: v})]
                 row[name] = max(fitting, key=lambda v: len(left.keys() & _with(row, name, v)))
         rows.append({name: row[name] for name in factors})
         for pair in combinations(rows[-1].items(), 2):

@@ -28,7 +28,7 @@ def compiled_spec(tiny_spec):
         "batch": {"tokens": 128, "ramp": {"every": "4 steps", "most": 192}},
         "budget": "5 steps",
         "compile": True,
-        "evaluate": [{"type": "perplexity", "every": "3 steps"}],
+        "evaluate": [{"type": "perplexity", "every": "3 steps", "stride": n} for n in (5, 32)],
     }
     train["optimizer"]["schedule"]["warmup"] = "1 steps"
     return tiny_spec
