@@ -53,10 +53,10 @@ def _rounds(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -
 def test_killed_at_random_moments_the_weights_are_bit_identical(
     thorough_spec, write_spec, tmp_path
 ):
-    """Twenty SIGKILLs: the same final weights, and no checkpoint that is not whole."""
-    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=20, seed=1)
+    """Six SIGKILLs: the same final weights, and no checkpoint that is not whole."""
+    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=6, seed=1)
     print(found)
-    assert found["kills"] >= 20
+    assert found["kills"] >= 6
     assert found["different"] == []
     assert found["damaged"] == []
 
@@ -64,7 +64,7 @@ def test_killed_at_random_moments_the_weights_are_bit_identical(
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_two_hundred_kills(thorough_spec, write_spec, tmp_path):
-    """The same, ten times as often."""
+    """The same, thirty times as often."""
     found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=200, seed=2)
     print(found)
     assert found["kills"] >= 200

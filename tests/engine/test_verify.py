@@ -38,7 +38,7 @@ def build(config, context):
 }
 
 
-@pytest.mark.parametrize("nproc", [1, 2])
+@pytest.mark.parametrize("nproc", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_resumed_run_is_identical(tiny_spec, write_spec, engine, nproc, tmp_path):
     """Killed twice, on one process and on two; nothing is left in the user's folders."""
     if nproc > 1:

@@ -70,7 +70,7 @@ def _rank(launcher, rank):
     raise AssertionError(f"no rank {rank} among {children}")
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.soak), 1])
 def test_a_stopped_rank_is_noticed_and_named(job, rank):
     """Within the timeout and 5 s, though the other waits in a collective; the job ends."""
     launcher, run = job("runs")

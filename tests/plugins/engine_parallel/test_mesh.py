@@ -243,22 +243,32 @@ def _losses(run):
     return [e["loss"] for e in map(json.loads, lines) if e["event"] == "step"]
 
 
-def test_a_run_goes_on_under_another_strategy(tiny_spec, write_spec, engine, tmp_path):
-    """One process, a pipeline, shards of matrices, copies: the curve of one process throughout."""
+_PIPELINE, _TENSOR = "{type: mesh, pipeline: 2}", "{type: mesh, tensor: 2}"
+
+
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        pytest.param([_PIPELINE, "ddp"], id="two"),
+        pytest.param([_PIPELINE, _TENSOR, "ddp"], id="three", marks=pytest.mark.soak),
+    ],
+)
+def test_a_run_goes_on_under_another_strategy(tiny_spec, write_spec, engine, tmp_path, strategies):
+    """One process, then parts on two and copies: the curve of one process throughout."""
     train = tiny_spec["stages"]["base"]["train"]
     train |= {"precision": "fp32", "budget": "2 steps"}
     train["model"]["kv_heads"] = 2
     train["optimizer"]["schedule"] = {"type": "constant"}
     spec, runs = write_spec(tiny_spec), tmp_path / "runs"
     engine("run", spec, "--runs", runs)
-    strategies = ["{type: mesh, pipeline: 2}", "{type: mesh, tensor: 2}", "ddp"]
     for number, strategy in enumerate(strategies, 2):
         changes = [f"strategy={strategy}", f"budget={2 * number} steps"]
         options = [o for c in changes for o in ("--set", f"stages.base.train.{c}")]
         engine("run", spec, "--runs", runs, "--nproc", 2, *options)
     alone = tmp_path / "alone"
-    engine("run", spec, "--runs", alone, "--set", "stages.base.train.budget=8 steps")
-    assert len(_losses(runs / "tiny")) == 8
+    steps = 2 + 2 * len(strategies)
+    engine("run", spec, "--runs", alone, "--set", f"stages.base.train.budget={steps} steps")
+    assert len(_losses(runs / "tiny")) == steps
     assert _losses(runs / "tiny") == pytest.approx(_losses(alone / "tiny"), rel=1e-4)
 
 

@@ -125,8 +125,12 @@ class Replay(PPOObjective):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"temperature": 0.7, "missing_eos_penalty": 1.0, "whiten_rewards": True}],
-    ids=["plain", "all"],
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.soak),
+        pytest.param(
+            {"temperature": 0.7, "missing_eos_penalty": 1.0, "whiten_rewards": True}, id="all"
+        ),
+    ],
 )
 def test_the_same_rollouts_give_the_same_losses_and_weights(rollouts, tmp_path, fields):
     """Over 20 rounds of 4 steps in float32, of answers of 1 to 8 tokens.
@@ -176,7 +180,9 @@ def apart(one, other):
     return max(float((w - weights[name]).abs().max()) for name, w in one.state_dict().items())
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 5))]
+)
 def test_trl_finds_the_best_policy(seed, tmp_path):
     """As ours does, on the same bandit, with the same prompts, steps and rates: .002 was measured."""
     config = TrlPPO(
