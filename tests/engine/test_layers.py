@@ -17,17 +17,17 @@ ROOT = Path(__file__).parents[2]
 FLOORS = """
 accelerators comparison component conversation errors figures layout log logprobs pieces prefixes \
 requests sampling shrunk weight_types
-activations compiling config document hookspecs launch manifest measured modules objective shapes \
-terms
-checkpoint data flops joint likelihood parameters plan plugins products replicas slots source \
-suited trial watch
-artifact attack compose generation observers precision probe problems scaffold
-checks language_model speeds
-evaluation feed machine spec
-choices estimate folder identity loop materials model_flops outside reference verify
-forecast scoring summary
-advice fitting training
-outlook run
+activations config document hookspecs launch manifest measured objective shapes terms
+checkpoint compiling data flops joint parameters plan plugins products replicas source suited \
+watch
+compose modules observers precision probe problems scaffold
+checks likelihood slots speeds trial
+artifact attack generation machine spec
+choices estimate folder identity language_model materials model_flops outside reference verify
+evaluation feed forecast summary
+advice fitting loop scoring
+outlook training
+run
 opened session testing
 listing talk
 cli
