@@ -69,6 +69,7 @@ def test_every_train_stage_has_its_table(plan, train, tiny_spec, write_spec, com
 def test_the_plan_is_as_shown(command, monkeypatch):
     """In specs/README.md, but for this machine's cores."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("ENGINE_PRECISION", "bf16")
     page = (ROOT / "specs" / "README.md").read_text(encoding="utf-8")
     ((line, shown),) = re.findall(r"^\$ engine (plan .*)\n((?:.*\n)*?)```$", page, re.MULTILINE)
     out, _ = command(*line.split())

@@ -168,6 +168,9 @@ def member(made, row, **train):
     model = {"type": "stage", "stage": base}
     if row["model"] == "lora":
         model["adapter"] = {"type": "lora", "r": 2, "dropout": 0.2}
+    minimised = {k: other if v == "other" else v for k, v in OBJECTIVES[objective].items()}
+    if minimised["type"] not in ("next-token", "sft"):  # the others have it off by default
+        minimised["dropout"] = row["model"] != "plain"
     schedule = {"type": row["schedule"], "warmup": "2 steps"}
     # So strict that it skips steps and rolls back; norms of episodes are further apart.
     factor = 3.0 if RECORDS.get(objective) == "prompt" else 1.2
@@ -176,7 +179,7 @@ def member(made, row, **train):
     learned = {
         "data": "corpus",
         "model": model,
-        "objective": {k: other if v == "other" else v for k, v in OBJECTIVES[objective].items()},
+        "objective": minimised,
         "optimizer": {"type": row["optimizer"], "lr": 3e-3, "schedule": schedule},
         "precision": row["precision"],
         "batch": {"tokens": 128, "sequence": 32},

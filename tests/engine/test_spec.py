@@ -54,7 +54,7 @@ spec.yaml:18: stages.base one.train.objective: needs a 'type': next-token, ppo, 
 spec.yaml:19: stages.base one.train.optimizer: unknown type 'adam'; did you mean 'adamw'?; known: adamw, adamw-8bit, muon
 spec.yaml:20: stages.base one.train.batch.ramp.every: '2 epochs' counts in epochs; use tokens or steps
 spec.yaml:21: stages.base one.train.budget: '4M tokns' is not an amount: write e.g. '4M tokens', '200 steps', '2 epochs', '2h' or '1%'
-spec.yaml:22: stages.base one.train.precision: 'int8': input should be 'fp32', 'bf16' or 'fp16'
+spec.yaml:22: stages.base one.train.precision: 'int8': input should be 'auto', 'fp32', 'bf16' or 'fp16'
 spec.yaml:23: stages.base one.train.checkpoint.every: '0 steps' never passes; use more than 0
 spec.yaml:24: stages.base one.train.callbacks: 'early-stop': write a list here
 spec.yaml:25: stages.empty: None: write a mapping of fields here
@@ -167,7 +167,7 @@ def test_the_resolved_spec_has_every_default_and_reads_as_the_same(tiny_spec, wr
     loaded = load_spec(write_spec(tiny_spec))
     data = yaml.safe_load(resolved_yaml(loaded))
     train = data["stages"]["base"]["train"]
-    assert (train["precision"], train["clip"]) == ("bf16", 1.0)
+    assert (train["precision"], train["clip"]) == ("auto", 1.0)
     assert train["checkpoint"] == {"every": "600 seconds", "keep": 2, "background": True}
     assert train["optimizer"]["schedule"]["type"] == "constant"
     assert load_spec(write_spec(data)).resolved() == loaded.resolved() == data

@@ -356,10 +356,12 @@ def test_a_tokenizer_that_is_not_the_model_s_is_refused(tiny_spec, train, run_he
 
 
 @pytest.mark.parametrize("tokenizer", ["another", "none"])
-def test_a_folder_s_tokenizer_is_the_data_s(tokenizer, tiny_spec, train, run_here, finished_run):
+def test_a_folder_s_tokenizer_is_the_data_s(
+    tokenizer, tiny_spec, train, run_here, finished_run, tmp_path
+):
     """Else a checkpoint would be trained on ids that mean other tokens, without a word."""
-    folder = finished_run.parent / f"model-{tokenizer}"
-    shutil.copytree(finished_run / "base" / "final", folder, dirs_exist_ok=True)
+    folder = tmp_path / f"model-{tokenizer}"
+    shutil.copytree(finished_run / "base" / "final", folder)
     if tokenizer == "none":
         for file in folder.glob("tokenizer*"):
             file.unlink()

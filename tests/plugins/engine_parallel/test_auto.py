@@ -57,7 +57,7 @@ def test_where_everything_fits_gradients_are_all_that_is_sent(train, chosen):
 
 def test_less_memory_is_made_up_for_by_traffic(train, chosen):
     """From copies to shards of everything; and what needs whole matrices is never split."""
-    train |= {"model": LLAMA_7B, "batch": {"tokens": "4M"}}
+    train |= {"model": LLAMA_7B, "batch": {"tokens": "4M"}, "precision": "bf16"}
     assert chosen(256, 300e9, "cuda")[0] == {"type": "ddp"}
     assert chosen(256, 80e9, "cuda")[0] == {"type": "mesh", "shard": 4}
     assert chosen(256, 70e9, "cuda")[0] == {"type": "mesh", "shard": 8}
