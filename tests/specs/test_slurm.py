@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -59,12 +60,12 @@ def _until(true, seconds, told):
 
 
 @pytest.fixture
-def slurm(tmp_path):
+def slurm():
     """Runs a command of SLURM's, such as ``sbatch``, and gives what it printed."""
     if os.geteuid() or not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch"))):
         pytest.skip("a SLURM of one's own needs root, slurmctld, slurmd and slurm-client")
-    folder = tmp_path / "slurm"
-    folder.mkdir()
+    # Its nodes' sockets lie in it, whose paths have at most 107 bytes: too few for pytest's folder.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     config, log = folder / "slurm.conf", folder / "log"
     fields = {"host": socket.gethostname(), "ports": _free_ports(3), "nodes": NODES}
     config.write_text(CONFIG.format(folder=folder, **fields), encoding="utf-8")
@@ -94,6 +95,7 @@ def slurm(tmp_path):
                 daemon.terminate()
             for daemon in daemons:
                 daemon.wait(30)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _events(run, name):
