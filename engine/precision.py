@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from engine.errors import SpecError
 from engine.products import Precision, product_speed
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ FORCED = "ENGINE_PRECISION"
 _CPUINFO = Path("/proc/cpuinfo")
 _NARROW_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
 """Intel's and AMD's, and that of ARM's NEON, as Linux names them."""
-_LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 """Variables by which a process may be told to leave instructions unused."""
 _BF16_CAPABILITY = (8, 0)
 """Of the first CUDA devices with instructions for bf16 (Ampere)."""
@@ -36,7 +37,7 @@ def resolved(precision: str, device: torch.device | str) -> Precision:
 
 
 def best(device: torch.device | str) -> Precision:
-    """The precision in which training is fastest at no loss of quality. Raises ValueError for a value
+    """The precision in which training is fastest at no loss of quality. Raises SpecError for a value
     of ``ENGINE_PRECISION`` that is none."""
     if forced := os.environ.get(FORCED):
         return _named(forced)
@@ -79,7 +80,7 @@ def _named(precision: str) -> Precision:
     for known in get_args(Precision):
         if precision == known:
             return known  # type: ignore[no-any-return]
-    raise ValueError(f"'{precision}' is no precision: {', '.join(get_args(Precision))}")
+    raise SpecError(f"'{precision}' is no precision: {', '.join(get_args(Precision))}")
 
 
 def _type(device: torch.device | str) -> str:

@@ -162,16 +162,17 @@ class Run:
     def decide(self, stage: str, name: str, choose: Callable[[], Any]) -> Any:
         """What ``auto`` means for a stage's ``name``: rank 0's choice, made once and then recorded, so
         that a stage goes on with it wherever it is resumed. Plain data; collective."""
-        value = None
-        if self.process.rank == 0:
+
+        def recorded() -> Any:
             standing = self.folder.standing(stage)
             assert standing is not None, "a stage that has begun has a record"
-            value = standing.choices.get(name)
-            if value is None:
-                value = choose()
-                choices = {**standing.choices, name: value}
-                self.folder.record(stage, replace(standing, choices=choices))
-        return self.process.broadcast(value)
+            if name not in standing.choices:
+                choices = {**standing.choices, name: choose()}
+                standing = replace(standing, choices=choices)
+                self.folder.record(stage, standing)
+            return standing.choices[name]
+
+        return self.process.first_alone(recorded)
 
     def _check_identities(self, names: Collection[str]) -> None:
         """Raises RunError if a stage was begun as another one: before anything is written."""

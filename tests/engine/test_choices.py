@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import precision
+from engine import SpecError, precision
 from engine.precision import best, cannot, resolved
 
 _OLD_RUN = Path(__file__).parent / "runs_of_before" / "without_precision.tar.gz"
@@ -95,7 +95,7 @@ def test_a_switch_forces_the_choice(machine, monkeypatch, chosen):
 def test_a_wrong_switch_is_told(machine, monkeypatch):
     """With what it may be."""
     monkeypatch.setenv(precision.FORCED, "bf8")
-    with pytest.raises(ValueError, match="'bf8' is no precision: fp32, bf16, fp16"):
+    with pytest.raises(SpecError, match="'bf8' is no precision: fp32, bf16, fp16"):
         best("cpu")
 
 
