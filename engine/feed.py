@@ -158,6 +158,7 @@ class EpisodeFeed:
         pieces = cut(
             [episode.length for episode in ordered[::ranks]],
             most=plan.micro_rows * plan.sequence,
+            overhead=plan.overhead,
             pieces=getattr(strategy, "min_micro_batches", 1),
         )
         mine = ordered[rank::ranks]

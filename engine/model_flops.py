@@ -31,19 +31,29 @@ def counted(
 ) -> Counted:
     """Of a token in this stage, in rows of ``sequence`` tokens; frozen weights and an adapter's base
     need no gradients."""
-    share, weights = learning(model)
+    matrices = multiplied(model)
+    share = matrices.learning
     shape, origin = shape_of(stages, name), model_of(stages, name)
     again = RECOMPUTED[train.activation_checkpointing]
     if shape is None or origin is None:
-        flops = matrix_flops(weights, trained=share)
+        flops = matrix_flops(matrices.weights, trained=share)
         return Counted(flops, flops.executed(again, "none"), "weights")
     flops = token_flops(shape, sequence, trained=share)
     return Counted(flops, flops.executed(again, origin.scores(device)), "sizes")
 
 
-def learning(model: nn.Module) -> tuple[float, int]:
-    """The share that learns of the weights that multiply, and their number: all matrices but an
-    embedding's that is not the head's as well."""
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """Those that a model multiplies with: how many, of how many ``weights`` in all, of which the share
+    ``learning`` learns."""
+
+    number: int
+    weights: int
+    learning: float
+
+
+def multiplied(model: nn.Module) -> Matrices:
+    """All matrices but an embedding's that is not the head's as well."""
     multiply = {
         id(parameter): parameter
         for module in model.modules()
@@ -53,4 +63,4 @@ def learning(model: nn.Module) -> tuple[float, int]:
     }
     weights = sum(p.numel() for p in multiply.values())
     trained = sum(p.numel() for p in multiply.values() if p.requires_grad)
-    return (trained / weights if weights else 0.0), weights
+    return Matrices(len(multiply), weights, trained / weights if weights else 0.0)

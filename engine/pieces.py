@@ -6,14 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_COST = 32
-"""What a micro-batch costs beside its tokens, in tokens: on a CPU 110 to 130 where a model has 4 layers
-of 128, 16 to 32 where it has 8 of 384."""
+_PRODUCT = 8e6
+"""What a product with a matrix costs beside its multiplications, forward and backward together, in
+multiplications: profiled on CPUs (DECISIONS)."""
 
 
-def cut(lengths: Sequence[int], *, most: int, pieces: int = 1) -> list[slice]:
+def overhead(matrices: int, weights: int) -> float:
+    """What a micro-batch costs beside its tokens, in tokens, where a model multiplies with so many
+    ``matrices`` of so many ``weights`` in all: most where they are small."""
+    return _PRODUCT * matrices / max(1, weights)
+
+
+def cut(lengths: Sequence[int], *, most: int, overhead: float = 0, pieces: int = 1) -> list[slice]:
     """Slices of rows that are sorted by length, the longest first, so that the fewest tokens are
-    read: every row is as wide as the first of its slice, which has at most ``most`` tokens so.
+    read: every row is as wide as the first of its slice, which has at most ``most`` tokens so, and
+    each slice costs ``overhead`` tokens more.
 
     At least so many ``pieces``, if there are rows enough.
     """
@@ -26,7 +33,7 @@ def cut(lengths: Sequence[int], *, most: int, pieces: int = 1) -> list[slice]:
         begins = np.arange(max(0, end - longest), end)
         tokens = (end - begins) * width[begins]
         allowed = (tokens <= most) | (begins == end - 1)
-        cost = np.where(allowed, least[begins] + tokens + _COST, np.inf)
+        cost = np.where(allowed, least[begins] + tokens + overhead, np.inf)
         begin[end] = begins[cost.argmin()]
         least[end] = cost.min()
     found: list[slice] = []

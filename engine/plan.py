@@ -54,7 +54,8 @@ class Plan:
 
     ``sequence`` counts tokens in a row, ``micro_rows`` rows in one forward pass. ``versions`` are
     those on which exact numbers depend; ``inexact`` resumes with others all the same. ``compile``
-    says that layers are compiled.
+    says that layers are compiled. ``overhead`` is what a micro-batch costs beside its tokens, in
+    tokens.
     """
 
     stage: str
@@ -71,6 +72,7 @@ class Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
     inexact: bool = False
     compile: bool = False
+    overhead: float = 0
 
     def rows_at_once(self, rows: int, pieces: int) -> int:
         """Rows of a micro-batch: as many as allowed, in at least ``pieces`` if there are enough."""

@@ -32,9 +32,10 @@ from engine.language_model import LanguageModel
 from engine.loop import Loop
 from engine.machine import Machine
 from engine.materials import build_model, open_tokenizer, sequence_length, training_data
-from engine.model_flops import counted
+from engine.model_flops import counted, multiplied
 from engine.objective import BaseOnlineObjective, BaseTrainer, Companion
 from engine.outside import train_outside
+from engine.pieces import overhead
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
 from engine.requests import Score
 from engine.spec import Train
@@ -78,6 +79,7 @@ def train(
     callbacks = [run.build("callback", c, context) for c in config.callbacks]
     strategy = _strategy(run, name, config, context, objective, model, adapter, callbacks)
     parameters = sum(p.numel() for p in model.parameters())  # now, as some strategies shard them
+    matrices = multiplied(model)
     device = run.process.device.type
     flops = counted(run.loaded.spec.stages, name, config, model, sequence, device).times(
         _budget_tokens(config, data, sequence)
@@ -155,6 +157,7 @@ def train(
         versions={name: metadata.version(name) for name in _EXACT_WITH},
         inexact=run.inexact,
         compile=compiled,
+        overhead=overhead(matrices.number, matrices.weights),
     )
     feed: Feed = RecordFeed(data, objective, strategy, plan)
     if isinstance(objective, BaseOnlineObjective):

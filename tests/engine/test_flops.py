@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.flops import Flops, matrix_flops, token_flops
 from engine.layout import ModelShape
-from engine.model_flops import counted, learning
+from engine.model_flops import Matrices, counted, multiplied
 
 LLAMA_7B = ModelShape(32, 4096, 32, 32, 11008, 32000, 4096, tied=False)
 ROWS, LENGTH = 2, 64
@@ -59,7 +59,7 @@ def test_flops_are_what_torch_counts(tiny):
     ours = token_flops(shape, LENGTH)
     assert ours.weights + 2 * ours.attention + ours.head == pytest.approx(count(), rel=0.03)
     model.requires_grad_(False)
-    frozen = token_flops(shape, LENGTH, trained=learning(model)[0])
+    frozen = token_flops(shape, LENGTH, trained=multiplied(model).learning)
     assert frozen.weights + 2 * frozen.attention + frozen.head == pytest.approx(count(), rel=0.03)
 
 
@@ -89,11 +89,11 @@ def test_what_learns_is_read_from_the_model():
     """Matrices but an embedding's, unless it is the head's as well."""
     body, head, embedding = nn.Linear(4, 8), nn.Linear(8, 16, bias=False), nn.Embedding(16, 8)
     model = nn.Sequential(embedding, nn.LayerNorm(8), body, head)
-    assert learning(model) == (1, 4 * 8 + 8 * 16)
+    assert multiplied(model) == Matrices(2, 4 * 8 + 8 * 16, 1.0)
     body.weight.requires_grad_(False)
-    assert learning(model) == (0.8, 160)
+    assert multiplied(model) == Matrices(2, 160, 0.8)
     head.weight = embedding.weight
-    assert learning(model) == (0.8, 160)
+    assert multiplied(model) == Matrices(2, 160, 0.8)
 
 
 def test_a_model_of_unknown_sizes_is_counted_by_its_weights():
