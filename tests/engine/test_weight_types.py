@@ -64,10 +64,44 @@ def test_a_small_rate_moves_nearly_every_weight_of_a_narrow_checkpoint(
         }
     }
     before, after = _weights(narrow), run_here(tiny_spec).weights("ft")
+    _nearly_all_moved(before, after)
+
+
+def _nearly_all_moved(before, after):
     layers = [name for name in before if "proj" in name]
     assert {weight.dtype for weight in after.values()} == {torch.float32}
     moved = sum(int((before[n].float() != after[n]).sum()) for n in layers)
     assert moved > 0.9 * sum(before[n].numel() for n in layers)
+
+
+def test_it_moves_them_under_strategies_that_share_weights_too(
+    narrow, tiny_spec, write_spec, engine, tmp_path
+):
+    """Two ranks, which compute in bf16: it is the masters that are float32."""
+    ranked = [
+        {"type": "mesh", "shard": 2},
+        {"type": "mesh", "tensor": 2},
+        {"type": "zero", "stage": 3},
+    ]
+    train = tiny_spec["stages"].pop("base")["train"]
+    tuned = {
+        f"ft{number}": {
+            "train": {
+                **train,
+                "model": {"type": "pretrained", "path": str(narrow)},
+                "optimizer": {"type": "adamw", "lr": 1e-5, "weight_decay": 0.0},
+                "budget": "2 steps",
+                "precision": "bf16",
+                "strategy": strategy,
+                "evaluate": [],
+            }
+        }
+        for number, strategy in enumerate(ranked)
+    }
+    tiny_spec["stages"] |= tuned
+    engine("run", write_spec(tiny_spec), "--nproc", 2, "--runs", tmp_path)
+    for name in tuned:
+        _nearly_all_moved(_weights(narrow), _weights(tmp_path / "tiny" / name / "final"))
 
 
 def test_a_checkpoint_of_several_types_is_opened_exactly(narrow, tmp_path):
