@@ -346,6 +346,11 @@ class EvaluatorConfig(Config):
         None, description="During training: how often; without it, only at the end."
     )
     limit: Count | None = Field(None, description="Use only the first so many items.")
+    name: str | None = runtime(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Name in scores and tables; without it, the type.",
+    )
 
 
 OptimizerConfig.model_rebuild()

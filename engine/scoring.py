@@ -10,7 +10,7 @@ from engine.evaluation import Measured, gains, measure
 from engine.language_model import LanguageModel
 from engine.materials import model_tokenizer
 from engine.modules import attend
-from engine.spec import Evaluate
+from engine.spec import Evaluate, evaluator_names
 from engine.trial import examine
 from engine.weight_types import for_scoring
 
@@ -47,8 +47,8 @@ def score_models(run: Run, name: str, config: Evaluate) -> list[ModelScore]:
         examine(model, learns=False)
         for_scoring(model)
         lm = LanguageModel(model.to(run.process.device).eval(), tokenizer)
-        for index, evaluator_config in enumerate(config.evaluators):
-            evaluator_name = str(getattr(evaluator_config, "type", index))
+        evaluators = zip(evaluator_names(config.evaluators), config.evaluators, strict=True)
+        for index, (evaluator_name, evaluator_config) in enumerate(evaluators):
             evaluator = run.build("evaluator", evaluator_config, context)
             measured = measure(
                 evaluator,

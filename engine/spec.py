@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -167,6 +168,16 @@ class Train(Config):
     callbacks: tuple[Annotated[Config, Of("callback")], ...] = runtime(
         (), description="What watches and steers the training, in this order."
     )
+
+
+def evaluator_names(evaluators: Sequence[Config]) -> list[str]:
+    """What scores call each evaluator of a stage: its name or type, numbered from its second on."""
+    names: list[str] = []
+    for place, evaluator in enumerate(evaluators):
+        called = getattr(evaluator, "name", None) or getattr(evaluator, "type", place)
+        numbered = (f"{called}-{number}" for number in count(2))
+        names.append(next(name for name in chain([str(called)], numbered) if name not in names))
+    return names
 
 
 class Evaluate(Config):

@@ -38,7 +38,7 @@ from engine.outside import train_outside
 from engine.pieces import overhead
 from engine.plan import Evaluation, Plan, Ramp, micro_rows
 from engine.requests import Score
-from engine.spec import Train
+from engine.spec import Train, evaluator_names
 from engine.trial import examine
 from engine.weight_types import TYPES, for_training
 
@@ -124,12 +124,13 @@ def train(
             )
 
     evaluations = []
-    for evaluator_config in config.evaluate:
+    names = evaluator_names(config.evaluate)
+    for evaluator_name, evaluator_config in zip(names, config.evaluate, strict=True):
         built = run.build("evaluator", evaluator_config, context)
         limit = getattr(evaluator_config, "limit", None)
         evaluations.append(
             Evaluation(
-                getattr(evaluator_config, "type", ""),
+                evaluator_name,
                 getattr(evaluator_config, "every", None),
                 partial(score, built, limit),
             )

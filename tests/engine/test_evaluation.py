@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from engine.evaluation import evaluate
 from engine.language_model import LanguageModel
 from engine.launch import Process
 from engine.requests import Generation, Item, LogLikelihood, Score
+from engine.spec import evaluator_names
 
 
 class Letters:
@@ -140,6 +142,7 @@ def test_an_evaluate_stage_scores_every_model_by_every_evaluator(tiny_spec, run_
     }
     run = run_here(tiny_spec)
     scores = [e for e in run.events("score") if e["metric"] == "perplexity"]
+    assert [e["evaluator"] for e in scores[1:]] == ["perplexity", "perplexity-2"] * 2
     trained, *scored = [(e["model"], round(e["value"], 3), e["n"]) for e in scores]
     items = trained[2]
     assert items > 2
@@ -149,6 +152,14 @@ def test_an_evaluate_stage_scores_every_model_by_every_evaluator(tiny_spec, run_
     assert scored[0] == trained  # and the pretrained one is another model
     assert scored[0][1] != scored[1][1]
     assert (run.folder / "scores" / "rows").is_dir()
+
+
+def test_each_evaluator_of_a_stage_has_a_name_of_its_own():
+    """The one that it was given, or its type; numbered, so that no figure hides another."""
+    given = [
+        SimpleNamespace(type="perplexity", name=n) for n in (None, "short", None, "perplexity-2")
+    ]
+    assert evaluator_names(given) == ["perplexity", "short", "perplexity-2", "perplexity-2-2"]
 
 
 def test_ranks_share_items_and_agree(tiny_spec, write_spec, engine, finished_run, tmp_path):
