@@ -27,6 +27,9 @@ from engine.errors import RunError
 
 _STATE = "state.json"
 _BLOB = "feed.safetensors"
+_SINCE = {"averaged_steps": 2**24}
+"""Counters that older checkpoints lack, with the value at which training goes on as it did without
+them: a weights' average has warmed up."""
 _HEADROOM = 1.05  # of the tensors' bytes: DCP's metadata, and file-system blocks
 
 
@@ -144,9 +147,14 @@ class Checkpoints:
         """
         manifest.verify(saved.folder)
         reader = FileSystemReader(saved.folder / "tensors")
+        there = reader.read_metadata().state_dict_metadata
+        lacking = {
+            n: tensors.pop(n).fill_(v) for n, v in _SINCE.items() if n in {*tensors} - {*there}
+        }
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             dcp.load(tensors, storage_reader=reader, **self._alone_or_together)
+        tensors |= lacking
         state: dict[str, Any] = json.loads((saved.folder / _STATE).read_text(encoding="utf-8"))
         return state
 

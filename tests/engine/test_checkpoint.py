@@ -14,6 +14,7 @@ import torch
 
 from engine.checkpoint import Checkpoints
 from engine.errors import RunError
+from engine.parameters import average_decay
 
 
 def _tensors(value: float = 1.0) -> dict:
@@ -49,6 +50,17 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     assert torch.equal(held, _tensors(3)["model"]["w"])
     assert tensors["model"]["narrow"].dtype == torch.bfloat16
     assert tensors["word"] == "value 3"
+
+
+def test_a_checkpoint_from_before_a_counter_is_loaded(tmp_path):
+    """An average of weights goes on as it was: it did not warm up."""
+    checkpoints = _saved(tmp_path, 3)
+    counter = torch.zeros((), dtype=torch.int32)
+    tensors = _tensors(0) | {"averaged_steps": counter}
+    checkpoints.load(checkpoints.latest(), tensors)
+    assert torch.equal(tensors["model"]["w"], _tensors(3)["model"]["w"])
+    assert tensors["averaged_steps"] is counter
+    assert average_decay(0.9999, counter) == pytest.approx(0.9999)
 
 
 def test_a_background_save_holds_the_values_of_its_moment(tmp_path):
