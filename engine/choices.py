@@ -52,7 +52,7 @@ def choose_compile(run: Run, stage: str, config: Train, flops: float, *, alike: 
 
     Compiled layers are for rows that are ``alike``: that fill the sequence.
     """
-    if config.compile is True and not alike:
+    if config.compile is True and not alike and not run.process.rank:
         run.log.warn(
             "compile: layers are compiled for rows that fill the sequence, and here rows have other "
             "lengths, so that nothing is",

@@ -25,17 +25,22 @@ from engine.measured import instructions
 
 _NO_LIMIT = 2**31 - 1
 _KERNELS = "TORCHINDUCTOR_CACHE_DIR"
+_TORCHS_OWN = "torchinductor_"
+"""What torch's folder is called, before the user's name."""
 
 
 def own_kernels() -> None:
-    """Keeps compiled kernels apart by processor, where the environment names no folder for them.
+    """Keeps compiled kernels apart by processor, where the user names no folder for them.
 
     Torch finds kernels again by their graph and not by the instructions that they were made for: those
-    made with AVX-512 ended in a segmentation fault where a process was limited to AVX2.
+    made with AVX-512 ended in a segmentation fault where a process was limited to AVX2. It writes its
+    own choice of a folder into the environment as it is imported.
     """
-    made_for = f"{zlib.crc32(instructions().encode()):08x}"
-    folder = Path(tempfile.gettempdir(), f"engine-kernels-{os.getuid()}", made_for)
-    os.environ.setdefault(_KERNELS, str(folder))
+    temporary = Path(tempfile.gettempdir())
+    named = Path(os.environ.get(_KERNELS) or temporary / _TORCHS_OWN)
+    if named.parent == temporary and named.name.startswith(_TORCHS_OWN):
+        made_for = f"{zlib.crc32(instructions().encode()):08x}"
+        os.environ[_KERNELS] = str(temporary / f"engine-kernels-{os.getuid()}" / made_for)
 
 
 @contextmanager
