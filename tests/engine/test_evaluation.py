@@ -13,6 +13,7 @@ from engine.errors import RunError, SpecError
 from engine.evaluation import evaluate
 from engine.language_model import LanguageModel
 from engine.launch import Process
+from engine.plugins import Plugins
 from engine.requests import Generation, Item, LogLikelihood, Score
 from engine.spec import evaluator_names
 
@@ -154,8 +155,15 @@ def test_an_evaluate_stage_scores_every_model_by_every_evaluator(tiny_spec, run_
     assert (run.folder / "scores" / "rows").is_dir()
 
 
+EVALUATORS = Plugins.discover().selected(()).of_kind("evaluator")
+
+
+@pytest.mark.covers(*(f"evaluator/{kind}.name" for kind in EVALUATORS))
 def test_each_evaluator_of_a_stage_has_a_name_of_its_own():
     """The one that it was given, or its type; numbered, so that no figure hides another."""
+    configs = [found.load_config() for found in EVALUATORS.values()]
+    named = [config.model_construct(name=f"own-{n}") for n, config in enumerate(configs)]
+    assert evaluator_names(named) == [f"own-{n}" for n in range(len(configs))]
     given = [
         SimpleNamespace(type="perplexity", name=n) for n in (None, "short", None, "perplexity-2")
     ]
