@@ -89,6 +89,12 @@ class Paused:
         self._log.close()
 
 
+@pytest.fixture(autouse=True)
+def _own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the machine, which the other tests do not depend on."""
+    monkeypatch.delenv("ENGINE_PRECISION")
+
+
 @pytest.fixture
 def paused(tmp_path: Path) -> Iterator[Callable[..., Paused]]:
     """Starts a process for :class:`Paused`; all end with the test."""

@@ -25,6 +25,7 @@ from transformers import (
 
 from engine.data.dataset import TrainingData, WindowExamples
 from engine.data.mixture import Mixture, MixtureSource
+from engine.precision import resolved
 from engine.spec import load_spec
 
 
@@ -73,7 +74,7 @@ def main(spec_file: Path, runs: Path) -> None:
     arguments = TrainingArguments(
         tempfile.mkdtemp(),
         use_cpu=True,
-        bf16=True,
+        bf16=resolved(config.precision, "cpu") == "bf16",
         per_device_train_batch_size=config.batch.tokens // config.model.context,
         max_steps=100_000,
         learning_rate=optimizer.lr,
