@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tarfile
+import shutil
 from pathlib import Path
 
 import pytest
@@ -144,8 +144,7 @@ def test_a_rank_that_cannot_do_it_ends_the_run_before_the_first_step(
 def test_a_run_from_before_auto_goes_on_as_recorded(tmp_path, engine):
     """Made when bf16 was the default and no field said so: its stages are what they were, and the one
     that gets more steps goes on in bf16."""
-    with tarfile.open(_OLD_RUN) as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(_OLD_RUN, tmp_path)
     more = ("--set", "stages.base.train.budget=6 steps", "--allow", "versions")
     engine("run", "legacy.yaml", *more, cwd=tmp_path, env={precision.FORCED: "fp32"})
     folder = tmp_path / "runs" / "before-auto"
