@@ -147,10 +147,10 @@ class Checkpoints:
         """
         manifest.verify(saved.folder)
         reader = FileSystemReader(saved.folder / "tensors")
-        there = reader.read_metadata().state_dict_metadata
-        lacking = {
-            n: tensors.pop(n).fill_(v) for n, v in _SINCE.items() if n in {*tensors} - {*there}
-        }
+        lacking = {}
+        if wanted := _SINCE.keys() & tensors.keys():
+            absent = wanted - reader.read_metadata().state_dict_metadata.keys()
+            lacking = {name: tensors.pop(name).fill_(_SINCE[name]) for name in absent}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             dcp.load(tensors, storage_reader=reader, **self._alone_or_together)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from engine.activations import Pass, Recompute, Scores, layer_bytes, model_bytes
+from engine.activations import LOGITS, Pass, Recompute, Scores, layer_bytes, model_bytes
 from engine.flops import Flops, token_flops
 from engine.layout import Layout, ModelShape
 from engine.machine import LINKS, Links, Machine
@@ -17,8 +17,6 @@ from engine.products import Precision
 from engine.speeds import Speeds
 
 _FLOAT = 4
-_CHUNK = 1 << 21
-"""Logits at once in the loss (:mod:`engine.logprobs`), at least 64 rows of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +231,7 @@ def _learning(work: Work, layout: Layout) -> list[Parameters]:
 
 def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
     shape, widths = work.shape, WIDTHS[work.precision]
-    logits = max(_CHUNK, 64 * shape.vocabulary) / layout.tensor
+    logits = max(LOGITS, 64 * shape.vocabulary) / layout.tensor
     total = (2 * widths.weight + 2 * _FLOAT) * logits
     if widths.master and layout.gradients_over == 1:  # narrow ones, until they are added up
         total += widths.weight * mine.all

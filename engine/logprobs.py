@@ -19,10 +19,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from engine.activations import LOGITS
+
 IGNORE = -100
-_LOGITS = 1 << 22
-"""Logits held at once, 16 MB in float32: with fewer rows the products that make the head's gradient are
-slow (a step of 33.5M parameters takes a tenth longer with half of it), with more the softmax is."""
 _KEPT = 1 << 25
 """Log-probabilities kept for a backward pass, which else computes them again. 128 MB in float32."""
 
@@ -126,7 +125,7 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 
 def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> list[slice]:
-    rows = max(64, _LOGITS // weight_VD.shape[0])
+    rows = max(64, LOGITS // weight_VD.shape[0])
     return [slice(i, i + rows) for i in range(0, hidden_TD.shape[0], rows)]
 
 

@@ -17,7 +17,7 @@ def overhead(matrices: int, weights: int) -> float:
     return _PRODUCT * matrices / max(1, weights)
 
 
-def cut(lengths: Sequence[int], *, most: int, overhead: float = 0, pieces: int = 1) -> list[slice]:
+def cut(lengths: Sequence[int], *, most: int, overhead: float, pieces: int = 1) -> list[slice]:
     """Slices of rows that are sorted by length, the longest first, so that the fewest tokens are
     read: every row is as wide as the first of its slice, which has at most ``most`` tokens so, and
     each slice costs ``overhead`` tokens more.

@@ -15,10 +15,10 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component conversation errors figures layout log logprobs pieces prefixes \
+accelerators comparison component conversation errors figures layout log pieces prefixes \
 requests sampling shrunk weight_types
 activations config document hookspecs launch manifest measured objective shapes terms
-checkpoint compiling data flops joint parameters plan plugins products replicas source suited \
+checkpoint compiling data flops joint logprobs parameters plan plugins products replicas source suited \
 watch
 compose modules observers precision probe problems scaffold
 checks likelihood slots speeds trial

@@ -45,19 +45,23 @@ def test_no_other_cut_reads_fewer_tokens(lengths, most):
 @given(LENGTHS, st.integers(1, 6))
 def test_there_are_as_many_pieces_as_asked_for(lengths, pieces):
     """Or more, or as many as there are rows."""
-    assert len(cut(lengths, most=10**6, pieces=pieces)) >= min(pieces, len(lengths))
+    assert len(cut(lengths, most=10**6, overhead=OVERHEAD, pieces=pieces)) >= min(
+        pieces, len(lengths)
+    )
 
 
 def test_rows_that_are_alike_stay_together():
     """And nothing is cut of nothing."""
-    assert cut([50] * 8, most=10**6) == [slice(0, 8)]
-    assert cut([500, 20, 20], most=10**6, overhead=32) == [slice(0, 1), slice(1, 3)]
+    assert cut([50] * 8, most=10**6, overhead=OVERHEAD) == [slice(0, 8)]
+    assert cut([500, 20, 20], most=10**6, overhead=OVERHEAD) == [slice(0, 1), slice(1, 3)]
     assert cut([500, 20, 20], most=10**6, overhead=10**4) == [slice(0, 3)]
-    assert cut([], most=100) == []
+    assert cut([], most=100, overhead=OVERHEAD) == []
 
 
 def test_small_matrices_make_a_micro_batch_dear():
     """Llamas of 4 layers of 128 and of 8 of 384, of 4,096 words: some 180 and 30 tokens."""
     small, larger = overhead(29, 1_310_720), overhead(57, 15_728_640)
     assert 3 < small / larger < 10
+    assert 170 < small < 190
+    assert 25 < larger < 35
     assert overhead(0, 0) == 0
