@@ -130,7 +130,7 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Nine tenths of a step are its head, so steps are small: more of them teach more.
     """
     return _trained(
-        tmp_path_factory.mktemp("wide"), "sources", 50257, context=256, tokens=256, steps=80
+        tmp_path_factory.mktemp("wide"), "sources", 50257, context=256, tokens=256, steps=160
     )
 
 
