@@ -35,10 +35,10 @@ _PUBLIC = {
     "hookspecs": ("hookimpl",),
     "layout": ("Beside", "Layout", "ModelShape"),
     "language_model": ("LanguageModel", "Rollout"),
-    "logprobs": ("cross_entropy", "token_logprobs"),
+    "logprobs": ("cross_entropy", "label_places", "token_logprobs"),
     "modules": (
         "ObjectiveModule", "attend", "compile_layers", "head", "hidden_states", "labelled_rows",
-        "layers", "padded", "place", "reads_packed", "with_scalar_head",
+        "layers", "mark_bounds", "padded", "place", "reads_packed", "with_scalar_head",
     ),
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",

@@ -26,10 +26,11 @@ RECOMPUTED: dict[str | bool, Recompute] = {
 }
 """By what a spec says of ``activation_checkpointing``."""
 
-LOGITS = 1 << 22
-"""Logits that the loss holds at once (:mod:`engine.logprobs`), 16 MB in float32: with fewer rows the
-products that make the head's gradient are slow (a step of 33.5M parameters takes a tenth longer with
-half of it), twice as many won nothing."""
+LOGITS = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Logits that the loss holds at once (:mod:`engine.logprobs`), 16 and 256 MB in float32: with fewer
+rows the products that make the head's gradient are slow (on a CPU a step of 33.5M parameters takes a
+tenth longer with half of it), twice as many won nothing. On a GPU each chunk also reads and writes the
+head's whole gradient; its number is reckoned from data sheets, not measured."""
 BLOCK = 128
 """Queries in a block, where scores are kept below the diagonal only."""
 _WIDE = 4

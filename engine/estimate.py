@@ -69,7 +69,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A training step, as far as its size goes.
+    """A training step on a ``cpu`` or ``cuda``, as far as its size goes.
 
     ``rows`` of ``sequence`` tokens are in a micro-batch, of which each rank takes ``micro_batches``
     a step. ``state_floats`` are the optimizer's per parameter of hidden matrices and of others;
@@ -83,6 +83,7 @@ class Work:
     rows: int
     sequence: int
     micro_batches: int
+    device: str = "cpu"
     scores: Scores = "none"
     recompute: Recompute = "none"
     offload: bool = False
@@ -231,7 +232,8 @@ def _learning(work: Work, layout: Layout) -> list[Parameters]:
 
 def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
     shape, widths = work.shape, WIDTHS[work.precision]
-    logits = max(LOGITS, 64 * shape.vocabulary) / layout.tensor
+    own = shape.vocabulary / layout.tensor
+    logits = min(max(LOGITS[work.device], 64 * own), work.rows * work.sequence * own)
     total = (2 * widths.weight + 2 * _FLOAT) * logits
     if widths.master and layout.gradients_over == 1:  # narrow ones, until they are added up
         total += widths.weight * mine.all

@@ -232,6 +232,7 @@ def _work(
         rows=1,
         sequence=train.batch.sequence or shape.context or SEQUENCE,
         micro_batches=1,
+        device=device,
         scores=scores,
         recompute=RECOMPUTED[train.activation_checkpointing],
         offload=train.offload_activations and device != "cpu",

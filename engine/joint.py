@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.component import Batch, Setup, Step, Strategy
 from engine.objective import Companion
+from engine.terms import read
 
 _COMPANIONS = "companions"
 
@@ -74,9 +75,10 @@ class Joint:
 
     def step(self, lr: float, max_norm: float | None, spike_limit: float) -> Step:
         """See :class:`engine.Strategy`."""
-        norms = [(self._main.gradient_norm(), spike_limit)]
-        norms += [(s.gradient_norm(), self._limit(name)) for name, (s, _) in self._others.items()]
-        good = all(math.isfinite(norm) and norm <= limit for norm, limit in norms)
+        limits = {"": spike_limit, **{name: self._limit(name) for name in self._others}}
+        norms = {name: s.gradient_norm() for name, (s, _) in self._others.items()}
+        (found,) = read({"": self._main.gradient_norm(), **norms})
+        good = all(math.isfinite(norm) and norm <= limits[name] for name, norm in found.items())
         limit = math.inf if good else -math.inf
         done = self._main.step(lr, max_norm, limit)
         others = {n: s.step(lr, max_norm, limit).grad_norm for n, (s, _) in self._others.items()}

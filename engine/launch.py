@@ -15,6 +15,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from engine.devices import check_alike, describe, device_of
 from engine.errors import RunError, SpecError
 
 if TYPE_CHECKING:
@@ -76,18 +77,19 @@ class Process:
 
     @property
     def device(self) -> torch.device:
-        """The accelerator of this process, or the CPU."""
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.device("cuda", self.local_rank % torch.cuda.device_count())
-        return torch.device("cpu")
+        """The accelerator of this process, or the CPU. Raises RunError where there is none for it."""
+        return device_of(self.local_rank)
 
     def join(self) -> None:
-        """Meets the other processes. Raises RunError when the meeting place is not given."""
+        """Meets the other processes. Raises RunError when the meeting place is not given, or where
+        their devices do not go together."""
+        device = self.device
+        if device.type == "cuda":
+            import torch
+
+            torch.cuda.set_device(device)
         if self.world_size == 1:
             return
-        import torch
         import torch.distributed as dist
 
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
@@ -101,11 +103,11 @@ class Process:
                 f"MASTER_PORT={os.environ['MASTER_PORT']} is no port", mend="set it to a number"
             )
         place = {"store": self.store(), "rank": self.rank, "world_size": self.world_size}
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
-            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=self.device, **place)
+        if device.type == "cuda":  # NCCL opens its links at the first use, after the check
+            dist.init_process_group("cpu:gloo,cuda:nccl", **place)
         else:
             dist.init_process_group("gloo", **place)
+        check_alike(self.all_gather(describe(device)))
 
     def store(self, *, timeout: float = 300.0) -> Any:
         """The launcher's store, or that of rank 0. An answer may take ``timeout`` seconds.

@@ -44,9 +44,17 @@ def cross_entropy(
 
 
 def token_logprobs(
-    hidden: Tensor, weight_VD: Tensor, labels: Tensor, *, bias: Tensor | None = None
+    hidden: Tensor,
+    weight_VD: Tensor,
+    labels: Tensor,
+    *,
+    bias: Tensor | None = None,
+    places_N: Tensor | None = None,
 ) -> Tensor:
     """log P(label) at each position, 0 where the label is ``IGNORE``; the shape of ``labels``.
+
+    ``places_N`` are what :func:`label_places` finds; without them it looks here, and the process waits
+    for its device.
 
     Differentiable in any use. The head meets only positions with a label; where they are many, their
     logits are computed once more in the backward pass.
@@ -54,12 +62,18 @@ def token_logprobs(
     weight_VD, bias, tokens = _own_rows(weight_VD, bias)
     weight_VD = _same_type(hidden, weight_VD)
     labels_T = labels.reshape(-1)
-    counted_N = (labels_T != IGNORE).nonzero()[:, 0]
-    hidden_ND = hidden.reshape(-1, hidden.shape[-1]).index_select(0, counted_N)
+    if places_N is None:
+        places_N = label_places(labels)
+    hidden_ND = hidden.reshape(-1, hidden.shape[-1]).index_select(0, places_N)
     apply: Any = _TokenLogprobs.apply
-    logprob_N: Tensor = apply(hidden_ND, weight_VD, labels_T[counted_N], bias, tokens)
-    logprob_T = logprob_N.new_zeros(len(labels_T)).index_copy(0, counted_N, logprob_N)
+    logprob_N: Tensor = apply(hidden_ND, weight_VD, labels_T[places_N], bias, tokens)
+    logprob_T = logprob_N.new_zeros(len(labels_T)).index_copy(0, places_N, logprob_N)
     return logprob_T.reshape(labels.shape)
+
+
+def label_places(labels: Tensor) -> Tensor:
+    """Places ``_N`` of the labels that are not ``IGNORE``, in all of them laid flat."""
+    return (labels.reshape(-1) != IGNORE).nonzero()[:, 0]
 
 
 def _own_rows(weight_VD: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor | None, _Tokens]:
@@ -125,7 +139,8 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 
 def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> list[slice]:
-    rows = max(64, LOGITS // weight_VD.shape[0])
+    most = LOGITS["cpu" if hidden_TD.device.type == "cpu" else "cuda"]
+    rows = max(64, most // weight_VD.shape[0])
     return [slice(i, i + rows) for i in range(0, hidden_TD.shape[0], rows)]
 
 

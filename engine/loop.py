@@ -27,6 +27,7 @@ from engine.component import (
     Strategy,
 )
 from engine.config import Amount
+from engine.devices import forget_peak, peak_memory
 from engine.errors import RunError
 from engine.feed import Feed
 from engine.launch import Process, Signals
@@ -34,7 +35,7 @@ from engine.log import EventLog
 from engine.plan import Evaluation, Outcome, Plan, State, crossed, named
 from engine.replicas import find_fault
 from engine.requests import Score, seed_of
-from engine.terms import counts, means
+from engine.terms import counts, means, read
 
 _SKIPS_ALLOWED = 50
 """Skipped steps in a row after which training has failed: fp16's scale finds its level in fewer."""
@@ -131,6 +132,7 @@ class Loop:
         if taken is None:
             return None
         micro_batches, cursor = taken.micro_batches, taken.cursor
+        forget_peak(self._process.device)
         totals = strategy.all_sum({**counts(micro_batches), "stop": float(self._signals.count)})
         if totals.pop("stop"):
             return None
@@ -142,10 +144,12 @@ class Loop:
             sums = strategy.forward_backward(micro_batches, totals)
         limit = min((c.spike_limit for c in self._callbacks), default=math.inf)
         step = strategy.step(lr, plan.clip, limit)
-        skipped = bool(step.skipped)
+        norms = {f"grad_norm/{name}": norm for name, norm in step.companions.items()}
+        summed, told = read(sums, {"skipped": step.skipped, "grad_norm": step.grad_norm, **norms})
+        skipped = bool(told.pop("skipped"))
         # All ranks must read one clock, or they would not agree on when the time is up.
         own = {"seconds": time.perf_counter() - started}
-        figures = strategy.all_sum({**{k: float(v) for k, v in sums.items()}, **own})
+        figures = strategy.all_sum({**summed, **own})
         seconds = figures.pop("seconds") / strategy.data_size
         state.step += 1
         state.tokens += tokens
@@ -161,10 +165,10 @@ class Loop:
             **means(figures, totals),
             **taken.figures,
             "lr": lr,
-            "grad_norm": float(step.grad_norm),
-            **{f"grad_norm/{name}": float(norm) for name, norm in step.companions.items()},
+            **told,
             "skipped": skipped,
             "tokens_per_second": round(tokens / seconds, 1),
+            "memory": peak_memory(self._process.device),
         }
 
     def _stopping(self) -> bool:

@@ -14,10 +14,15 @@ from torch import Tensor, nn
 
 from engine.compiling import own_kernels
 from engine.component import Batch, Example, Objective, Setup
+from engine.data.packing import document_bounds
+from engine.devices import takes_bounds
 from engine.errors import RunError
-from engine.logprobs import IGNORE
+from engine.logprobs import IGNORE, label_places
 
 _PACKS = "reads_packed_documents"
+_TAKES_BOUNDS = "takes_document_bounds"
+_BOUNDS = "cu_seq_lens_q"
+"""As transformers' attention functions call them."""
 
 
 def backbone(model: nn.Module) -> nn.Module:
@@ -95,6 +100,16 @@ def attend(model: nn.Module, implementation: str = "sdpa") -> None:
         whole.set_attn_implementation("eager")
 
 
+def attend_alike(model: nn.Module, other: nn.Module) -> None:
+    """Has the model compute attention as another of its architecture does, if it is one."""
+    own, its = cast("Any", model).config, cast("Any", other).config
+    if own.model_type != its.model_type:
+        return
+    attend(model, its._attn_implementation)
+    if hasattr(backbone(other), _TAKES_BOUNDS):
+        mark_bounds(model)
+
+
 def mark_packing(model: nn.Module, *, packs: bool) -> None:
     """Notes, on the backbone so that copies and other heads know, whether it :func:`reads_packed`."""
     setattr(backbone(model), _PACKS, packs)
@@ -110,13 +125,21 @@ def reads_packed(model: nn.Module) -> bool:
     return getattr(backbone(model), _PACKS, True)
 
 
+def mark_bounds(model: nn.Module) -> None:
+    """Notes that the model's attention takes the bounds of documents, where a device has them."""
+    setattr(backbone(model), _TAKES_BOUNDS, True)
+
+
 def hidden_states(model: nn.Module, **inputs: Tensor) -> Tensor:
     """``_BTD``. Never with a cache: it would let packed documents see each other.
 
     A model that cannot keep packed documents apart reads each in a row of its own.
     """
     if "position_ids" in inputs and not reads_packed(model):
-        return _one_by_one(backbone(model), **inputs)
+        ids, places = inputs["input_ids"], inputs["position_ids"]
+        return _one_by_one(backbone(model), ids, places)
+    if not getattr(backbone(model), _TAKES_BOUNDS, False):
+        inputs.pop(_BOUNDS, None)
     return cast("Tensor", backbone(model)(**inputs, use_cache=False).last_hidden_state)
 
 
@@ -180,14 +203,36 @@ def labelled_rows(examples: Sequence[Example]) -> Batch:
 
 
 def place(batch: Batch, device: torch.device, setup: Setup) -> Batch:
-    """The batch on the device, with what frozen models say of it."""
+    """The batch on the device, with what frozen models say of it. The process does not wait for it.
+
+    Its target ``label_places`` is what :func:`engine.label_places` finds in ``labels``.
+    """
 
     def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: t.to(device, non_blocking=True) for name, t in tensors.items()}
+        # Only from pinned memory does a copy go on beside the process.
+        pinned = device.type == "cuda"
+        return {
+            name: (t.pin_memory() if pinned else t).to(device, non_blocking=True)
+            for name, t in tensors.items()
+        }
 
-    placed = Batch(moved(batch.inputs), moved(batch.targets), batch.counts, batch.tokens)
+    inputs, targets = _found_on_host(batch, device)
+    placed = Batch(moved(inputs), moved(targets), batch.counts, batch.tokens)
     with torch.no_grad():
         return setup.objective.annotate(placed, setup.frozen)
+
+
+def _found_on_host(
+    batch: Batch, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Inputs and targets with what depends on their values, for which one would wait on the device."""
+    inputs, targets = dict(batch.inputs), dict(batch.targets)
+    if takes_bounds(device) and "position_ids" in inputs:
+        ids, places = inputs["input_ids"].numpy(), inputs["position_ids"].numpy()
+        inputs[_BOUNDS] = torch.from_numpy(document_bounds(ids, places))
+    if "labels" in targets:
+        targets["label_places"] = label_places(targets["labels"])
+    return inputs, targets
 
 
 class ObjectiveModule(nn.Module):

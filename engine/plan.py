@@ -13,12 +13,12 @@ from engine.requests import Score
 
 SEQUENCE = 1024
 """Tokens in a row where neither spec nor model says."""
-_MICRO_TOKENS = 8192
+MICRO_TOKENS = 8192
 
 
 def micro_rows(micro_tokens: int | None, sequence: int) -> int:
     """Rows in one forward pass."""
-    return max(1, (micro_tokens or _MICRO_TOKENS) // sequence)
+    return max(1, (micro_tokens or MICRO_TOKENS) // sequence)
 
 
 @dataclass(frozen=True, slots=True)

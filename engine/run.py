@@ -285,9 +285,11 @@ class Run:
         return "done", {**card, "fingerprint": folders.fingerprint(manifest)}
 
     def _train(self, name: str, config: Train) -> tuple[str, dict[str, Any]]:
+        from engine.memory_error import memory_errors_explained
         from engine.training import train
 
-        return train(self, name, config, self._observers.tell)
+        with memory_errors_explained(self, name, config):
+            return train(self, name, config, self._observers.tell)
 
     def _evaluate(self, name: str, config: Evaluate) -> tuple[str, dict[str, Any]]:
         from engine.scoring import score_models

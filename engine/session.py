@@ -7,6 +7,7 @@ import signal
 from collections.abc import Collection
 from pathlib import Path
 
+from engine.devices import remark
 from engine.errors import EngineError, SpecError
 from engine.folder import RunFolder
 from engine.launch import Process
@@ -52,6 +53,8 @@ def run_spec(
             display = JsonDisplay() if as_json else RichDisplay()
         log = EventLog(folder.path / "events.jsonl" if first else None, display)
         stack.callback(log.close)
+        if first and (wondered := remark(process.device)):
+            log.warn(wondered)
         try:
             run = Run(loaded, folder, process, log, inexact=inexact)
             status = run.execute(only=only, rerun=rerun)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
 
 from engine.component import Batch
 
@@ -15,6 +18,16 @@ def counts(micro_batches: Sequence[Batch]) -> dict[str, float]:
         totals.update(batch.counts)
         totals["tokens"] += batch.tokens
     return {name: float(count) for name, count in totals.items()}
+
+
+def read(*groups: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Scalars in tensors, or plain ones, as numbers: all in one copy, as each makes the process wait
+    for its device."""
+    scalars = [torch.as_tensor(value) for group in groups for value in group.values()]
+    device = next((s.device for s in scalars if s.device.type != "cpu"), torch.device("cpu"))
+    moved = [s.detach().to(device, torch.float64, non_blocking=True).reshape(()) for s in scalars]
+    found = iter(torch.stack(moved).tolist())
+    return [{name: next(found) for name in group} for group in groups]
 
 
 def means(sums: Mapping[str, float], counts: Mapping[str, float]) -> dict[str, float]:

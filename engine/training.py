@@ -33,6 +33,7 @@ from engine.loop import Loop
 from engine.machine import Machine
 from engine.materials import build_model, open_tokenizer, sequence_length, training_data
 from engine.model_flops import counted, multiplied
+from engine.modules import attend_alike
 from engine.objective import BaseOnlineObjective, BaseTrainer, Companion
 from engine.outside import train_outside
 from engine.pieces import overhead
@@ -72,7 +73,7 @@ def train(
         summary = train_outside(context, config, objective, model, data, sequence, tell)
         final = folders.fingerprint(path / "final" / "manifest.json")
         return "done", {**summary, "fingerprint": final}
-    frozen = _frozen(objective.freeze(model), precision, run.process.device)
+    frozen = _frozen(objective.freeze(model), model, precision, run.process.device)
     adapter = _adapter(run, config, context)
     exported = _without_weights(model) if adapter else model
     objective.attach(model)
@@ -158,7 +159,7 @@ def train(
         versions={name: metadata.version(name) for name in _EXACT_WITH},
         inexact=run.inexact,
         compile=compiled,
-        overhead=overhead(matrices.number, matrices.weights),
+        overhead=overhead(matrices.number, matrices.weights, run.process.device.type),
     )
     feed: Feed = RecordFeed(data, objective, strategy, plan)
     if isinstance(objective, BaseOnlineObjective):
@@ -259,12 +260,13 @@ def _adapter(run: Run, config: Train, context: StageContext) -> Adapter | None:
 
 
 def _frozen(
-    models: Mapping[str, nn.Module], precision: str, device: torch.device
+    models: Mapping[str, nn.Module], learning: nn.Module, precision: str, device: torch.device
 ) -> dict[str, nn.Module]:
     """As narrow as the model that learns, so that both round alike: weights, and not buffers, of which
-    rotary embeddings' frequencies would be far off."""
+    rotary embeddings' frequencies would be far off. Those of its architecture attend as it does."""
     for model in models.values():
         model.to(device).eval().requires_grad_(False)
+        attend_alike(model, learning)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(TYPES[precision])
     return dict(models)

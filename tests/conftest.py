@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `support`
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # other processes share these cores
@@ -228,6 +230,32 @@ def run_here(write_spec, tmp_path, finished_run, capsys) -> Callable[..., Here]:
         return Here(folder, status)
 
     return run
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What makes the process wait for its device in steps of this process: in what a strategy does, and
+    where the loop reads the figures."""
+    from engine_parallel.replicated import Replicated
+    from support.waits import counted_waits, uncounted
+
+    from engine import joint, loop, modules
+
+    found: Counter[str] = Counter()
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            with counted_waits(found):
+                return function(*arguments, **named)
+
+        return call
+
+    for owner in (Replicated, joint.Joint):
+        for name in ("forward_backward", "step"):
+            monkeypatch.setattr(owner, name, counting(getattr(owner, name)))
+    monkeypatch.setattr(loop, "read", counting(loop.read))
+    monkeypatch.setattr(modules, "_found_on_host", uncounted(modules._found_on_host))
+    return found
 
 
 def _corpus(spec: dict[str, Any]) -> Any:

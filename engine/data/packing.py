@@ -104,3 +104,27 @@ def join(examples: Sequence[Row], capacity: int, pad_id: int) -> Row:
         np.concatenate([*(e.labels for e in examples), zeros + IGNORE]),
         np.concatenate([*(e.position_ids for e in examples), zeros]),
     )
+
+
+def document_bounds(input_ids_BT: Ints, position_ids_BT: Ints) -> NDArray[np.int32]:
+    """Where documents begin in rows laid end to end, and last where all end: ``_N+1``, as kernels for
+    documents of several lengths take it.
+
+    Neighbours of one and the same token, each a document of its own, as padding is, count as one
+    document: what they attend to is equal, so it changes nothing. N is the next power of four, for
+    which empty documents follow at the end: a compiled layer meets few shapes so.
+    """
+    begins_BT = position_ids_BT == 0
+    begins_BT[:, 0] = True
+    single_BT = begins_BT.copy()
+    single_BT[:, :-1] &= begins_BT[:, 1:]
+    joined_BT = single_BT[:, 1:] & single_BT[:, :-1]
+    joined_BT &= input_ids_BT[:, 1:] == input_ids_BT[:, :-1]
+    begins_BT[:, 1:] &= ~joined_BT
+    starts = np.flatnonzero(begins_BT)
+    documents = 1
+    while documents < len(starts):
+        documents *= 4
+    bounds = np.full(documents + 1, begins_BT.size, np.int32)
+    bounds[: len(starts)] = starts
+    return bounds

@@ -227,6 +227,7 @@ def _events() -> Sequence[Mapping[str, Any]]:
                 "grad_norm": math.inf if skipped else 1.0,
                 "skipped": skipped,
                 "tokens_per_second": 1000.0,
+                "memory": 2**30,
             }
         )
         if step % 4 == 0:

@@ -31,7 +31,7 @@ from engine.testing.training import (
 _COUNTS = ("passes", "mini_batches", "episodes_per_prompt")
 EVENT = ("event", "time", "stage", "step", "tokens")
 """What every step's event says of itself."""
-_MEASURED = ("loss", "lr", "grad_norm", "skipped", "tokens_per_second")
+_MEASURED = ("loss", "lr", "grad_norm", "skipped", "tokens_per_second", "memory")
 
 
 def objective(new: Callable[[], Any], config: ObjectiveConfig, context: StandAloneContext) -> None:

@@ -1,39 +1,48 @@
-"""Causal attention for training on a CPU, in blocks of queries.
+"""Causal attention for training that never builds a mask of T × T.
 
-torch's CPU kernel for scaled-dot-product attention runs at a seventh of the matrix products' peak,
-and a mask makes it read a matrix of T × T. Here each block of queries meets only the keys up to
-its end, so nothing above the diagonal is computed, as plain products that run at full speed.
+In 16 bits on a GPU, packed rows go through torch's variable-length attention. Elsewhere queries are
+taken in blocks, each of which meets only the keys that it may see. On a CPU torch's own kernel for
+scaled-dot-product attention runs at a seventh of the matrix products' peak, and plain products of
+blocks run at full speed.
 
 Packed rows hold several documents. Position ids restart with each, so query i may see key j just
-where i − position_i ≤ j ≤ i: no mask is ever built outside.
+where i − position_i ≤ j ≤ i; with a sliding window of W, where also i − W < j.
 
-Shapes: B rows, H heads, K heads of keys, T positions, E width of a head.
+Shapes: B rows, H heads, K heads of keys, T positions, E width of a head, N documents.
 """
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 
+from engine import mark_bounds
 from engine_lm.shapes import WITH_BLOCKS
 
 NAME = "engine_blocks"
 _BLOCK = 128
+_NARROW = (torch.bfloat16, torch.float16)
+_GROUPED = "enable_gqa" in signature(varlen_attn).parameters
+"""Since torch 2.12: fewer heads of keys than of queries."""
 
 
 def use_in_training(model: Any) -> None:
-    """Switches a model to this attention where it applies: on a CPU, where the model allows.
+    """Switches a model to this attention, where its architecture allows.
 
     Generation and scoring, which need caches and padding, set ``sdpa`` again.
     """
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import AttentionInterface
 
+    # Without a mask of this name transformers makes none, and does not look for documents either, for
+    # which it would wait for the device.
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
-    if next(model.parameters()).device.type == "cpu" and _uses_interface(model):
+    if model.config.model_type in WITH_BLOCKS:
         model.set_attn_implementation(NAME)
+        mark_bounds(model)
 
 
 def attention(
@@ -46,9 +55,61 @@ def attention(
     scaling: float,
     position_ids: Tensor | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """softmax(Q·Kᵀ·scaling)·V within each document, causally; ``_BTHE`` as transformers wants it."""
+    """softmax(Q·Kᵀ·scaling)·V within each document, causally; ``_BTHE`` as transformers wants it.
+
+    ``cu_seq_lens_q`` ``_N+1`` are the bounds of documents in rows laid end to end, on a device that
+    has kernels for them.
+    """
+    if cu_seq_lens_q is not None and _has_kernel(query_BHTE, dropout):
+        found = _by_documents(
+            query_BHTE, key_BKTE, value_BKTE, cu_seq_lens_q, scaling, sliding_window
+        )
+    else:
+        found = _in_blocks(
+            query_BHTE, key_BKTE, value_BKTE, position_ids, scaling, dropout, sliding_window
+        )
+    return found, None
+
+
+def _has_kernel(query_BHTE: Tensor, dropout: float) -> bool:
+    """Whether torch's kernel takes this type and this width of a head."""
+    width = query_BHTE.shape[3]
+    return query_BHTE.dtype in _NARROW and width % 8 == 0 and width <= 256 and not dropout
+
+
+def _by_documents(
+    query_BHTE: Tensor,
+    key_BKTE: Tensor,
+    value_BKTE: Tensor,
+    bounds: Tensor,
+    scaling: float,
+    window: int | None,
+) -> Tensor:
+    length, groups = query_BHTE.shape[2], query_BHTE.shape[1] // key_BKTE.shape[1]
+    more: dict[str, Any] = {"enable_gqa": groups > 1} if _GROUPED else {}
+    if groups > 1 and not _GROUPED:
+        key_BKTE, value_BKTE = (x.repeat_interleave(groups, 1) for x in (key_BKTE, value_BKTE))
+    laid = (x.transpose(1, 2).flatten(0, 1) for x in (query_BHTE, key_BKTE, value_BKTE))
+    keys = (-1 if window is None else window - 1, 0)
+    found: Tensor = varlen_attn(
+        *laid, bounds, bounds, length, length, scale=scaling, window_size=keys, **more
+    )
+    return found.unflatten(0, (-1, length))
+
+
+def _in_blocks(
+    query_BHTE: Tensor,
+    key_BKTE: Tensor,
+    value_BKTE: Tensor,
+    position_ids: Tensor | None,
+    scaling: float,
+    dropout: float,
+    window: int | None,
+) -> Tensor:
     groups = query_BHTE.shape[1] // key_BKTE.shape[1]
     if groups > 1:
         key_BKTE = key_BKTE.repeat_interleave(groups, 1)
@@ -58,27 +119,22 @@ def attention(
     length = query_BHTE.shape[2]
     place_T = torch.arange(length, device=query_BHTE.device)
     first_BT = place_T - (place_T[None] if position_ids is None else position_ids)
+    if window is not None:
+        first_BT = torch.maximum(first_BT, place_T - window + 1)
     query_BHTE = query_BHTE * scaling
     wide = torch.promote_types(query_BHTE.dtype, torch.float32)
     blocks = []
     for start in range(0, length, _BLOCK):
         end = min(start + _BLOCK, length)
-        scores = (query_BHTE[:, :, start:end] @ key_BKTE[:, :, :end].mT).to(wide)
-        seen = (place_T[None, None, :end] <= place_T[None, start:end, None]) & (
-            place_T[None, None, :end] >= first_BT[:, start:end, None]
+        begin = 0 if window is None else max(0, start - window + 1)
+        keys = slice(begin, end)
+        scores = (query_BHTE[:, :, start:end] @ key_BKTE[:, :, keys].mT).to(wide)
+        seen = (place_T[None, None, keys] <= place_T[None, start:end, None]) & (
+            place_T[None, None, keys] >= first_BT[:, start:end, None]
         )
         scores = scores.masked_fill(~seen[:, None], -torch.inf)
         weights = scores.softmax(-1)
         if dropout:
             weights = nn.functional.dropout(weights, dropout)
-        blocks.append(weights.to(value_BKTE.dtype) @ value_BKTE[:, :, :end])
-    return torch.cat(blocks, 2).transpose(1, 2).contiguous(), None
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """Position ids say it all."""
-
-
-def _uses_interface(model: Any) -> bool:
-    """Whether the model's attention goes through transformers' interface, with position ids."""
-    return model.config.model_type in WITH_BLOCKS
+        blocks.append(weights.to(value_BKTE.dtype) @ value_BKTE[:, :, keys])
+    return torch.cat(blocks, 2).transpose(1, 2).contiguous()

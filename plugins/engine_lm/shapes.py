@@ -27,8 +27,13 @@ _TIED = {
     "gemma3_text",
 }
 """One matrix for embedding and head where the config does not say."""
-WITH_BLOCKS = frozenset({"llama"})
-"""Architectures that :mod:`engine_lm.attention` may take over."""
+WITH_BLOCKS = frozenset(
+    "apertus arcee cohere cohere2 ernie4_5 exaone4 gemma gemma3_text glm glm4 granite helium llama "
+    "ministral ministral3 mistral mixtral olmo olmo2 olmo3 phi3 qwen2 qwen3 qwen3_moe smollm3".split()
+)
+"""Architectures that :mod:`engine_lm.attention` may take over: causal, perhaps within a window, and
+told documents apart by position ids alone. A test compares each with transformers' own attention: some
+others pass on a window that their own mask does not have."""
 
 
 def round_up(number: int) -> int:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.attention.varlen  # defines an operation below
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
@@ -20,6 +21,7 @@ _KEPT = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.torch_attn._varlen_attn.default,
 }
 """What is dear to compute and small to keep: products with weights, and fused attention. Batched
 products are plain attention's, whose scores are what grows with the square of the length."""
@@ -63,7 +65,7 @@ def _away(tensor: Tensor) -> tuple[torch.device, Tensor]:
     if isinstance(owner, nn.Parameter) or tensor.device.type == "cpu":
         return tensor.device, tensor
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-    return tensor.device, pinned.copy_(tensor)
+    return tensor.device, pinned.copy_(tensor, non_blocking=True)
 
 
 def _back(kept: tuple[torch.device, Tensor]) -> Tensor:

@@ -70,7 +70,8 @@ class Masters:
             assert self._ema is not None
             self._averaged_steps += ~skipped
             weight = (1 - average_decay(self._ema, self._averaged_steps)) * ~skipped
-            torch._foreach_lerp_(self.averages, [w.detach() for w in self.weights], weight)
+            for average, master in zip(self.averages, self.weights, strict=True):
+                average.lerp_(master.detach(), weight)  # of all at once it would be read here
         if self._fp16:
             # Halves after an overflow, doubles after 2000 good steps (Micikevicius et al. 2018).
             torch._amp_update_scale_(

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from engine import (
-    IGNORE,
     BaseObjective,
     Batch,
     Completion,
@@ -27,6 +26,7 @@ from engine import (
     Text,
     head,
     hidden_states,
+    label_places,
     labelled_rows,
 )
 from engine_rlhf.dropout import DropoutOff
@@ -90,7 +90,7 @@ class DistillObjective(DropoutOff, BaseObjective):
         output: Any = head(teacher)
         hidden_BTE = hidden_states(teacher, **batch.inputs)
         found = {
-            "teacher_hidden": hidden_BTE[batch.targets["labels"] != IGNORE],
+            "teacher_hidden": _that_count(hidden_BTE, batch),
             "teacher_weight": output.weight,
         }
         if getattr(output, "bias", None) is not None:
@@ -101,7 +101,7 @@ class DistillObjective(DropoutOff, BaseObjective):
         """The sum over positions that count."""
         targets, config = batch.targets, self._config
         total = divergence(
-            hidden_BTD[targets["labels"] != IGNORE],
+            _that_count(hidden_BTD, batch),
             head.weight,  # type: ignore[arg-type]
             targets["teacher_hidden"],
             targets["teacher_weight"],
@@ -111,6 +111,14 @@ class DistillObjective(DropoutOff, BaseObjective):
             temperature=config.temperature,
         )
         return {"loss": total}
+
+
+def _that_count(hidden_BTD: Tensor, batch: Batch) -> Tensor:
+    """Hidden states ``_ND`` of the positions that count."""
+    places_N = batch.targets.get("label_places")
+    if places_N is None:
+        places_N = label_places(batch.targets["labels"])
+    return hidden_BTD.flatten(0, 1).index_select(0, places_N)
 
 
 def divergence(

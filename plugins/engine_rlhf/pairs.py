@@ -132,7 +132,13 @@ def answer_lengths(laid_out: Inputs, count: int) -> Tensor:
 def answer_logprobs(hidden_BTD: Tensor, output: nn.Module, laid_out: Inputs, count: int) -> Tensor:
     """log P ``_N`` of each answer after its prompt, in nats."""
     bias = getattr(output, "bias", None)
-    logprob_BT = token_logprobs(hidden_BTD, output.weight, laid_out["labels"], bias=bias)
+    logprob_BT = token_logprobs(
+        hidden_BTD,
+        output.weight,
+        laid_out["labels"],
+        bias=bias,
+        places_N=laid_out.get("label_places"),
+    )
     return by_document(logprob_BT, laid_out, count)
 
 

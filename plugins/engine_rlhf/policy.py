@@ -23,7 +23,13 @@ def logprobs(hidden_BTD: Tensor, head: nn.Module, batch: Batch, temperature: flo
     if temperature != 1:
         hidden_BTD = hidden_BTD / temperature
         bias_V = None if bias_V is None else bias_V / temperature
-    return token_logprobs(hidden_BTD, weight_VD, labels_BT, bias=bias_V)  # type: ignore[arg-type]
+    return token_logprobs(
+        hidden_BTD,
+        weight_VD,  # type: ignore[arg-type]
+        labels_BT,
+        bias=bias_V,
+        places_N=batch.targets.get("label_places"),
+    )
 
 
 def clipped(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:

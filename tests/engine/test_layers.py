@@ -17,15 +17,14 @@ ROOT = Path(__file__).parents[2]
 FLOORS = """
 accelerators comparison component conversation errors figures layout log pieces prefixes \
 requests sampling shrunk weight_types
-activations config document hookspecs launch manifest measured objective shapes terms
-checkpoint compiling data flops joint logprobs parameters plan plugins products replicas source suited \
-watch
-compose modules observers precision probe problems scaffold
+activations config devices document hookspecs manifest measured objective shapes terms
+checkpoint compiling data flops joint launch logprobs parameters plan plugins products source suited
+compose modules observers precision probe problems replicas scaffold watch
 checks likelihood slots speeds trial
 artifact attack generation machine spec
 choices estimate folder identity language_model materials model_flops outside reference verify
 evaluation feed forecast summary
-advice fitting loop scoring
+advice fitting loop memory_error scoring
 outlook training
 run
 opened session testing

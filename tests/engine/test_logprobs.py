@@ -15,7 +15,7 @@ T, D, V = 301, 12, 40
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Several chunks, the last of them short; each at least 64 rows, as the code has it."""
-    monkeypatch.setattr(logprobs, "LOGITS", 70 * V)
+    monkeypatch.setitem(logprobs.LOGITS, "cpu", 70 * V)
 
 
 def _inputs(dtype: torch.dtype, *, ignored: bool = True) -> tuple[Tensor, ...]:

@@ -60,8 +60,8 @@ def test_rows_that_are_alike_stay_together():
 
 def test_small_matrices_make_a_micro_batch_dear():
     """Llamas of 4 layers of 128 and of 8 of 384, of 4,096 words: some 180 and 30 tokens."""
-    small, larger = overhead(29, 1_310_720), overhead(57, 15_728_640)
+    small, larger = overhead(29, 1_310_720, "cpu"), overhead(57, 15_728_640, "cpu")
     assert 3 < small / larger < 10
     assert 170 < small < 190
     assert 25 < larger < 35
-    assert overhead(0, 0) == 0
+    assert overhead(0, 0, "cpu") == 0

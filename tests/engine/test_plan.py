@@ -187,9 +187,8 @@ def test_knobs_are_turned_together_where_none_is_enough(
     plan, train, command, tiny_spec, write_spec
 ):
     """Or it is said that nothing helps."""
-    states = plan()[0]["memory"]
-    alone = states["parameters"] + states["gradients"] + states["optimizer"]
-    (tight,) = plan("--memory", f"{1.6 * alone + states['buffers']:.0f}B")
+    (one_row,) = plan("--set", "stages.base.train.batch.micro_tokens=256")
+    (tight,) = plan("--memory", f"{0.97 * one_row['memory']['total']:.0f}B")
     (advice,) = tight["advice"]
     assert len(advice["settings"]) > 1
     assert plan("--memory", "1MB")[0]["advice"] == []

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from engine.data.packing import IGNORE, Row, Windows, join, pack
+from engine.data.packing import IGNORE, Row, Windows, document_bounds, join, pack
 from engine.data.shards import Shards, ShardWriter
 from engine.modules import head, hidden_states
 
@@ -171,3 +171,43 @@ def test_a_packed_document_has_the_logits_that_it_has_alone(tmp_path, llama, att
     packed = _logits(llama, [join(examples, 200, pad_id=1)])[0]
     alone = torch.cat([_logits(llama, [example])[0] for example in examples])
     torch.testing.assert_close(packed[:180], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_bounds_of_documents():
+    """Rows end to end; padding is one document, and so are equal tokens that each are one; another
+    number of documents is filled up to a power of four."""
+    ids = np.array([[5, 6, 7, 5, 6, 1, 1, 1], [2, 2, 2, 3, 3, 4, 4, 9]])
+    places = np.array([[0, 1, 2, 0, 1, 0, 0, 0], [0, 0, 0, 1, 2, 0, 0, 1]])
+    # In row 1 the third 2 begins a document of three tokens, and the second 4 one of two.
+    expected = [0, 3, 5, 8, 10, 13, 14]
+    bounds = document_bounds(ids, places)
+    assert bounds.dtype == np.int32
+    assert bounds.tolist() == expected + [16] * (17 - len(expected))
+    assert document_bounds(ids[:1, :3], places[:1, :3]).tolist() == [0, 3]
+    assert places[0].tolist() == [0, 1, 2, 0, 1, 0, 0, 0]
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), min_size=1, max_size=6),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_bounds_keep_documents_apart(rows):
+    """Whatever is packed: every document begins at a bound, but for one whose only token is its
+    neighbour's, which is alone as well; and nothing else is one."""
+    length = max(sum(map(len, row)) for row in rows)
+    padded = [[*row, *[[0]] * (length - sum(map(len, row)))] for row in rows]
+    ids = np.array([[t for d in row for t in d] for row in padded])
+    places = np.array([[i for d in row for i in range(len(d))] for row in padded])
+    wanted, at = [], 0
+    for row in padded:
+        for number, document in enumerate(row):
+            before = row[number - 1] if number else None
+            if not (before == document and len(document) == 1):
+                wanted.append(at)
+            at += len(document)
+    bounds = document_bounds(ids, places).tolist()
+    assert bounds[: len(wanted)] == wanted
+    assert set(bounds[len(wanted) :]) == {ids.size}

@@ -106,12 +106,12 @@ def test_a_stage_s_model_is_that_of_the_stage_before(tiny_spec, write_spec):
 
 
 def test_attention_is_told_apart(tmp_path):
-    """On a CPU llama keeps scores below the diagonal, others use a fused kernel."""
+    """On a CPU llama and its like keep scores below the diagonal, others use a fused kernel."""
     llama, _ = _written(tmp_path / "llama", "llama")
-    mistral, _ = _written(tmp_path / "mistral", "mistral")
+    opt, _ = _written(tmp_path / "opt", "opt")
     for device, scores in (("cpu", "causal"), ("cuda", "none")):
         assert configs.Llama().scores(device) == llama.scores(device) == scores
-        assert mistral.scores(device) == "none"
+        assert opt.scores(device) == "none"
         assert configs.CausalLM(architecture="gpt2").scores(device) == "none"
 
 

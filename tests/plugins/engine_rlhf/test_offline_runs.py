@@ -115,3 +115,9 @@ def test_two_processes_train_as_one(spec, write_spec, run_here, tmp_path):
 def test_killed_at_random_moments(spec, write_spec):
     """SIGKILL to whole runs, at whatever stage they are."""
     assert verify_resume(write_spec(spec), [], steps=4, kills=7, nproc=1) == 0
+
+
+def test_a_step_waits_for_the_device_once(spec, run_here, waits):
+    """Whatever is learned from."""
+    done = run_here(spec)
+    assert waits == {"tolist": len(done.events("step"))}

@@ -127,6 +127,12 @@ def test_metrics_are_means_over_the_table(whole):
     assert second["kl_penalty"] == pytest.approx(first["kl_penalty"] * factor)
 
 
+def test_a_step_waits_for_the_device_once(run, waits):
+    """And where critics learn beside the policy once more, to know whether all may step."""
+    run("waited")
+    assert waits == {"tolist": online.STEPS * (len(online.OBJECTIVES) + 1)}
+
+
 def test_resumed_in_the_middle_of_a_round(run, whole, tmp_path):
     """Bit by bit the unbroken run: policy, critics, optimizers, metrics with multiplier and penalty,
     and the tables of rollouts."""

@@ -1,0 +1,80 @@
+"""The check for a GPU runs to its end: on a CPU at a tiny size, on a GPU where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECK = Path(__file__).with_name("check.sh")
+SECTIONS = ["ready_specs", "losses", "packing", "resume", "memory", "parts", "speed"]
+
+
+def _checked(device: str, out: Path) -> dict:
+    """The report; prints the table."""
+    done = subprocess.run(
+        ["bash", CHECK, "--device", device, "--out", out],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+@pytest.mark.timeout(300)
+def test_every_section_runs_on_a_cpu(tmp_path):
+    """With all its rows, so that the check is no older than the code."""
+    report = _checked("cpu", tmp_path / "check.json")
+    assert [section["name"] for section in report["sections"]] == SECTIONS
+    assert all(section["rows"] for section in report["sections"])
+
+
+def test_a_section_that_fails_leaves_the_others_and_its_own_rows(tmp_path, monkeypatch):
+    """And the status says so; so does one that takes too long."""
+    monkeypatch.syspath_prepend(str(CHECK.parent))
+    import check
+
+    (tmp_path / "good.py").write_text(
+        "from rows import at_most\ndef rows(device):\n    yield at_most('a', 1.0, 2.0)\n"
+    )
+    (tmp_path / "bad.py").write_text(
+        "from rows import at_most\n"
+        "def rows(device):\n    yield at_most('b', 1.0, 2.0)\n    raise ValueError('broken')\n"
+    )
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom rows import at_most\n"
+        "def rows(device):\n    yield at_most('c', 3.0, 2.0)\n    time.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(
+        check, "SECTIONS", {"bad": (30, "Bad"), "slow": (30, "Slow"), "good": (30, "Good")}
+    )
+    monkeypatch.setattr(check, "_ON_A_CPU", 5)
+    out = tmp_path / "check.json"
+    monkeypatch.setattr(
+        sys, "argv", ["check.py", "--device", "cpu", "--out", str(out), "--only", "bad,slow,good"]
+    )
+    assert check.main() == 1
+    bad, slow, good = json.loads(out.read_text(encoding="utf-8"))["sections"]
+    assert [s["status"] for s in (bad, slow, good)] == ["failed", "stopped after 5 s", "passed"]
+    assert [len(s["rows"]) for s in (bad, slow, good)] == [1, 1, 1]
+    assert bad["error"][-1] == "ValueError: broken"
+    assert slow["rows"][0]["passed"] is False
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(900)
+def test_every_section_passes_on_a_gpu(tmp_path):
+    """Everything that the check holds."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU that torch can use")
+    _checked("cuda", tmp_path / "check.json")
