@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.modules import head
+from engine.modules import head, through
 from engine.prefixes import common
 from engine.requests import Generation, Response
 from engine.sampling import draw
@@ -191,7 +191,7 @@ class Writer:
 
     def _take(self, texts: Sequence[Text], hidden_SD: Tensor) -> None:
         """Adds a token to each."""
-        logits_SV = head(self._model)(hidden_SD).float()
+        logits_SV = through(head(self._model), hidden_SD).float()
         requests = [text.request for text in texts]
         token_S = draw(
             logits_SV,

@@ -14,7 +14,7 @@ from engine.attack import attack
 from engine.conversation import answer_tokens, prompt_tokens
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
-from engine.modules import context_of, hidden_states, is_marked, scalar_head
+from engine.modules import context_of, hidden_states, is_marked, scalar_head, through
 from engine.plan import SEQUENCE
 from engine.requests import (
     Attack,
@@ -171,7 +171,7 @@ class LanguageModel:
             for b, i in enumerate(batch):  # padded on the right, where nobody looks
                 ids[b, : len(rows[i])] = torch.tensor(rows[i])
             hidden_BTD = hidden_states(self.model, input_ids=ids.to(self._device))
-            values_BT = scalar_head(self.model)(hidden_BTD)[..., 0].float()
+            values_BT = through(scalar_head(self.model), hidden_BTD)[..., 0].float()
             values |= {i: values_BT[b, : len(rows[i])] for b, i in enumerate(batch)}
             self._progress(len(values), len(rows))
         return [values[i] for i in range(len(rows))]

@@ -224,6 +224,7 @@ def _answers(
     Part by part of the vocabulary, so that a part's logits are still in a cache when they are summed.
     """
     weight_VD = cast("Tensor", output_head.weight)
+    hidden_ND = hidden_ND.to(weight_VD.dtype)  # see `modules.through`
     bias_V = cast("Tensor | None", getattr(output_head, "bias", None))
     size = max(_LEAST_PART, _LOGITS // len(hidden_ND))
     at_M = torch.tensor(at, device=hidden_ND.device)

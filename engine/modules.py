@@ -38,6 +38,13 @@ def head(model: nn.Module) -> nn.Module:
     return cast("nn.Module", cast("Any", model).get_output_embeddings())
 
 
+def through(output_head: nn.Module, hidden: Tensor) -> Tensor:
+    """What the head makes of hidden states, in its own type: some backbones, such as mamba's, end in
+    float32 where their weights are narrow."""
+    narrow: Tensor = output_head(hidden.to(cast("Tensor", output_head.weight).dtype))
+    return narrow
+
+
 def is_scalar(model: nn.Module) -> bool:
     """Whether it gives one number for each position, and not the next token."""
     return hasattr(model, "score")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rows import Rows, at_most
+from steps import narrowed
 from torch import nn
 
 from engine import attend, head, hidden_states, with_scalar_head
@@ -100,9 +101,8 @@ def _loss(
     """Means by term, and the gradient of their sum over the backbone, on the CPU."""
     built, model, frozen = _made(context, config)
     move(model)  # or a difference to the frozen one would be 0
-    there: dict[str, Any] = {"device": torch.device(device), "dtype": _TYPES[precision]}
     for one in (model, *frozen.values()):
-        one.to(**there)
+        narrowed(one, device, _TYPES[precision])
     if isinstance(built, BaseObjective) and built.observes:
         with torch.no_grad():
             seen = built.observe(batch, model)
@@ -110,7 +110,7 @@ def _loss(
             batch, {n: total / max(count, 1) for n, (total, count) in seen.items()}
         )
     setup: Any = SimpleNamespace(objective=built, frozen=frozen)
-    placed = place(batch, there["device"], setup)
+    placed = place(batch, torch.device(device), setup)
     terms = built.loss(hidden_states(model, **placed.inputs), head(model), placed)
     means = {
         name: term / max(placed.counts[name], 1)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from engine_lm import attention
 from rows import Rows, at_most
+from steps import narrowed
 
 from engine import Batch, cross_entropy, head, hidden_states, place
 
@@ -18,16 +19,21 @@ _TYPES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 def rows(device: str) -> Rows:
     """By architecture and type: the largest difference of hidden states and gradients, as a share."""
     lengths = [90, 700, 1, 33, 1200] if device == "cuda" else [9, 70, 1, 33, 60]
+    documents = [torch.randint(1, 256, (n,)) for n in lengths]
     for name, fields in {"llama": {}, "mistral": {"sliding_window": 32}}.items():
+        wide = None
         for dtype, tolerance in _TYPES.items():
-            model = _model(name, fields).to(device, dtype)
-            documents = [torch.randint(1, 256, (n,)) for n in lengths]
+            model = narrowed(_model(name, fields), device, dtype)
             packed = _run(model, [documents], device)
             alone = _run(model, [[one] for one in documents], device)
             word = f"{name} {str(dtype).removeprefix('torch.')}"
             for what, a, b in zip(("states", "gradient"), packed, alone, strict=True):
                 apart = float((a - b).norm() / b.norm())
                 yield at_most(f"{word}: {what}", apart, tolerance)
+            if wide is None:
+                wide = packed[0]
+            apart = float((packed[0] - wide).norm() / wide.norm())
+            yield at_most(f"{word}: states beside float32", apart, tolerance)
 
 
 def _model(architecture: str, fields: dict[str, Any]) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
+
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before cuBLAS begins, for `_checkpoints`
 
 import torch
 from ready_specs import BASE, SPECS

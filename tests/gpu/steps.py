@@ -56,8 +56,8 @@ class Size:
         return token_flops(self.shape, self.context).total * self.rows * self.context
 
 
-def model(size: Size) -> Any:
-    """With random weights, on the CPU."""
+def model(size: Size, device: str = "cpu") -> Any:
+    """With random weights, made where they are to be."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -71,7 +71,17 @@ def model(size: Size) -> Any:
         max_position_embeddings=shape.context,
         tie_word_embeddings=shape.tied,
     )
-    return LlamaForCausalLM(config).train()
+    with torch.device(device):
+        return LlamaForCausalLM(config).train()
+
+
+def narrowed(module: Any, device: str, dtype: torch.dtype) -> Any:
+    """The module there, in this type but for buffers, as strategies have it: rotary frequencies would
+    be far off."""
+    module.to(device)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return module
 
 
 def batch(size: Size, *, packed: bool = True) -> Batch:
@@ -100,7 +110,7 @@ class Steps:
         )
         self._device, self._batch = context.device, batch(size)
         self.strategy = build_single(Single(), context)
-        own = model(size)
+        own = model(size, device)
         attention.use_in_training(own)
         self.strategy.prepare(
             Setup(

@@ -28,7 +28,7 @@ def _checked(device: str, out: Path) -> dict:
     return json.loads(out.read_text(encoding="utf-8"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_every_section_runs_on_a_cpu(tmp_path):
     """With all its rows, so that the check is no older than the code."""
     report = _checked("cpu", tmp_path / "check.json")

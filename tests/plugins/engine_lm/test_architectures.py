@@ -12,6 +12,7 @@ from engine import (
     Batch,
     Generation,
     LanguageModel,
+    LogLikelihood,
     SpecError,
     attend,
     reads_packed,
@@ -130,6 +131,20 @@ def test_texts_are_transformers(name, context, tokenizer):
             logits = model(input_ids=torch.tensor([expected]), use_cache=False).logits
             expected.append(int(logits[0, -1].argmax()))
     assert list(text.ids) == expected[prompt:]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_in_16_bits_it_is_scored_and_answers(name, context, tokenizer):
+    """As in training at this precision, also where the last hidden states are wider than the head."""
+    model = _model(name, MODELS[name], context)
+    examine(model, learns=True)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+    attend(model)
+    lm = LanguageModel(model, tokenizer)
+    assert lm.generate(Generation("the cat", max_tokens=2)).tokens >= 1
+    (answer,) = lm.loglikelihoods([LogLikelihood("the cat", " sat")])
+    assert -100 < answer.logprob < 0
 
 
 @pytest.mark.parametrize("name", ["gemma2 uncapped", "opt"])
