@@ -56,14 +56,14 @@ def test_a_section_that_fails_leaves_the_others_and_its_own_rows(tmp_path, monke
     monkeypatch.setattr(
         check, "SECTIONS", {"bad": (30, "Bad"), "slow": (30, "Slow"), "good": (30, "Good")}
     )
-    monkeypatch.setattr(check, "_ON_A_CPU", 5)
+    monkeypatch.setattr(check, "_ON_A_CPU", 10)
     out = tmp_path / "check.json"
     monkeypatch.setattr(
         sys, "argv", ["check.py", "--device", "cpu", "--out", str(out), "--only", "bad,slow,good"]
     )
     assert check.main() == 1
     bad, slow, good = json.loads(out.read_text(encoding="utf-8"))["sections"]
-    assert [s["status"] for s in (bad, slow, good)] == ["failed", "stopped after 5 s", "passed"]
+    assert [s["status"] for s in (bad, slow, good)] == ["failed", "stopped after 10 s", "passed"]
     assert [len(s["rows"]) for s in (bad, slow, good)] == [1, 1, 1]
     assert bad["error"][-1] == "ValueError: broken"
     assert slow["rows"][0]["passed"] is False
