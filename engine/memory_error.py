@@ -4,43 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 
 from engine.errors import EngineError, RunError
 from engine.forecast import forecast, size
+from engine.launch import Process
 from engine.machine import Machine
 from engine.plan import MICRO_TOKENS
-from engine.spec import Train
-
-if TYPE_CHECKING:
-    from engine.run import Run
+from engine.spec import Loaded, Train
 
 _ON_A_CPU = "DefaultCPUAllocator: "
 """In the message of a plain RuntimeError; torch has a type of its own for accelerators only."""
 
 
 @contextmanager
-def memory_errors_explained(run: Run, stage: str, config: Train) -> Iterator[None]:
+def memory_errors_explained(
+    loaded: Loaded, stage: str, config: Train, process: Process
+) -> Iterator[None]:
     """Raises RunError where torch finds no memory for a tensor."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and _ON_A_CPU not in str(error):
             raise
         told = str(error).splitlines()[0].strip()
         raise RunError(
-            f"{stage}: out of memory on {run.process.device}: {told}; {_expected(run, stage)}",
+            f"{stage}: out of memory on {process.device}: {told}; "
+            + _expected(loaded, stage, process),
             mend="; or ".join(_what_helps(config)),
         ) from error
 
 
-def _expected(run: Run, stage: str) -> str:
-    process = run.process
+def _expected(loaded: Loaded, stage: str, process: Process) -> str:
     machine = Machine.here(process.local_world_size)
     try:
-        found = forecast(run.loaded, stage, process.world_size, machine)
+        found = forecast(loaded, stage, process.world_size, machine)
     except EngineError:
         found = None
     if found is None:

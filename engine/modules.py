@@ -41,8 +41,7 @@ def head(model: nn.Module) -> nn.Module:
 def through(output_head: nn.Module, hidden: Tensor) -> Tensor:
     """What the head makes of hidden states, in its own type: some backbones, such as mamba's, end in
     float32 where their weights are narrow."""
-    narrow: Tensor = output_head(hidden.to(cast("Tensor", output_head.weight).dtype))
-    return narrow
+    return cast("Tensor", output_head(hidden.to(cast("Tensor", output_head.weight).dtype)))
 
 
 def is_scalar(model: nn.Module) -> bool:

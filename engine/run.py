@@ -288,7 +288,7 @@ class Run:
         from engine.memory_error import memory_errors_explained
         from engine.training import train
 
-        with memory_errors_explained(self, name, config):
+        with memory_errors_explained(self.loaded, name, config, self.process):
             return train(self, name, config, self._observers.tell)
 
     def _evaluate(self, name: str, config: Evaluate) -> tuple[str, dict[str, Any]]:

@@ -50,6 +50,10 @@ def main() -> int:
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     names = given.only.split(",")
+    if unknown := [name for name in names if name not in SECTIONS]:
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    if given.device == "cuda" and (missing := _no_gpu()):
+        parser.error(f"{missing}; --device cpu tries the check itself at a tiny size")
     report: dict[str, Any] = {"machine": _machine(given.device), "sections": []}
     print(" · ".join(f"{name} {value}" for name, value in report["machine"].items()), flush=True)
     for name in names:
@@ -117,6 +121,17 @@ def _print(section: dict[str, Any]) -> None:
     for line in section["error"]:
         print(f"  | {line}")
     sys.stdout.flush()
+
+
+def _no_gpu() -> str | None:
+    """Why there is none for the check."""
+    from engine.devices import device_of
+    from engine.errors import RunError
+
+    try:
+        return None if device_of(0).type == "cuda" else "there is no GPU that torch can use"
+    except RunError as error:
+        return str(error)
 
 
 def _machine(device: str) -> dict[str, str]:

@@ -9,6 +9,10 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 if ! "$python" -c 'import engine.cli' 2>/dev/null; then
+    if ! compgen -G "$here/wheels/*.whl" >/dev/null; then
+        echo "the engine is not installed for $python: install it, or run $here/wheels.sh before" >&2
+        exit 2
+    fi
     beside=$(mktemp -d)
     trap 'rm -rf "$beside"' EXIT
     export PYTHONPATH=$beside

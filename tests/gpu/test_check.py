@@ -69,6 +69,27 @@ def test_a_section_that_fails_leaves_the_others_and_its_own_rows(tmp_path, monke
     assert slow["rows"][0]["passed"] is False
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--only", "loses"), "no section loses; there are ready_specs, losses,"),
+        ((), "there is no GPU that torch can use; --device cpu tries the check itself"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(options, told):
+    """A section that there is not, and a machine without a GPU."""
+    done = subprocess.run(
+        ["bash", CHECK, *options],
+        env={**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.gpu
 @pytest.mark.timeout(900)
 def test_every_section_passes_on_a_gpu(tmp_path):
