@@ -13,6 +13,13 @@ from typing import Any, ClassVar
 from engine.component import Schema
 from engine.errors import RunError
 
+Messages = Sequence[Mapping[str, Any]]
+"""Turns of a conversation, each with ``role`` and ``content``; an assistant's may have ``tool_calls``."""
+Said = str | Messages
+"""A text, or turns: a prompt's up to the answer, an answer's own."""
+Tools = Sequence[Mapping[str, Any]]
+"""What a model may call, as JSON schemas, for its chat template."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -39,7 +46,8 @@ class Chat(Record):
     """A conversation: messages with ``role`` and ``content``, which may be a list of parts."""
 
     schema: ClassVar[Schema] = "chat"
-    messages: Sequence[Mapping[str, Any]]
+    messages: Messages
+    tools: Tools | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +55,9 @@ class Completion(Record):
     """A prompt and its answer."""
 
     schema: ClassVar[Schema] = "completion"
-    prompt: str
-    completion: str
+    prompt: Said
+    completion: Said
+    tools: Tools | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +65,12 @@ class Preference(Record):
     """Two answers, the first preferred; optional safety labels as Safe RLHF has them."""
 
     schema: ClassVar[Schema] = "preference"
-    prompt: str
-    chosen: str
-    rejected: str
+    prompt: Said
+    chosen: Said
+    rejected: Said
     chosen_safe: bool | None = None
     rejected_safe: bool | None = None
+    tools: Tools | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +78,10 @@ class Labelled(Record):
     """An answer that is good or bad (KTO)."""
 
     schema: ClassVar[Schema] = "labelled"
-    prompt: str
-    completion: str
+    prompt: Said
+    completion: Said
     label: bool
+    tools: Tools | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +99,23 @@ class Prompt(Record):
     """A prompt that the model itself will answer."""
 
     schema: ClassVar[Schema] = "prompt"
-    prompt: str
+    prompt: Said
+    tools: Tools | None = None
 
 
 SCHEMAS: Mapping[Schema, type[Record]] = MappingProxyType(
     {cls.schema: cls for cls in (Text, Chat, Completion, Preference, Labelled, Stepwise, Prompt)}
 )
 _COMMON = frozenset(f.name for f in fields(Record))
-_SHAPES: Mapping[str, tuple[type, str]] = MappingProxyType(
-    {"str": (str, "text"), "bool": (bool, "true or false"), "Sequence": (list, "a list")}
+_SHAPES: Mapping[str, tuple[tuple[type, ...], str]] = MappingProxyType(
+    {
+        "str": ((str,), "text"),
+        "bool": ((bool,), "true or false"),
+        "Sequence": ((list,), "a list"),
+        "Messages": ((list,), "a list of messages"),
+        "Tools": ((list,), "a list of tools"),
+        "Said": ((str, list), "text or a list of messages"),
+    }
 )
 """By the first word of a field's annotation."""
 
