@@ -106,6 +106,15 @@ def attend(model: nn.Module, implementation: str = "sdpa") -> None:
         whole.set_attn_implementation("eager")
 
 
+def recompute_layers(model: nn.Module, **how: Any) -> None:
+    """Has each layer keep its input alone; ``how`` goes to torch.utils.checkpoint.checkpoint."""
+    whole = cast("Any", model)
+    # Renamed in transformers 5.23: both names are within the versions that the package allows.
+    name = "activation_checkpointing_enable"
+    enable = getattr(whole, name if hasattr(whole, name) else "gradient_checkpointing_enable")
+    enable({"use_reentrant": False, **how})
+
+
 def attend_alike(model: nn.Module, other: nn.Module) -> None:
     """Has the model compute attention as another of its architecture does, if it is one."""
     own, its = cast("Any", model).config, cast("Any", other).config

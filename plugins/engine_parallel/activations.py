@@ -12,7 +12,7 @@ import torch.nn.attention.varlen  # defines an operation below
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from engine import Setup
+from engine import Setup, recompute_layers
 
 _KEPT = {
     torch.ops.aten.mm.default,
@@ -36,10 +36,11 @@ def recompute(model: Any, setup: Setup) -> None:
     how = setup.activation_checkpointing
     if not how:
         return
-    arguments: dict[str, Any] = {"use_reentrant": False}
     if how == "selective":
-        arguments["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
-    model.activation_checkpointing_enable(arguments)
+        kept = partial(create_selective_checkpoint_contexts, _policy)
+        recompute_layers(model, context_fn=kept)
+    else:
+        recompute_layers(model)
 
 
 @contextmanager

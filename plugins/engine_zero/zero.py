@@ -27,6 +27,7 @@ from engine import (
     average_decay,
     compile_layers,
     place,
+    recompute_layers,
 )
 from engine_zero.config import Zero
 from engine_zero.gate import Gate
@@ -65,7 +66,7 @@ class ZeroStrategy:
             self._rows = Rows()
             self._plain = _without_weights(model)
             if setup.activation_checkpointing:
-                model.activation_checkpointing_enable({"use_reentrant": False})
+                recompute_layers(model)
             if setup.compile and self._config.stage < 3:  # hooks there break its graphs
                 compile_layers(model)
             self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}

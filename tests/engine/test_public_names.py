@@ -16,8 +16,8 @@ Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Rou
 Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
 TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend average_decay compile_layers
 cross_entropy head hidden_states hookimpl join label_places labelled_rows layers mark_bounds pack
-padded parameter_groups place prompt_text prompt_tokens ratio reads_packed record_from_row
-record_to_row runtime seed_of shrunk_config token_logprobs units with_scalar_head
+padded parameter_groups place prompt_text prompt_tokens ratio reads_packed recompute_layers
+record_from_row record_to_row runtime seed_of shrunk_config token_logprobs units with_scalar_head
 """.split()
 
 

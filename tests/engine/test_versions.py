@@ -32,6 +32,7 @@ TINY = {
     "base.train.model": "{type: llama, hidden_size: 32, layers: 2, heads: 2, context: 64}",
     "base.train.batch.tokens": 1024,
     "base.train.budget": "4 steps",
+    "base.train.activation_checkpointing": "full",
     "tuned.train.budget": "2 steps",
     "gain.evaluate.evaluators.0.limit": 20,
 }
@@ -92,7 +93,7 @@ def test_another_torch(version, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = str(tmp_path / "venv" / "bin" / "python")
     subprocess.run(
-        [python, "-m", "pip", "install", "-q", "-c", constraints, "-e", f"{ROOT}[data,sft,test]"],
+        [python, "-m", "pip", "install", "-q", "-c", constraints, "-e", f"{ROOT}[all,test]"],
         check=True,
     )
     told = _smoke(python, tmp_path / "runs")

@@ -8,7 +8,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
-if ! "$python" -c 'import engine.cli' 2>/dev/null; then
+# Asked by its metadata: from the checkout's own folder Python imports what is not installed.
+if ! "$python" -c 'from importlib.metadata import version; version("training-engine")' 2>/dev/null; then
     if ! compgen -G "$here/wheels/*.whl" >/dev/null; then
         echo "the engine is not installed for $python: install it, or run $here/wheels.sh before" >&2
         exit 2
