@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from engine import manifest
+from engine.conversation import ends
 from engine.errors import RunError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Artifact:
         partial = folder.with_name(f".partial-{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _save_model(partial, model, dict(weights))
+        _save_model(partial, model, dict(weights), tokenizer)
         tokenizer.save_pretrained(partial)
         manifest.complete(partial)
         old = folder.with_name(f".old-{folder.name}")
@@ -96,7 +97,7 @@ class Artifact:
         return cls(folder)
 
 
-def _save_model(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:
+def _save_model(folder: Path, model: Any, weights: dict[str, Tensor], tokenizer: Any) -> None:
     """As transformers lays it out.
 
     Not by its ``save_pretrained``: that imports DeepSpeed wherever it is installed, for two
@@ -110,7 +111,10 @@ def _save_model(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:
     (config.dtype,) = {w.dtype for w in weights.values() if w.is_floating_point()}
     config.save_pretrained(folder)
     if model.can_generate():
-        model.generation_config.save_pretrained(folder)
+        generation = copy.deepcopy(model.generation_config)
+        stops = ends(model, tokenizer)
+        generation.eos_token_id = stops[0] if len(stops) == 1 else stops
+        generation.save_pretrained(folder)
     named = revert_weight_conversion(model, weights)  # experts apart, as the files have them
     tied = model.all_tied_weights_keys
     save_torch_state_dict({k: _own(w) for k, w in named.items() if k not in tied}, folder)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from engine.encoding import opened
 from engine.likelihood import Asked
 from engine.modules import backbone, head
 from engine.requests import Attack, LogLikelihood, Response
@@ -70,7 +71,7 @@ def _falls(
         encoded: list[int] = tokenizer.encode(text, add_special_tokens=False)
         return encoded
 
-    before, after = ids(request.before), ids(request.after)
+    before, after = opened(tokenizer, [request.before])[0], ids(request.after)
     answers = list(map(ids, (request.right, *request.wrong)))
     needed = len(found) + len(after) + max(map(len, answers)) - 1
     before = before[max(0, len(before) + needed - context) :]

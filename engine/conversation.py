@@ -1,32 +1,107 @@
 """Prompts and answers as tokens, alike in training, rollouts, rewards and scores.
 
-With a chat template they are a user's and an assistant's message; without one, plain text. The two
-are tokenized apart, as the model that answers a prompt sees only the prompt.
+With a chat template they are turns of a conversation; without one, plain text. Where a template
+rewrites earlier turns, an answer is taken from the conversation as it was at that turn.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
+from engine.data.records import Messages, Said, Tools
+from engine.encoding import boundary, encoder, opening
+from engine.errors import SpecError
+from engine.rendering import PROBE, QUESTION, Conversation, Piece, RecordError
 
-def prompt_text(tokenizer: Any, prompt: str) -> str:
-    """What stands before the answer."""
+
+def prompt_tokens(tokenizer: Any, prompt: Said, tools: Tools | None = None) -> list[int]:
+    """The tokens before the answer, with all that asks for it. Raises RecordError."""
     if tokenizer.chat_template is None:
-        return prompt
-    text: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
-    return text
+        ids = encoder(tokenizer).text(_only_text(prompt))
+        return [*opening(tokenizer), *ids] or [boundary(tokenizer)]
+    talk = Conversation(tokenizer, _turns(prompt, "user"), tools)
+    return [token for piece in talk.asked() for token in piece.tokens]
 
 
-def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
-    """The tokens before the answer; BOS, or else EOS, where that would be none."""
-    tokens: list[int] = tokenizer.encode(prompt_text(tokenizer, prompt), add_special_tokens=False)
-    bos = tokenizer.bos_token_id
-    return tokens or [tokenizer.eos_token_id if bos is None else bos]
+def example_tokens(
+    tokenizer: Any, prompt: Said, answer: Said, tools: Tools | None = None
+) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt, and of its answer with what ends it. Raises RecordError."""
+    if tokenizer.chat_template is None:
+        first, last = encoder(tokenizer).parts([_only_text(prompt), _only_text(answer)])
+        before = [*opening(tokenizer), *first] or [boundary(tokenizer)]
+        return before, [*last, tokenizer.eos_token_id]
+    asking, after = _turns(prompt, "user"), _turns(answer, "assistant")
+    if [message.get("role") for message in after] != ["assistant"]:
+        raise RecordError("whose answer is not one message of the assistant")
+    *read, own = Conversation(tokenizer, [*asking, *after], tools).answered(len(asking))
+    return [token for piece in read for token in piece.tokens], own.tokens
 
 
-def answer_tokens(tokenizer: Any, answer: str) -> list[int]:
-    """The answer's tokens and EOS."""
-    tokens: list[int] = tokenizer.encode(answer, add_special_tokens=False)
-    return [*tokens, tokenizer.eos_token_id]
+def conversation_pieces(
+    tokenizer: Any, messages: Messages, tools: Tools | None = None
+) -> list[list[Piece]]:
+    """What a conversation gives to learn: itself, with all of its answers, and its beginning up to each
+    answer that the template writes otherwise once turns follow.
+
+    Every answer is in one of them as a piece of its own. Raises RecordError, and SpecError without a
+    template.
+    """
+    if tokenizer.chat_template is None:
+        raise SpecError(
+            "conversations cannot be encoded: the tokenizer's chat template is missing",
+            mend="set objective.template, e.g. to chatml",
+        )
+    talk = Conversation(tokenizer, list(messages), tools)
+    answers = [i for i, m in enumerate(messages) if m.get("role") == "assistant"]
+    if not answers:
+        return []
+    for i in answers:
+        talk.check(i + 1)
+    whole = talk.answered(answers[-1])
+    there = {piece.turn for piece in whole}
+    return [whole, *(talk.answered(i) for i in answers if i not in there)]
+
+
+def ends(model: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends what a model writes: those that its generation configuration lists, the
+    tokenizer's EOS, and the one by which the chat template ends an answer."""
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found = [listed] if isinstance(listed, int) else list(listed or ())
+    names = dict.fromkeys(name for name in (tokenizer.eos_token, end_of_turn(tokenizer)) if name)
+    return list(dict.fromkeys([*found, *tokenizer.convert_tokens_to_ids(list(names))]))
+
+
+@lru_cache(maxsize=32)
+def _end_of_turn(tokenizer: Any, template: str) -> str | None:
+    talk = Conversation(tokenizer, [QUESTION, {"role": "assistant", "content": PROBE}], None)
+    try:
+        said = talk.render(2).text
+    except RecordError:
+        return None
+    return encoder(tokenizer).first_special(said.rpartition(PROBE)[2])
+
+
+def end_of_turn(tokenizer: Any) -> str | None:
+    """The token by which the chat template ends an answer; EOS without a template. None where no
+    special token ends it, or the template cannot say a question and its answer."""
+    if tokenizer.chat_template is None:
+        eos: str | None = tokenizer.eos_token
+        return eos
+    return _end_of_turn(tokenizer, json.dumps(tokenizer.chat_template))
+
+
+def _turns(said: Said, role: str) -> list[Mapping[str, Any]]:
+    return [{"role": role, "content": said}] if isinstance(said, str) else list(said)
+
+
+def _only_text(said: Said) -> str:
+    if not isinstance(said, str):
+        raise SpecError(
+            "a prompt of several messages cannot be encoded: the tokenizer has no chat template",
+            mend="set objective.template where the model learns to answer, e.g. to chatml",
+        )
+    return said

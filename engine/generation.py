@@ -10,12 +10,13 @@ Shapes: S slots in use, D hidden width, V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.encoding import TAIL, continuation
 from engine.modules import head, through
 from engine.prefixes import common
 from engine.requests import Generation, Response
@@ -45,6 +46,7 @@ class Text:
         prompt: Sequence[int],
         limit: int,
         tokenizer: Any,
+        ends: Set[int],
         *,
         truncated: bool = False,
     ) -> None:
@@ -53,13 +55,12 @@ class Text:
         self.limit = limit
         """New tokens, at most."""
         self.new: list[int] = []
-        """EOS among them, where it was written."""
+        """The token that ends it among them, where it was written."""
         self.ended = False
-        """By EOS or a stop string."""
-        self._tokenizer, self._truncated = tokenizer, truncated
-        self._eos = tokenizer.eos_token_id
+        """By one of the tokens that ``ends`` has, or a stop string."""
+        self._tokenizer, self._truncated, self._ends = tokenizer, truncated, ends
         self._logprob = 0.0
-        self._stops = _Stops(request.stop, tokenizer)
+        self._stops = _Stops(request.stop, tokenizer, prompt)
         chance = torch.Generator().manual_seed(request.seed)
         self._uniform = torch.rand(limit, generator=chance, dtype=torch.float64).tolist()
 
@@ -77,12 +78,12 @@ class Text:
         """One more, and what the model gave it."""
         self.new.append(token)
         self._logprob += logprob
-        self.ended = token == self._eos or self._stops.reached(self.new)
+        self.ended = token in self._ends or self._stops.reached(self.new)
 
     @property
     def text(self) -> str:
         """Up to the first stop string."""
-        text: str = self._tokenizer.decode(self.new, skip_special_tokens=True)
+        text = continuation(self._tokenizer, self.prompt, self.new)
         return text[: min((e for s in self.request.stop if (e := text.find(s)) >= 0), default=None)]
 
     @property
@@ -92,7 +93,7 @@ class Text:
             text=self.text,
             ids=tuple(self.new),
             logprob=self._logprob,
-            tokens=len(self.new) - (self.new[-1] == self._eos),
+            tokens=len(self.new) - (self.new[-1] in self._ends),
             truncated=self._truncated,
             ended=self.ended,
         )
@@ -103,24 +104,27 @@ class _Stops:
 
     A few tokens are decoded each time, from the last but one that ended with a whole character: some
     decoders give nothing of a character whose first byte is missing, or strip a text's first space.
+    The prompt's last tokens are decoded with the first.
     """
 
-    def __init__(self, stops: Sequence[str], tokenizer: Any) -> None:
+    def __init__(self, stops: Sequence[str], tokenizer: Any, prompt: Sequence[int]) -> None:
         self._stops, self._tokenizer = stops, tokenizer
+        self._before = list(prompt[-TAIL:])
         self._longest = max(map(len, stops), default=0)
         self._recent = ""
         """The last whole characters: as many as may belong to a stop string."""
         self._start = 0
         """The token from which is decoded."""
-        self._whole = 0
+        self._whole = len(self._before)
         """Tokens up to the last whole character."""
-        self._known = 0
+        self._known = len(self._decoded(self._before).rstrip(_BROKEN))
         """Characters from ``_start`` on that are in ``_recent`` or were."""
 
     def reached(self, tokens: Sequence[int]) -> bool:
         """Whether the text has a stop string; asked after each token."""
         if not self._stops:
             return False
+        tokens = [*self._before, *tokens]
         window = self._decoded(tokens)
         whole = window.rstrip(_BROKEN)
         text = self._recent + window[self._known :]

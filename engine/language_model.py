@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.attack import attack
-from engine.conversation import answer_tokens, prompt_tokens
+from engine.conversation import ends, example_tokens
+from engine.encoding import boundary, encoder, opened
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
 from engine.modules import context_of, hidden_states, is_marked, scalar_head, through
@@ -27,13 +28,17 @@ from engine.requests import (
 )
 from engine.trial import examine
 
+_LEAST_ROOM = 4
+"""Of the context a prompt has at least one part of so many, however long the answer may become."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """An answer's ids, EOS among them where it ``ended`` by itself."""
+    """An answer's ids, those of its end among them where it ``ended`` by itself, and its text."""
 
     tokens: list[int]
     ended: bool
+    text: str
 
 
 class LanguageModel:
@@ -63,6 +68,7 @@ class LanguageModel:
         on_cpu = self._device.type == "cpu"
         self._batch_tokens = batch_tokens or (1024 if on_cpu else 16384)
         self._scorer = Scorer(model, self._batch_tokens)
+        self._ends = frozenset(ends(model, tokenizer))
         self._progress = progress
 
     @property
@@ -70,12 +76,6 @@ class LanguageModel:
         """Of the tokenizer: the same where it makes the same tokens of every text."""
         told: str = self.tokenizer.backend_tokenizer.to_str()
         return hashlib.sha256(told.encode()).hexdigest()
-
-    @property
-    def _prefix(self) -> int:
-        """What stands before a text's first token: BOS, or else EOS (lm-eval's convention)."""
-        bos = self.tokenizer.bos_token_id
-        return int(bos if bos is not None else self.tokenizer.eos_token_id)
 
     @property
     def _norm(self) -> tuple[float, float]:
@@ -180,10 +180,7 @@ class LanguageModel:
         """A scalar model's value at the end of each answer to its prompt, and whether the prompt had to
         lose its beginning. Shifted and scaled by what config.json keeps as ``value_mean`` and
         ``value_std``."""
-        rows = [
-            (prompt_tokens(self.tokenizer, prompt), answer_tokens(self.tokenizer, answer))
-            for prompt, answer in pairs
-        ]
+        rows = [example_tokens(self.tokenizer, *pair) for pair in pairs]
         whole = [[*prompt, *answer] for prompt, answer in rows]
         values = self.values([tokens[-self.context :] for tokens in whole])
         mean, std = self._norm
@@ -197,7 +194,7 @@ class LanguageModel:
     ) -> list[Rollout]:
         """Continues prompts of ids; the requests say how, their own prompts are not read."""
         texts = [
-            Text(request, prompt, request.max_tokens, self.tokenizer)
+            Text(request, prompt, request.max_tokens, self.tokenizer, self._ends)
             for prompt, request in zip(prompts, requests, strict=True)
         ]
         done, total = 0, sum(text.limit for text in texts)
@@ -208,7 +205,7 @@ class LanguageModel:
             self._progress(done, total)
 
         written = self._write(texts, lambda count: None, tell)
-        return [Rollout(list(response.ids), response.ended) for response in written]
+        return [Rollout(list(one.ids), one.ended, one.text) for one in written]
 
     def generate(
         self, request: Generation, on_text: Callable[[str], None] | None = None
@@ -256,48 +253,55 @@ class LanguageModel:
         return [responses[i] for i in range(len(texts))]
 
     def _text(self, request: Generation) -> Text:
-        """Prompts that are too long keep their end."""
-        prompt: list[int] = self.tokenizer.encode(request.prompt, add_special_tokens=False)
-        kept = prompt[-max(1, self.context - request.max_tokens) :] or [self._prefix]
+        """Prompts that are too long keep their end, and at least a quarter of the context."""
+        given = request.prompt
+        (prompt,) = opened(self.tokenizer, [given]) if isinstance(given, str) else (list(given),)
+        prompt = prompt or [boundary(self.tokenizer)]
+        kept = prompt[-max(1, self.context // _LEAST_ROOM, self.context - request.max_tokens) :]
         limit = min(request.max_tokens, self.context - len(kept))
-        return Text(request, kept, limit, self.tokenizer, truncated=len(kept) < len(prompt))
+        cut = len(kept) < len(prompt)
+        return Text(request, kept, limit, self.tokenizer, self._ends, truncated=cut)
 
     def _encode(
         self, requests: Sequence[LogLikelihood | Rolling]
     ) -> list[tuple[list[int], list[int]]]:
         """(context, continuation) of each."""
-        texts: list[str] = []
+        pairs = [_apart(r) for r in requests if isinstance(r, LogLikelihood)]
+        texts = {text for pair in pairs for text in pair if isinstance(text, str)}
+        known = dict(zip(texts, opened(self.tokenizer, list(texts)), strict=True))
+        first = [boundary(self.tokenizer)]
+        found = []
         for request in requests:
             if isinstance(request, Rolling):
-                texts += ["", request.text]
-            elif request.apart:
-                texts += [request.context, request.continuation]
-            else:
-                context, continuation = request.context, request.continuation
-                spaces = len(context) - len(context.rstrip())
-                if spaces:  # trailing spaces belong to the continuation's first token
-                    continuation = context[-spaces:] + continuation
-                    context = context[:-spaces]
-                texts += [context, context + continuation]
-        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        pairs = []
-        for request, context_ids, whole in zip(requests, ids[::2], ids[1::2], strict=True):
-            split = len(context_ids)
-            if isinstance(request, LogLikelihood) and request.apart:
-                pairs.append((context_ids or [self._prefix], whole))
-            else:
-                pairs.append((whole[:split] or [self._prefix], whole[split:]))
-        return pairs
+                found.append((first, encoder(self.tokenizer).text(request.text)))
+                continue
+            context, whole = (
+                known[text] if isinstance(text, str) else list(text) for text in _apart(request)
+            )
+            split = len(context)
+            found.append((whole[:split] or first, whole[split:]))
+        return found
 
     def _windows(self, tokens: list[int], stride: int | None) -> Iterator[Asked]:
         """Windows over a text so that each token is scored once."""
         stride = min(stride or self.context, self.context)
-        stream = [self._prefix, *tokens]
+        stream = [boundary(self.tokenizer), *tokens]
         start, end = 0, min(self.context, len(tokens))
         while start < end:
             # The last one is as long as the others: it has more context, as in lm-eval.
             yield Asked(stream[max(0, end - self.context) : end + 1], end - start)
             start, end = end, min(end + stride, len(tokens))
+
+
+def _apart(request: LogLikelihood) -> tuple[str | tuple[int, ...], str | tuple[int, ...]]:
+    """The context, and the context with its continuation."""
+    context, continuation = request.context, request.continuation
+    if not isinstance(context, str) or not isinstance(continuation, str):
+        assert not isinstance(context, str), "tokens, or texts: not one of each"
+        assert not isinstance(continuation, str), "tokens, or texts: not one of each"
+        return context, context + continuation
+    kept = context.rstrip()  # trailing spaces belong to the continuation's first token
+    return kept, context + continuation
 
 
 def _begun(text: str, stops: Sequence[str]) -> int:

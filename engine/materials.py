@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ from engine.component import Example, Objective
 from engine.data.dataset import TrainingData, WindowExamples
 from engine.data.mixture import Mixture, MixtureSource
 from engine.data.reading import is_held_out
+from engine.data.records import Record
 from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.modules import context_of, with_scalar_head
 from engine.plan import SEQUENCE
+from engine.rendering import RecordError
 from engine.spec import Train
 from engine.trial import examine
 from engine.weight_types import for_training
@@ -122,6 +125,7 @@ def _examples(
     objective.check(tokenizer)
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
+    first: dict[str, str] = {}
     read = held = 0
     for record in run.context(name, tokenizer).records(config.data):
         if config.limit and len(examples) >= config.limit:
@@ -130,9 +134,10 @@ def _examples(
         if is_held_out(record, config.holdout, run.spec.seed):
             held += 1
             continue
-        for example in objective.encode(record, tokenizer, sequence):
+        for example in _encoded(objective, record, tokenizer, sequence):
             if isinstance(example, str):
                 dropped[example] += 1
+                first.setdefault(example, record.id)
             else:
                 examples.append(example)
     rows = objective.arrange(examples, sequence)
@@ -144,16 +149,27 @@ def _examples(
         held_out=held,
         rows=len(rows),
         dropped=dict(dropped),
+        first_dropped=first,
         truncated=sum(example.truncated for example in examples),
     )
     if len(rows) < wanted:
-        reasons = "".join(f"; {count} {reason}" for reason, count in dropped.items())
+        reasons = "".join(f"; {n} {why} (first {first[why]})" for why, n in dropped.items())
         raise RunError(
             f"{name}: {read} records, of which {held} are held out, give {len(rows)} rows of at "
             f"most {sequence} tokens, less than one batch of {wanted}{reasons}",
             mend="give more data, a smaller batch (`batch.examples`), or a longer `batch.sequence`",
         )
     return rows
+
+
+def _encoded(
+    objective: Objective, record: Record, tokenizer: Any, sequence: int
+) -> Iterator[Example | str]:
+    """A record's examples; a record that cannot be encoded rightly is left out by the reason's name."""
+    try:
+        yield from objective.encode(record, tokenizer, sequence)
+    except RecordError as error:
+        yield error.reason
 
 
 def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:

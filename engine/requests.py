@@ -15,13 +15,12 @@ from typing import Any, Protocol
 class LogLikelihood:
     """Asks for log P(continuation | context).
 
-    They are tokenized together and then split, as lm-eval does; ``apart``, each by itself, as
-    training has prompts and answers.
+    Texts are tokenized together and then split, as lm-eval does; tokens stand as they are, as training
+    has prompts and answers.
     """
 
-    context: str
-    continuation: str
-    apart: bool = False
+    context: str | tuple[int, ...]
+    continuation: str | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,13 @@ class Rolling:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Asks for a continuation of the prompt; ``temperature`` 0 takes the likeliest token.
+    """Asks for a continuation of the prompt, a text or tokens; ``temperature`` 0 takes the likeliest.
 
     Texts of one ``seed`` are drawn by the same random numbers, whatever their prompts: where they are
     to be independent, give each its own (:func:`seed_of`).
     """
 
-    prompt: str
+    prompt: str | tuple[int, ...]
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
@@ -84,8 +83,8 @@ class Response:
     """The answer: ``logprob`` in nats over ``tokens`` tokens, the generated ``text``, or a ``value``,
     normalised: ``value_std`` is what it was divided by.
 
-    Of a text, ``ids`` are what was written, EOS included where it came, and ``logprob`` is theirs at
-    temperature 1; ``tokens`` counts them without EOS.
+    Of a text, ``ids`` are what was written, its end included where it came, ``logprob`` is theirs at
+    temperature 1, and ``tokens`` counts them without the end.
 
     ``truncated``: the beginning did not fit; ``ended``: the text came to its end, or to a stop string.
     """

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.component import Example, Objective
+from engine.conversation import prompt_tokens
 from engine.data.packing import IGNORE
 from engine.errors import SpecError
 from engine.language_model import LanguageModel
@@ -54,13 +55,9 @@ def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
             console.print()
             return
         messages.append({"role": "user", "content": line})
-        if template:
-            text = lm.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        else:
-            text += line
-        request = Generation(text, max_tokens, temperature=temperature, top_p=0.95, seed=seed)
+        text += line
+        prompt = tuple(prompt_tokens(lm.tokenizer, messages)) if template else text
+        request = Generation(prompt, max_tokens, temperature=temperature, top_p=0.95, seed=seed)
         answer = lm.generate(request, _write).text
         console.print()
         messages.append({"role": "assistant", "content": answer})

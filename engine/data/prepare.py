@@ -26,6 +26,7 @@ from engine.component import Processor, TokenizerTrainer
 from engine.data.reading import HELD_OUT, NamedSource, Progress, blaming, read
 from engine.data.records import Record, Text, row_to_record
 from engine.data.shards import ShardWriter
+from engine.encoding import boundary, encoder
 from engine.errors import RunError
 
 _ENCODE_BATCH = 256
@@ -124,8 +125,7 @@ def _check_tokenizer(tokenizer: Any) -> None:
 def _write_shards(
     spool: Path, folder: Path, tokenizer: Any, card: dict[str, Any], progress: Progress
 ) -> None:
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    bos = eos if bos is None else bos
+    bos, eos = boundary(tokenizer), tokenizer.eos_token_id
     writer = ShardWriter(folder, vocab_size=len(tokenizer), eos_id=eos, boundary_target=bos == eos)
     total = spool.stat().st_size
     what = f"tokenize {card['source']}"
@@ -135,13 +135,8 @@ def _write_shards(
             texts = [json.loads(line) for line in lines]
             # A document that spells out a special token must not end itself with it.
             with blaming("the tokenizer"):
-                encoded = tokenizer(
-                    texts,
-                    add_special_tokens=False,
-                    split_special_tokens=True,
-                    return_attention_mask=False,
-                )
-            for text, ids in zip(texts, encoded["input_ids"], strict=True):
+                encoded = encoder(tokenizer).texts(texts)
+            for text, ids in zip(texts, encoded, strict=True):
                 writer.add([bos, *ids] if bos == eos else [bos, *ids, eos], len(text.encode()))
             done += sum(map(len, lines))
             progress(what, min(done, total - 1), total, "")

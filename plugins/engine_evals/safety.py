@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from engine import Context, Generation, Item, Response, RunError, Score, seed_of
+from engine import Context, Generation, Item, Response, RunError, Score, prompt_tokens, seed_of
 from engine_evals.config import Safety
 from engine_evals.figures import mean
 from engine_evals.rows import Row, read
@@ -87,7 +87,7 @@ class SafetyEvaluator:
             request = Generation(prompt, config.max_tokens, (), config.temperature, seed=seed)
             yield Item(f"{file}/{number}", (request,), toxic)
 
-    def _prompt(self, row: Row) -> tuple[str, bool]:
+    def _prompt(self, row: Row) -> tuple[str | tuple[int, ...], bool]:
         """What the model goes on from, and whether that is toxic."""
         if "prompt" not in row:
             return self._as_turn(last_turn(row["chosen"])), False
@@ -98,12 +98,9 @@ class SafetyEvaluator:
             return _text(prompt["text"]), toxic
         return self._as_turn(_text(prompt)), toxic
 
-    def _as_turn(self, text: str) -> str:
+    def _as_turn(self, text: str) -> tuple[int, ...]:
         """A turn of the user's, for a model that has a chat template."""
-        if self._tokenizer.chat_template is None:
-            return text
-        turn = [{"role": "user", "content": text}]
-        return self._tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return tuple(prompt_tokens(self._tokenizer, text))
 
 
 def last_turn(conversation: str) -> str:

@@ -16,6 +16,7 @@ from engine import (
     Record,
     Text,
     cross_entropy,
+    document_tokens,
     labelled_rows,
 )
 from engine_lm.config import NextToken
@@ -30,9 +31,7 @@ class NextTokenObjective(BaseObjective):
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example]:
         """A document's tokens in pieces of at most ``length``."""
         assert isinstance(record, Text)
-        eos = tokenizer.eos_token_id
-        bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else eos
-        tokens = [bos, *tokenizer.encode(record.text, add_special_tokens=False), eos]
+        tokens = document_tokens(tokenizer, record.text)
         for start in range(0, len(tokens) - 1, length):
             piece = np.array(tokens[start : start + length + 1])
             yield Example(

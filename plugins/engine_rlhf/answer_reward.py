@@ -20,7 +20,6 @@ from engine import (
     RunError,
     Score,
     attend,
-    prompt_text,
     prompt_tokens,
     ratio,
     seed_of,
@@ -52,7 +51,7 @@ class AnswerRewardEvaluator:
             if isinstance(record, Prompt | Completion | Preference):
                 found = True
                 request = Generation(
-                    prompt_text(tokenizer, record.prompt),
+                    tuple(prompt_tokens(tokenizer, record.prompt, record.tools)),
                     max_tokens=config.answer_tokens,
                     temperature=config.temperature,
                     seed=seed_of(self._context.seed, record.id),

@@ -12,7 +12,7 @@ from engine import Example, RunError, prompt_tokens
 
 def prompt_example(record: Any, tokenizer: Any, room: int) -> Iterator[Example | str]:
     """A record's prompt in at most ``room`` tokens."""
-    tokens = prompt_tokens(tokenizer, record.prompt)
+    tokens = prompt_tokens(tokenizer, record.prompt, record.tools)
     if len(tokens) > room:
         yield "prompts leave no room for an answer"
         return

@@ -24,6 +24,7 @@ from engine import (
     Record,
     SpecError,
     Text,
+    document_tokens,
     head,
     hidden_states,
     label_places,
@@ -61,7 +62,7 @@ class DistillObjective(DropoutOff, BaseObjective):
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
         """An answer, or a text in pieces, as prepared texts come."""
         if isinstance(record, Completion):
-            answer = tokens(tokenizer, record.prompt, record.completion)
+            answer = tokens(tokenizer, record.prompt, record.completion, record.tools)
             document = written(*answer, length)
             if document is None:
                 yield TOO_LONG
@@ -69,9 +70,7 @@ class DistillObjective(DropoutOff, BaseObjective):
                 yield _example(document.input_ids, document.labels, document.cut > 0)
             return
         assert isinstance(record, Text)
-        eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
-        encoded = tokenizer.encode(record.text, add_special_tokens=False)
-        whole = np.array([eos if bos is None else bos, *encoded, eos])
+        whole = np.array(document_tokens(tokenizer, record.text))
         for start in range(0, len(whole) - 1, length):
             piece = whole[start : start + length + 1]
             yield _example(piece[:-1], piece[1:])

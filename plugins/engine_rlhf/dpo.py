@@ -46,8 +46,8 @@ class DPOObjective(DropoutOff, BaseObjective):
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
         """One pair: what of the prompt does not fit before the longer answer neither has."""
         assert isinstance(record, Preference)
-        prompt, chosen = tokens(tokenizer, record.prompt, record.chosen)
-        _, rejected = tokens(tokenizer, record.prompt, record.rejected)
+        prompt, chosen = tokens(tokenizer, record.prompt, record.chosen, record.tools)
+        _, rejected = tokens(tokenizer, record.prompt, record.rejected, record.tools)
         longer = written(prompt, max(chosen, rejected, key=len), length)
         if longer is None:
             yield TOO_LONG

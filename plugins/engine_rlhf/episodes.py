@@ -136,7 +136,7 @@ class OnlineObjective(DropoutOff, BaseOnlineObjective):
         reference = own
         if REFERENCE in models:
             reference = models[REFERENCE].logprobs(pairs, self._config.temperature)
-        answers = [self._tokenizer.decode(w.tokens, skip_special_tokens=True) for w in written]
+        answers = [one.text for one in written]
         questions = [str(prompts[place].fields["prompt"]) for place, _ in asked]
         rewards = scored([(reward_name(c), r) for c, r in self._rewards], questions, answers)
         costs = scored([(reward_name(c.reward), r) for c, r in self._costs], questions, answers)

@@ -56,7 +56,7 @@ class KTOObjective(DropoutOff, BaseObjective):
             assert isinstance(record, Labelled)
             answers = [(record.completion, record.label)]
         for text, good in answers:
-            prompt, answer = tokens(tokenizer, record.prompt, text)
+            prompt, answer = tokens(tokenizer, record.prompt, text, record.tools)
             document = written(prompt, answer, length)
             if document is None:
                 yield TOO_LONG

@@ -20,17 +20,21 @@ from torch import Tensor, nn
 from engine import (
     IGNORE,
     Example,
-    answer_tokens,
+    Said,
+    Tools,
+    example_tokens,
     head,
     hidden_states,
     join,
     pack,
-    prompt_tokens,
     token_logprobs,
 )
 
-TOO_LONG = "with an answer longer than a row"
+TOO_LONG = "with an answer that leaves its prompt no room in a row"
 """Why a record gives no example."""
+
+_LEAST_ROOM = 4
+"""Of a row a prompt has at least one part of so many, if it is cut."""
 
 Ints = NDArray[np.int64]
 Inputs = dict[str, Tensor]
@@ -52,15 +56,19 @@ class Document:
         return len(self.input_ids)
 
 
-def tokens(tokenizer: Any, prompt: str, answer: str) -> tuple[Ints, Ints]:
-    """Of the prompt, and of the answer with its EOS."""
-    return np.array(prompt_tokens(tokenizer, prompt)), np.array(answer_tokens(tokenizer, answer))
+def tokens(
+    tokenizer: Any, prompt: Said, answer: Said, tools: Tools | None = None
+) -> tuple[Ints, Ints]:
+    """Of the prompt, and of the answer with what ends it."""
+    read, written = example_tokens(tokenizer, prompt, answer, tools)
+    return np.array(read), np.array(written)
 
 
 def written(prompt: Ints, answer: Ints, length: int) -> Document | None:
     """For a language model: the answer's tokens count, each after those before it.
 
-    Of a prompt that does not fit the end is kept; None where the answer leaves no room for any.
+    Of a prompt that does not fit the end is kept; None where the answer leaves less than a quarter of a
+    row for it.
     """
     whole = _fitting(prompt, answer, length + 1)
     if whole is None:
@@ -93,7 +101,9 @@ def both_sides(examples: Sequence[Example]) -> list[Document]:
 
 def _fitting(prompt: Ints, answer: Ints, most: int) -> Ints | None:
     room = most - len(answer)
-    return np.concatenate([prompt[-room:], answer]) if room > 0 else None
+    if room < min(len(prompt), most // _LEAST_ROOM) or room < 1:
+        return None
+    return np.concatenate([prompt[-room:], answer])
 
 
 def lay_out(documents: Sequence[Document]) -> tuple[Inputs, Inputs]:

@@ -38,7 +38,7 @@ class _ScalarObjective(DropoutOff, BaseObjective):
         """One pair; each answer has as much of the prompt's end as fits, as where it is scored."""
         assert isinstance(record, Preference)
         chosen, rejected = (
-            judged(*tokens(tokenizer, record.prompt, answer), length)
+            judged(*tokens(tokenizer, record.prompt, answer, record.tools), length)
             for answer in (record.chosen, record.rejected)
         )
         more = self._more(record)

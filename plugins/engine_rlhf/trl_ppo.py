@@ -25,6 +25,7 @@ from engine import (
     Progress,
     RunError,
     attend,
+    end_of_turn,
     with_scalar_head,
 )
 from engine_rlhf.answers import prompt_example
@@ -94,7 +95,7 @@ class TrlPPOObjective(BaseTrainer):
             group["lr"] = job.lr * group["lr_scale"]
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: job.schedule(progress(n)))
         transformers.set_seed(job.seed)
-        eos = job.tokenizer.eos_token_id
+        eos = job.tokenizer.convert_tokens_to_ids(end_of_turn(job.tokenizer))
         for other in (reference, self._value):
             attend(other)  # rows are padded on the left
         with _generating(policy, eos):

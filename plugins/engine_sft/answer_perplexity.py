@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,13 +14,13 @@ from engine import (
     Item,
     LogLikelihood,
     Record,
+    RecordError,
     Response,
     RunError,
     Score,
-    prompt_text,
     ratio,
 )
-from engine_sft.chat import counts, plain
+from engine_sft.chat import sequences
 from engine_sft.config import AnswerPerplexity
 
 _Z = 1.96
@@ -37,14 +38,25 @@ class AnswerPerplexityEvaluator:
         """A record is an item. Raises RunError where none has an answer."""
         tokenizer = self._context.tokenizer()
         found = False
+        refused: Counter[str] = Counter()
         for record in self._context.held_out():
-            requests = tuple(_requests(record, tokenizer))
+            if isinstance(record, Chat) and tokenizer.chat_template is None:
+                raise RunError(
+                    "evaluator 'answer-perplexity': the model's tokenizer has no chat template, which "
+                    "conversations need"
+                )
+            try:
+                requests = tuple(_requests(record, tokenizer))
+            except RecordError as error:  # training leaves it out, too
+                refused[error.reason] += 1
+                continue
             if requests:
                 found = True
                 yield Item(record.id, requests)
         if not found:
+            reasons = "".join(f"; {count} {reason}" for reason, count in refused.items())
             raise RunError(
-                "evaluator 'answer-perplexity': no held-out record has an answer",
+                f"evaluator 'answer-perplexity': no held-out record has an answer{reasons}",
                 mend="let `data` name a train stage with completions or conversations, and a `holdout`",
             )
 
@@ -86,20 +98,12 @@ def build(config: AnswerPerplexity, context: Context) -> AnswerPerplexityEvaluat
 
 
 def _requests(record: Record, tokenizer: Any) -> Iterator[LogLikelihood]:
-    end = tokenizer.eos_token
-    if isinstance(record, Completion):
-        prompt = prompt_text(tokenizer, record.prompt)
-        yield LogLikelihood(prompt, record.completion + end, apart=True)
-    elif isinstance(record, Chat):
-        if tokenizer.chat_template is None:
-            raise RunError(
-                "evaluator 'answer-perplexity': the model's tokenizer has no chat template, which "
-                "conversations need"
-            )
-        messages = [plain(message, record.id) for message in record.messages]
-        for i, message in enumerate(messages):
-            if message["role"] == "assistant" and counts(record.messages[i]):
-                before = tokenizer.apply_chat_template(
-                    messages[:i], tokenize=False, add_generation_prompt=True
-                )
-                yield LogLikelihood(before, message["content"] + end, apart=True)
+    """One for each answer that training would learn, by the same tokens."""
+    if not isinstance(record, Chat | Completion):
+        return
+    for pieces in sequences(record, tokenizer):
+        before: list[int] = []
+        for piece in pieces:
+            if piece.turn is not None:
+                yield LogLikelihood(tuple(before), tuple(piece.tokens))
+            before += piece.tokens

@@ -19,13 +19,14 @@ from engine import (
     Completion,
     Context,
     Example,
+    Piece,
     Record,
     SpecError,
     cross_entropy,
     labelled_rows,
     pack,
 )
-from engine_sft.chat import pieces
+from engine_sft.chat import sequences
 from engine_sft.config import SFT
 from engine_sft.noise import EmbeddingNoise
 from engine_sft.templates import install
@@ -64,23 +65,26 @@ class SFTObjective(BaseObjective):
         install(tokenizer, self._config.template)
 
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
-        """One example. What is too long loses its end."""
+        """An example, or several of one conversation. What is too long loses its end."""
         assert isinstance(record, Chat | Completion)
-        parts = pieces(record, tokenizer, self._config.turns)
-        if not parts:
+        found = False
+        for pieces in sequences(record, tokenizer, self._config.turns):
+            found = True
+            yield self._example(pieces, length)
+        if not found:
             yield "without an answer to learn"
-            return
-        tokens = np.concatenate([np.array(p.tokens, np.int64) for p in parts])
-        learnt = np.repeat([p.learnt for p in parts], [len(p.tokens) for p in parts])
+
+    def _example(self, pieces: Sequence[Piece], length: int) -> Example | str:
+        tokens = np.concatenate([np.array(p.tokens, np.int64) for p in pieces])
+        learnt = np.repeat([p.turn is not None for p in pieces], [len(p.tokens) for p in pieces])
         kept = slice(0, length + 1)
         input_ids = tokens[kept][:-1]
         labels = np.where(learnt, tokens, IGNORE)[kept][1:]
         if (labels == IGNORE).all():
-            yield f"with all answers beyond the {length} tokens of a row"
-            return
+            return f"with all answers beyond the {length} tokens of a row"
         places = np.arange(len(input_ids))
         fields = dict(zip(_FIELDS, (input_ids, labels, places), strict=True))
-        yield Example(len(input_ids), fields, truncated=len(tokens) > length + 1)
+        return Example(len(input_ids), fields, truncated=len(tokens) > length + 1)
 
     def arrange(self, examples: list[Example], length: int) -> list[Example]:
         """Packed into rows, if so configured. A row is filled up by documents of one token."""

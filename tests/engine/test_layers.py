@@ -15,12 +15,12 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component conversation errors figures layout log pieces prefixes \
+accelerators comparison component encoding errors figures layout log pieces prefixes \
 requests sampling shrunk weight_types
 activations config devices document hookspecs manifest measured objective shapes terms
 checkpoint compiling data flops joint launch logprobs parameters plan plugins products source suited
-compose modules observers precision probe problems replicas scaffold watch
-checks likelihood slots speeds trial
+compose modules observers precision probe problems rendering replicas scaffold watch
+checks conversation likelihood slots speeds trial
 artifact attack generation machine spec
 choices estimate folder identity language_model materials model_flops outside reference verify
 evaluation feed forecast summary

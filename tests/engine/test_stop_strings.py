@@ -70,7 +70,9 @@ class Counting:
 
 def _ends_at(tokenizer, tokens, stops) -> int | None:
     """After how many tokens the text ends."""
-    text = Text(Generation("", max_tokens=len(tokens), stop=stops), [1], len(tokens), tokenizer)
+    text = Text(
+        Generation("", max_tokens=len(tokens), stop=stops), [1], len(tokens), tokenizer, set()
+    )
     for count, token in enumerate(tokens, 1):
         text.add(token, 0.0)
         if text.ended:

@@ -76,7 +76,7 @@ def test_content_may_come_in_parts(bench, talks):
     (example,) = bench.encoded(objective, [{"messages": parted}])
     assert example.fields["input_ids"].tolist() == plain.fields["input_ids"].tolist()
     parted[0]["content"].append({"type": "image", "url": "x.png"})
-    with pytest.raises(RunError, match=r"row-0: a message has content of type image, not text"):
+    with pytest.raises(RunError, match=r"a record with content of type image, not text"):
         bench.encoded(objective, [{"messages": parted}])
 
 

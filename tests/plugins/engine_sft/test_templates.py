@@ -7,9 +7,7 @@ import copy
 import pytest
 from engine_sft.templates import BUILT_IN
 
-from engine import SpecError, answer_tokens, prompt_tokens
-from engine.language_model import LanguageModel
-from engine.requests import LogLikelihood
+from engine import RecordError, SpecError, example_tokens, prompt_tokens
 
 QWEN = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
@@ -35,7 +33,7 @@ def test_the_tokenizer_takes_the_template_with_it(bench, tmp_path, template, tex
     from transformers import AutoTokenizer
 
     if text is None:
-        with pytest.raises(SpecError, match="begins an answer otherwise"):
+        with pytest.raises(SpecError, match="the chat template begins otherwise than it asks"):
             bench.objective(template=template)
         return
     bench.objective(template=template)
@@ -51,8 +49,8 @@ def test_training_sees_what_generation_and_rewards_see(bench, template):
     row = {"prompt": " What is it? ", "completion": "\nIt is so."}
     objective = bench.objective(template=template)
     (example,) = bench.encoded(objective, [row])
-    prompt = prompt_tokens(bench.tokenizer, row["prompt"])
-    answer = answer_tokens(bench.tokenizer, row["completion"])
+    prompt, answer = example_tokens(bench.tokenizer, row["prompt"], row["completion"])
+    assert prompt == prompt_tokens(bench.tokenizer, row["prompt"])
     tokens = [*example.fields["input_ids"].tolist(), int(example.fields["labels"][-1])]
     assert tokens == [*prompt, *answer]
     assert [x for x in example.fields["labels"].tolist() if x >= 0] == answer
@@ -81,42 +79,29 @@ def test_pairs_that_would_merge_stay_apart(finished_run):
     for record in (completion, Chat(messages=messages, **common)):
         (example,) = objective.encode(record, tokenizer, 256)
         learnt = [x for x in example.fields["labels"].tolist() if x >= 0]
-        assert learnt == answer_tokens(tokenizer, "ey mouse")
+        assert learnt == [*tokenizer.encode("ey mouse"), tokenizer.eos_token_id]
     tokenizer.chat_template = None
     (example,) = objective.encode(completion, tokenizer, 256)
     together = tokenizer.encode("".join(pair))
     assert len(together) < example.length  # the trap: it would have been one token
 
 
-def test_a_likelihood_can_be_of_texts_tokenized_apart(bench):
-    """As training has them; else they are one text that is split, as lm-eval does."""
-    lm = LanguageModel(bench.model(), bench.tokenizer)
-    apart, together = (
-        LogLikelihood("a b ", "c<|endoftext|>", apart=apart) for apart in (True, False)
-    )
-    assert lm._encode([apart]) == [
-        (bench.tokenizer.encode("a b "), bench.tokenizer.encode("c<|endoftext|>"))
-    ]
-    context, continuation = lm._encode([together])[0]
-    assert bench.tokenizer.decode(context) == "a b"  # a trailing space moves
-    assert bench.tokenizer.decode(continuation) == " c<|endoftext|>"
-    assert lm._encode([LogLikelihood("", "c", apart=True)])[0][0] == [bench.tokenizer.bos_token_id]
-    ours, theirs = lm.loglikelihoods([apart, LogLikelihood("a b", " c<|endoftext|>")])
-    assert (ours.tokens, theirs.tokens) == (2, 3)
-
-
-def test_completions_need_no_marks(bench, sums):
-    """The model's own template will do, if it ends with EOS: it says where an answer begins."""
+def test_nothing_needs_marks(bench, sums, talks):
+    """A model's own template will do: prefixes say where an answer begins; its end is learnt."""
     ended = QWEN.replace("'<|im_end|>\n'", "eos_token + '\n'")
     objective = bench.objective(template=ended)
     (example,) = bench.encoded(objective, sums[:1])
-    assert bench.learnt(example) == sums[0]["completion"] + "<|endoftext|>"
+    assert bench.learnt(example) == sums[0]["completion"] + "<|endoftext|>\n"
+    (example,) = bench.encoded(objective, talks[:1])
+    assert bench.learnt(example) == "1.<|endoftext|>\n ¦ Then 2, of course.<|endoftext|>\n"
+    with pytest.raises(SpecError, match=r"the tokenizer's chat template is missing; set obj"):
+        bench.encoded(bench.objective(), talks)
 
 
 @pytest.mark.parametrize(
     ("template", "told"),
     [
-        (QWEN, r"ends an answer with '<\|im_end\|>\\n', without the tokenizer's EOS '<\|endoft"),
+        (QWEN, "ends without a token to stop at"),
         ("{% for m in messages %}", "the chat template cannot be used: Unexpected end of template"),
         ("{{ messages[0].content }}{{ raise_exception('no') }}", "cannot be used: no"),
         ("{{ 1 / 0 }}", "cannot be used: division by zero"),
@@ -128,35 +113,24 @@ def test_a_template_that_will_not_do_is_refused(bench, template, told):
         bench.objective(template=template)
 
 
-def test_conversations_need_marks(bench, talks):
-    """A mask cannot be guessed from a text."""
-    ended = QWEN.replace("'<|im_end|>\n'", "eos_token + '\n'")
-    objective = bench.objective(template=ended)
-    with pytest.raises(SpecError, match=r"does not mark answers by \{% generation %\}; set obj"):
-        bench.encoded(objective, talks)
-    objective = bench.objective()
-    with pytest.raises(SpecError, match=r"the tokenizer's chat template is missing; set obj"):
-        bench.encoded(objective, talks)
-
-
-def test_a_record_that_cannot_be_said_is_named(bench, talks):
-    """By its id, with the template's own words; so is one without a role or a text."""
-    from engine import RunError
-
+def test_a_record_that_cannot_be_said_has_its_reason(bench, talks):
+    """The template's own words for one, and the same name for all of a kind."""
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     objective = bench.objective(template=strict + BUILT_IN["plain"])
-    with pytest.raises(RunError, match=r"row-1: the chat template cannot say this .*: no system"):
+    with pytest.raises(RecordError, match=r"that the chat template refuses: no system") as raised:
         bench.encoded(objective, copy.deepcopy(talks))
-    with pytest.raises(RunError, match="row-0: a message needs a role and a content, both text"):
-        bench.encoded(objective, [{"messages": [{"role": "user", "content": None}]}])
+    assert raised.value.reason == "that the chat template refuses"
+    with pytest.raises(RecordError, match="a message without a role and a content, both text"):
+        bench.encoded(
+            objective, [{"messages": [{"role": "user"}, {"role": "assistant", "content": "a"}]}]
+        )
 
 
-def test_marks_that_do_not_fit_the_answers_are_told(bench, talks):
-    """Where some answers are learnt and others not, each needs a mark of its own."""
+def test_marks_that_do_not_fit_the_answers_are_not_heard(bench, talks):
+    """Where only some answers are marked, prefixes tell of all."""
     once = BUILT_IN["plain"].replace("== 'assistant'", "== 'assistant' and loop.last")
+    once = once.replace("message['content'] + ''", "message['content'] + eos_token")
     objective = bench.objective(template=once)
     assert [bench.learnt(e) for e in bench.encoded(objective, talks[:1])] == [
-        "Then 2, of course.<|endoftext|>"
+        "1.<|endoftext|>\n\n ¦ Then 2, of course.<|endoftext|>\n\n"
     ]
-    with pytest.raises(Exception, match="row-0: the chat template marks 1 answers of 2"):
-        bench.encoded(bench.objective(template=once, turns="last"), talks[:1])
