@@ -253,14 +253,18 @@ class LanguageModel:
         return [responses[i] for i in range(len(texts))]
 
     def _text(self, request: Generation) -> Text:
-        """Prompts that are too long keep their end, and at least a quarter of the context."""
         given = request.prompt
         (prompt,) = opened(self.tokenizer, [given]) if isinstance(given, str) else (list(given),)
         prompt = prompt or [boundary(self.tokenizer)]
-        kept = prompt[-max(1, self.context // _LEAST_ROOM, self.context - request.max_tokens) :]
+        kept = self.fitting(prompt, request.max_tokens)
         limit = min(request.max_tokens, self.context - len(kept))
         cut = len(kept) < len(prompt)
         return Text(request, kept, limit, self.tokenizer, self._ends, truncated=cut)
+
+    def fitting(self, prompt: Sequence[int], max_tokens: int) -> list[int]:
+        """As much of a prompt's end as is read before an answer of so many tokens."""
+        room = max(1, self.context // _LEAST_ROOM, self.context - max_tokens)
+        return list(prompt[-room:])
 
     def _encode(
         self, requests: Sequence[LogLikelihood | Rolling]

@@ -120,9 +120,9 @@ class AnswerRewardEvaluator:
         """Of every answer; none without a reference."""
         if self._reference is None:
             return []
-        room = self._reference.context - self._config.answer_tokens
+        lm, most = self._reference, self._config.answer_tokens
         rows = [
-            (prompt_tokens(self._reference.tokenizer, prompt)[-max(1, room) :], one.ids)
+            (lm.fitting(prompt_tokens(lm.tokenizer, prompt), most), one.ids)
             for prompt, (one,) in zip(prompts, responses, strict=True)
         ]
         given = self._reference.logprobs(rows)

@@ -70,7 +70,8 @@ class KTOObjective(DropoutOff, BaseObjective):
         for example, following in zip(examples, _next_other(examples), strict=True):
             prompt, answer = example.fields["prompt"], examples[following].fields["answer"]
             fields = {name: example.fields[name] for name in ("own", "good")}
-            fields["other"] = written(prompt, answer, length)
+            # It is only measured: whatever is left of the prompt will do.
+            fields["other"] = written(prompt, answer, length, keeps_room=False)
             arranged.append(Example(example.length, fields, example.truncated))
         return arranged
 

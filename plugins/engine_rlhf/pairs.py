@@ -64,13 +64,13 @@ def tokens(
     return np.array(read), np.array(written)
 
 
-def written(prompt: Ints, answer: Ints, length: int) -> Document | None:
+def written(prompt: Ints, answer: Ints, length: int, *, keeps_room: bool = True) -> Document | None:
     """For a language model: the answer's tokens count, each after those before it.
 
-    Of a prompt that does not fit the end is kept; None where the answer leaves less than a quarter of a
-    row for it.
+    Of a prompt that does not fit the end is kept; None where the answer leaves it less than a
+    quarter of a row, or, where ``keeps_room`` is false, none at all.
     """
-    whole = _fitting(prompt, answer, length + 1)
+    whole = _fitting(prompt, answer, length + 1, least=_LEAST_ROOM if keeps_room else length)
     if whole is None:
         return None
     labels = np.where(np.arange(len(whole)) < len(whole) - len(answer), IGNORE, whole)
@@ -99,9 +99,9 @@ def both_sides(examples: Sequence[Example]) -> list[Document]:
     return [example.fields[side] for side in ("chosen", "rejected") for example in examples]
 
 
-def _fitting(prompt: Ints, answer: Ints, most: int) -> Ints | None:
+def _fitting(prompt: Ints, answer: Ints, most: int, *, least: int = _LEAST_ROOM) -> Ints | None:
     room = most - len(answer)
-    if room < min(len(prompt), most // _LEAST_ROOM) or room < 1:
+    if room < max(1, min(len(prompt), most // least)):
         return None
     return np.concatenate([prompt[-room:], answer])
 

@@ -121,14 +121,19 @@ def test_prompts_of_every_shape(safety, write, tmp_path, tokenizer):
     other = [{"chosen": talk, "rejected": ""}, {"prompt": "Do it."}]
     files = (write(tmp_path / "web.jsonl", web), write(tmp_path / "other.jsonl", other))
     items = list(safety(*files).items())
-    prompts = [item.requests[0].prompt for item in items]
+
+    def told(items) -> list[str]:
+        asked = [item.requests[0].prompt for item in items]
+        return [p if isinstance(p, str) else tokenizer.decode(list(p)) for p in asked]
+
+    prompts = told(items)
     assert prompts == ["The beginning", "And now?", "A rude one", "Do it.", "No score"]
     assert [item.data for item in items] == [False, False, True, False, True]
     assert len({item.id for item in items}) == 5
     tokenizer.chat_template = (
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<bot>"
     )
-    prompts = [item.requests[0].prompt for item in safety(*files).items()]
+    prompts = told(safety(*files).items())
     assert prompts == [
         "The beginning", "<user>And now?<bot>", "A rude one", "<user>Do it.<bot>", "No score",
     ]  # fmt: skip

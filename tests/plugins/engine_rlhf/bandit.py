@@ -89,8 +89,8 @@ class Table:
         self._values, self._name = values, name
 
     def score(self, prompts: Any, completions: Any) -> dict[str, torch.Tensor]:
-        """See :class:`engine.Reward`; special tokens are the empty text."""
-        indices = [TOKENS.index(text) if text else 0 for text in completions]
+        """See :class:`engine.Reward`; special tokens are the empty text, words follow a space."""
+        indices = [TOKENS.index(text.strip()) if text else 0 for text in completions]
         return {self._name: self._values[indices]}
 
 

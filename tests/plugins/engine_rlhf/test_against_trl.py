@@ -118,7 +118,7 @@ class Replay(PPOObjective):
             for i, (p, _) in enumerate(self._pairs)
         }
         models["model"].rollouts = lambda ids, requests: [
-            Rollout(answer, answer[-1] == 0) for _, answer in self._pairs
+            Rollout(answer, answer[-1] == 0, "") for _, answer in self._pairs
         ]
         return super().collect(number, prompts, models)
 

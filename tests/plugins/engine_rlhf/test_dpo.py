@@ -93,7 +93,7 @@ def test_both_answers_have_the_same_prompt(bench):
     assert example.truncated
     record = record_from_row("preference", {**row, "rejected": "n" * 64}, id="0", source="test")
     reasons = list(objective.encode(record, tokenizer, bench.length))
-    assert reasons == ["with an answer longer than a row"]
+    assert reasons == ["with an answer that leaves its prompt no room in a row"]
 
 
 def test_ipo_has_no_smoothing(bench):

@@ -95,7 +95,7 @@ def test_answers_stay_whole(bench):
     assert decoded == ["p" * 57 + "endyes", "p" * 58 + "endno"]
     assert example.truncated
     records = [
-        ({**row, "chosen": "y" * 64}, "with an answer longer than a row"),
+        ({**row, "chosen": "y" * 64}, "with an answer that leaves its prompt no room in a row"),
         ({**row, "lead": None}, "without a number as 'lead'"),
         ({**row, "lead": True}, "without a number as 'lead'"),
     ]
