@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from engine.config import StageRef
 from engine.document import Path_
+from engine.errors import RunError
 from engine.plugins import Found, Plugins
 from engine.problems import models_in, nearest
 from engine.shapes import shape_of
@@ -181,8 +182,13 @@ def _train_problems(train: Train, processes: int) -> _Problems:
     parts: Any = train
     if getattr(parts.model, "name", None):
         yield ("model", "name"), "only counts in an evaluate stage"
-    gives, takes = parts.data.gives(), parts.objective.takes
-    if gives not in takes:
+    takes = parts.objective.takes
+    try:
+        gives = parts.data.gives()
+    except RunError as error:  # the data's own first rows are of no known shape
+        yield ("data",), str(error)
+        return
+    if gives is not None and gives not in takes:
         yield (
             ("objective", "type"),
             f"'{parts.objective.type}' takes {' or '.join(sorted(takes))} records, "

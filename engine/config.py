@@ -206,9 +206,13 @@ class DataSourceConfig(Config):
         gt=0,
         description="How often the source may be repeated; without it, as often as needed.",
     )
+    bad: Share = runtime(
+        0.01,
+        description="Share of the rows that may be bad; never fewer than ten stop a stage.",
+    )
 
-    def gives(self) -> Schema:
-        """Schema of the records."""
+    def gives(self) -> Schema | None:
+        """Schema of the records; None where only reading tells."""
         return "text"
 
 

@@ -13,6 +13,7 @@ from engine.component import Example, Objective
 from engine.data.dataset import TrainingData, WindowExamples
 from engine.data.mixture import Mixture, MixtureSource
 from engine.data.reading import is_held_out
+from engine.data.records import Record
 from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.modules import context_of, with_scalar_head
@@ -123,9 +124,11 @@ def _examples(
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
     read = held = 0
-    for record in run.context(name, tokenizer).records(config.data):
+    source = run.context(name, tokenizer).rows(config.data)
+    for record in source:
         if config.limit and len(examples) >= config.limit:
             break
+        _check_schema(name, record, config)
         read += 1
         if is_held_out(record, config.holdout, run.spec.seed):
             held += 1
@@ -135,6 +138,9 @@ def _examples(
                 dropped[example] += 1
             else:
                 examples.append(example)
+    source.check()
+    read += source.bad.total()
+    dropped += source.bad
     rows = objective.arrange(examples, sequence)
     wanted = config.batch.examples or config.batch.tokens // sequence
     run.log.emit(
@@ -145,6 +151,7 @@ def _examples(
         rows=len(rows),
         dropped=dict(dropped),
         truncated=sum(example.truncated for example in examples),
+        bad_rows=source.places(),
     )
     if len(rows) < wanted:
         reasons = "".join(f"; {count} {reason}" for reason, count in dropped.items())
@@ -154,6 +161,19 @@ def _examples(
             mend="give more data, a smaller batch (`batch.examples`), or a longer `batch.sequence`",
         )
     return rows
+
+
+def _check_schema(name: str, record: Record, config: Train) -> None:
+    """Raises RunError for records that the objective does not take: a source that recognises its rows
+    may know what it gives only as it reads."""
+    objective: Any = config.objective
+    if record.schema not in objective.takes:
+        raise RunError(
+            f"{name}: {record.id}: a {record.schema} record, but '{objective.type}' takes "
+            f"{' or '.join(sorted(objective.takes))} records",
+            mend="say by the source's `records` and `columns` what its rows are, or use an objective "
+            f"for {record.schema} records",
+        )
 
 
 def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:

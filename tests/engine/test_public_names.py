@@ -7,8 +7,8 @@ import pytest
 import engine
 
 NAMES = """
-Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch Beside
-Callback Candidate Chat Companion Completion Component Config Context Count DataSource
+Adapter Amount Artifact Attack Bad BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
+Beside Callback Candidate Chat Companion Completion Component Config Context Count DataSource
 DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval Item Job
 Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective ObjectiveConfig
 ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
@@ -17,7 +17,7 @@ Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy S
 TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend average_decay compile_layers
 cross_entropy head hidden_states hookimpl join label_places labelled_rows layers mark_bounds pack
 padded parameter_groups place prompt_text prompt_tokens ratio reads_packed record_from_row
-record_to_row runtime seed_of shrunk_config token_logprobs units with_scalar_head
+record_or_bad record_to_row runtime seed_of shrunk_config token_logprobs units with_scalar_head
 """.split()
 
 
