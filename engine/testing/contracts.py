@@ -42,7 +42,7 @@ def check_component(
 
 def _data_source(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
     records = list(new().records(0, 1))
-    require(any(isinstance(r, Record) for r in records), "a source gives at least one record")
+    require(records, "a source gives at least one record")
     gives = config.gives()  # type: ignore[attr-defined]
     for record in records:
         require(isinstance(record, Record | Bad), f"{record!r} is no record")
@@ -52,6 +52,7 @@ def _data_source(new: Callable[[], Any], config: Config, context: StandAloneCont
         elif gives is not None:
             told = f"gives() says {gives}, but a {record.schema} record came"
             require(record.schema == gives, told)
+    require(any(isinstance(record, Record) for record in records), "not every row is bad")
     ids = [record.id for record in records]
     require(len(set(ids)) == len(ids), "ids are unique")
     require(list(new().records(0, 1)) == records, "the order is always the same")
