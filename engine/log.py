@@ -250,7 +250,7 @@ def _read(record: Mapping[str, Any], read: int, given: int, unit: str) -> str:
     if dropped:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         told += f"; dropped: {reasons}"
-    return f"{told} (the first bad row: {bad[0]})" if bad else told
+    return f"{told} (the first: {bad[0]})" if bad else told
 
 
 def _dumps(value: Any, default: Any = str, **_: Any) -> str:

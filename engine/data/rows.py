@@ -73,7 +73,7 @@ class Rows:
 
     def places(self) -> list[str]:
         """Where the first bad rows are, and why."""
-        return [f"{row.id}: {row.reason}" for row in self.first]
+        return [f"{row.id} {row.reason}" for row in self.first]
 
 
 @contextmanager

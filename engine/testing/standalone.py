@@ -16,7 +16,7 @@ from engine.component import Kind
 from engine.compose import Composer
 from engine.config import Config
 from engine.data.records import Record, Text
-from engine.data.rows import NamedSource, Rows
+from engine.data.rows import LIMIT, NamedSource, Rows
 from engine.errors import PluginError
 from engine.folder import RunFolder
 from engine.launch import Process
@@ -103,7 +103,8 @@ class StandAloneContext:
 
     def records(self, source: Config) -> Iterator[Record]:
         """See :class:`engine.Context`."""
-        return iter(Rows(NamedSource("kit", self.component("data-source", source))))
+        limit = getattr(source, "bad", LIMIT)
+        return iter(Rows(NamedSource("kit", self.component("data-source", source), limit)))
 
     def say(self, event: str, message: str, **fields: Any) -> None:
         """See :class:`engine.Context`. Kept in ``said``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from engine_data.saved import saved_folder, saved_splits
 class FilesSource:
     """The files that the globs match, sorted by name; each once."""
 
-    def __init__(self, config: Files, say: Say = lambda message: None) -> None:
+    def __init__(self, config: Files, say: Say = lambda message, **fields: None) -> None:
         self._config = config
         self._say = say
 
@@ -84,7 +85,7 @@ class FilesSource:
 
 def build(config: Files, context: Context) -> FilesSource:
     """The source."""
-    return FilesSource(config, lambda message: context.say("source", message))
+    return FilesSource(config, partial(context.say, "source"))
 
 
 def _check_splits(folder: Path) -> None:

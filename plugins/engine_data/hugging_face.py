@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from engine_data.tables import Rows
 class HuggingFaceSource:
     """The rows of one split, in the data set's order."""
 
-    def __init__(self, config: HuggingFace, say: Say = lambda message: None) -> None:
+    def __init__(self, config: HuggingFace, say: Say = lambda message, **fields: None) -> None:
         self._config = config
         self._say = say
 
@@ -75,4 +76,4 @@ class HuggingFaceSource:
 
 def build(config: HuggingFace, context: Context) -> HuggingFaceSource:
     """The source."""
-    return HuggingFaceSource(config, lambda message: context.say("source", message))
+    return HuggingFaceSource(config, partial(context.say, "source"))

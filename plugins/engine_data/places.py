@@ -58,10 +58,12 @@ def matches(pattern: str) -> list[Path]:
 
 
 def each_once(paths: list[Path]) -> list[Path]:
-    """The paths by name, without other names and links of the same file: a link only stands where its
-    file is not among them itself. Raises OSError."""
+    """The paths by name, of each file the first; a link only where its file is not among them itself.
+
+    Raises OSError.
+    """
     found: dict[object, Path] = {}
-    for path in sorted(paths, key=lambda path: (path.is_symlink(), path)):
+    for path in sorted(paths, key=Path.is_symlink):
         try:
             status = path.stat()
         except FileNotFoundError:  # a link to a file that is gone: reading tells of it

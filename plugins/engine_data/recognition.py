@@ -13,7 +13,8 @@ from engine_data.tables import Row, Rows
 _FIRST = 10
 """Rows that are looked at."""
 
-Say = Callable[[str], None]
+Say = Callable[..., None]
+"""Takes a message, and fields for the log."""
 
 
 class Recogniser:
@@ -28,7 +29,7 @@ class Recogniser:
         columns: Mapping[str, str],
         *,
         license: str | None = None,  # noqa: A002 - the field's name
-        say: Say = lambda message: None,
+        say: Say = lambda message, **fields: None,
     ) -> None:
         self.schema: Schema | None = None if records == "auto" else records
         self._columns = columns
@@ -44,7 +45,8 @@ class Recogniser:
         shape = self.shape(first)
         if shape not in self._said:  # of a thousand files alike, the first speaks for all
             self._said.append(shape)
-            self._say(f"{source}: {shape.name} → {shape.schema} records")
+            told = f"{source}: {shape.name} → {shape.schema} records"
+            self._say(told, shape=shape.name, schema=shape.schema)
         for row in chain(first, rows):
             yield row if isinstance(row, Bad) else self._record(shape, *row, source)
 

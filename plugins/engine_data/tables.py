@@ -59,7 +59,7 @@ def json_file(path: Path, file: IO[bytes]) -> Rows:
 
 
 def comma_separated(path: Path, file: IO[bytes]) -> Rows:
-    """A header and a row a record, between commas; semicolons or tabs, if the header has more of them."""
+    """A header and a row a record, between commas, or what its header has more of."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     return _separated(path, text, None)
 

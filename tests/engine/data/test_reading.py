@@ -93,7 +93,7 @@ def test_the_card_counts_what_each_rule_dropped(new_corpus):
     card = corpus.prepare(texts, processors=processors)["sources"][0]
     bad = {"lone-surrogate": 1, "nul": 1}
     assert card["dropped"] == {"digits": 2, "duplicate": 2, "empty": 1, **bad}
-    assert card["bad_rows"] == ["id of 'b\\ud800': lone-surrogate", "id of '\\x00': nul"]
+    assert card["bad_rows"] == ["id of 'b\\ud800' lone-surrogate", "id of '\\x00' nul"]
     assert corpus.trained_on() == ["A", "B"]
 
 
