@@ -126,7 +126,7 @@ def _listed(data: Any) -> list[Any]:
     return data if isinstance(data, list) else [data]
 
 
-def _separated(path: Path, text: IO[str], delimiter: str | None) -> Rows:
+def _separated(path: Path, text: io.TextIOWrapper, delimiter: str | None) -> Rows:
     csv.field_size_limit(
         sys.maxsize
     )  # one value for the process; 131,072 characters are an article
@@ -158,6 +158,8 @@ def _separated(path: Path, text: IO[str], delimiter: str | None) -> Rows:
                 yield Bad(place, "wrong-columns", told)
     except UnicodeDecodeError as error:
         raise not_utf_8(path, error) from None
+    finally:
+        text.detach()  # or it would close the file, which is not its own
 
 
 def _header(place: str, names: list[str]) -> list[str]:
