@@ -67,8 +67,8 @@ class Rows:
         places = "".join(f"\n  {row.id}: {row.what}" for row in self.first)
         raise RunError(
             f"source '{self._named.name}': {bad:,} of {self.read:,} rows are bad, more than its limit "
-            f"`bad` of {limit:.3g}; the first are{places}\n",
-            mend="mend or remove them, say their shape by `records` and `columns`, or raise `bad`",
+            f"`bad` of {limit:.3g}; mend them, say by `records` and `columns` what they are, or raise "
+            f"`bad`; the first are{places}"
         )
 
     def places(self) -> list[str]:

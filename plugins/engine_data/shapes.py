@@ -71,11 +71,13 @@ def _dialogues(row: Row) -> Fields:
 
 
 def _conversation_preference(row: Row) -> Fields:
-    return answers_apart(turns(row["conversations"]), row["chosen"], row["rejected"])
+    return answers_apart(
+        turns("conversations", row["conversations"]), row["chosen"], row["rejected"]
+    )
 
 
 def _completion(row: Row) -> Fields:
-    prompt, completion = said("user", row["prompt"]), said("assistant", row["completion"])
+    prompt, completion = said("prompt", row["prompt"]), said("completion", row["completion"])
     if isinstance(prompt, list) and isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
     if isinstance(completion, list) and isinstance(prompt, str):
@@ -103,7 +105,7 @@ def _instruction(row: Row) -> Fields:
 
 def _conversation(column: str) -> Callable[[Row], Fields]:
     def read(row: Row) -> Fields:
-        found, system = turns(row[column]), row.get("system")
+        found, system = turns(column, row[column]), row.get("system")
         if (
             isinstance(system, str)
             and system.strip()
@@ -145,7 +147,7 @@ SHAPES: tuple[Shape, ...] = (
           _conversation("conversation"), ("system",)),
     Shape("texts", ("text",), "text", "as they are", lambda row: {"text": row["text"]}),
     Shape("prompts", ("prompt",), "prompt", "as they are",
-          lambda row: {"prompt": said("user", row["prompt"])}),
+          lambda row: {"prompt": said("prompt", row["prompt"])}),
 )  # fmt: skip
 """The first that fits comes first; columns that a shape does not know go into ``meta``."""
 

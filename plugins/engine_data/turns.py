@@ -45,18 +45,22 @@ class ShapeError(Exception):
         super().__init__(what)
 
 
-def turns(given: Any) -> list[Turn]:
+def turns(column: str, given: Any) -> list[Turn]:
     """Messages with ``role`` and ``content``, roles as templates know them; also of one turn."""
     if isinstance(given, Mapping):
         given = [given]
     if not isinstance(given, list):
-        raise ShapeError("wrong-type", f"{type(given).__name__}, where a list of turns should be")
+        told = f"'{column}' is {type(given).__name__}, not a list of turns"
+        raise ShapeError("wrong-type", told)
     return [_turn(one) for one in given]
 
 
-def said(role: str, given: Any) -> str | list[Turn]:
-    """A text as it is; otherwise turns, of which one without a role has ``role``."""
-    return given if isinstance(given, str) else turns(given)
+def said(column: str, given: Any) -> str | list[Turn]:
+    """A text as it is; otherwise turns."""
+    if not isinstance(given, str | list | Mapping):
+        told = f"'{column}' is {type(given).__name__}, neither text nor a list of turns"
+        raise ShapeError("wrong-type", told)
+    return given if isinstance(given, str) else turns(column, given)
 
 
 def answers_apart(prompt: Any, chosen: Any, rejected: Any) -> dict[str, Any]:
@@ -70,7 +74,7 @@ def answers_apart(prompt: Any, chosen: Any, rejected: Any) -> dict[str, Any]:
             raise ShapeError("wrong-shape", "two texts without a prompt, and no dialogues")
         if isinstance(prompt, str):
             return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    pair = [_answer(chosen), _answer(rejected)]
+    pair = [_answer("chosen", chosen), _answer("rejected", rejected)]
     shared = _shared(*pair)
     pair = [answer[len(shared) :] for answer in pair]
     if any(not _is_answer(answer) for answer in pair):
@@ -78,7 +82,7 @@ def answers_apart(prompt: Any, chosen: Any, rejected: Any) -> dict[str, Any]:
     if isinstance(prompt, str):
         before = shared or [{"role": "user", "content": prompt}]
     else:
-        given = turns(prompt or [])
+        given = turns("prompt", prompt or [])
         before = shared if shared[: len(given)] == given else [*given, *shared]
     if not before:
         raise ShapeError("wrong-shape", "no prompt: chosen and rejected begin with no common turn")
@@ -148,8 +152,9 @@ def _calls(content: Any) -> list[dict[str, Any]]:
     return [{"type": "function", "function": call} for call in found]
 
 
-def _answer(given: Any) -> list[Turn]:
-    return [{"role": "assistant", "content": given}] if isinstance(given, str) else turns(given)
+def _answer(column: str, given: Any) -> list[Turn]:
+    answer = said(column, given)
+    return [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
 
 
 def _shared(a: list[Turn], b: list[Turn]) -> list[Turn]:

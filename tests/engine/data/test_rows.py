@@ -40,8 +40,7 @@ def test_more_bad_rows_than_the_limit_are_an_error_that_names_the_first_ten(good
         list(rows)
     message = str(told.value)
     assert f"source 'talks': {bad} of {good + bad} rows are bad" in message
-    assert "\n  a.jsonl:10: not JSON: oh\n" in message
-    assert "a.jsonl:11" not in message
+    assert message.endswith("\n  a.jsonl:10: not JSON: oh")
     assert "raise `bad`" in message
 
 

@@ -190,7 +190,11 @@ def test_records_and_columns_win(tmp_path):
             "no chat records: they have x; say by `columns` which are me",
         ),
         ({}, {"x": 1}, "say by `columns` which are a record's fields, or leave the file out"),
-        ({"records": "chat"}, {"messages": "hello"}, "str, where a list of turns should be; mend"),
+        (
+            {"records": "chat"},
+            {"messages": "hello"},
+            "'messages' is str, not a list of turns; mend",
+        ),
         (
             {"records": "labelled"},
             {"prompt": "q", "completion": "a", "label": 3},
