@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,6 +55,8 @@ class Files(DataSourceConfig):
     A text file is a document, whose lines end in a newline alone; a row of any other is a record. A
     file counts once, by however many names and links it is reached.
     """
+
+    former: ClassVar[Mapping[str, object]] = MappingProxyType({"text_field": "text"})
 
     paths: tuple[str, ...] = Field(
         min_length=1, description="Files or globs ('notes/**/*.md'), and folders of `save_to_disk`."
