@@ -19,14 +19,16 @@ def expanded(name: str) -> str:
     return os.path.expanduser(name)
 
 
-def missing_folder(name: str) -> str | None:
-    """Why a name of a data set or model, which may be one on the hub, is that of a folder that is not
-    there; None where the folder is there, or the name may be one on the hub."""
+def missing_folder(name: str, revision: str | None) -> str | None:
+    """What to say of a name that is a missing folder's; None where it is there, or is one on the hub.
+
+    A name that could be either is one on the hub if it has a revision.
+    """
     path = Path(expanded(name))
     if path.exists():
         return None
     local = name.startswith((".", "~", "/")) or "\\" in name or not _HUB_ID.fullmatch(name)
-    if local or (path.parent != Path() and path.parent.is_dir()):
+    if local or (revision is None and path.parent != Path() and path.parent.is_dir()):
         return f"'{name}' is no folder here; {nearest(path)}"
     return None
 

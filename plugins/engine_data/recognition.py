@@ -42,7 +42,7 @@ class Recogniser:
         first = list(islice(rows, _FIRST))
         if not first:
             return
-        shape = self.shape(first)
+        shape = self._shape(first)
         if shape not in self._said:  # of a thousand files alike, the first speaks for all
             self._said.append(shape)
             told = f"{source}: {shape.name} → {shape.schema} records"
@@ -50,7 +50,7 @@ class Recogniser:
         for row in chain(first, rows):
             yield row if isinstance(row, Bad) else self._record(shape, *row, source)
 
-    def shape(self, first: Sequence[tuple[str, Row] | Bad]) -> Shape:
+    def _shape(self, first: Sequence[tuple[str, Row] | Bad]) -> Shape:
         """The first shape of the table that fits at least half of these rows, or else most of them.
 
         Sets the schema. Raises RunError where none fits any, and where no row has a column that
@@ -60,8 +60,8 @@ class Recogniser:
         if not rows:
             bad = next(row for row in first if isinstance(row, Bad))
             raise RunError(
-                f"{bad.id}: {bad.what}; none of the first {len(first)} rows can be read",
-                mend="mend the file, or name it after what it is",
+                f"{bad.id}: {bad.what}; none of its first {len(first)} rows can be read",
+                mend="mend the file, convert it to UTF-8, or name it after what it is",
             )
         self._check_columns(rows)
         best, most = None, 0

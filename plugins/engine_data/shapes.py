@@ -47,11 +47,11 @@ class Shape:
             raise ShapeError(
                 "missing-field", f"no column '{missing}', which a row of {self.name} has"
             )
-        known = {*self.columns, *self.optional, "tools"}
-        beside = {name: value for name, value in row.items() if name not in known}
-        if self.schema in ("text", "stepwise"):
-            return {**row, **self.read(row)}
-        return {**beside, **self.read(row), **tools(row)}
+        known = {*self.columns, *self.optional}
+        found = {name: value for name, value in row.items() if name not in known}
+        if "tools" in found and self.schema not in ("text", "stepwise"):
+            found["tools"] = tools(found["tools"])
+        return found | self.read(row)
 
 
 def _preference(row: Row) -> Fields:
@@ -93,7 +93,7 @@ def _stepwise(row: Row) -> Fields:
     labels = row["labels"]
     if isinstance(labels, list):
         labels = [truth("labels", label) for label in labels]
-    return {"labels": labels}
+    return {"prompt": row["prompt"], "completions": row["completions"], "labels": labels}
 
 
 def _instruction(row: Row) -> Fields:

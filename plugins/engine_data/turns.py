@@ -112,15 +112,14 @@ def truth(column: str, value: Any) -> bool:
     raise ShapeError("wrong-type", f"{column} is {value!r}, neither true or false nor 0 or 1")
 
 
-def tools(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's ``tools`` where it has some; many data sets keep them as a text of JSON."""
-    given = row.get("tools")
+def tools(given: Any) -> Any:
+    """A row's ``tools``, or None for none; many data sets keep them as a text of JSON."""
     if isinstance(given, str) and given.strip():
         try:
             given = json.loads(given)
         except ValueError:
             raise ShapeError("wrong-type", "tools is a text, but no JSON") from None
-    return {"tools": given} if given else {}
+    return given or None
 
 
 def _turn(given: Any) -> Turn:

@@ -164,7 +164,7 @@ _GOOD = {"text": "good"}
         ),
         ("a.jsonl", b"[" * 100_000, r"a\.jsonl:1: not JSON: maximum recursion depth"),
         ("a.jsonl", b"PK\x03\x04\0\0", r"a\.jsonl: its first bytes are those of a zip archive"),
-        ("a.jsonl", b"[]\n[]\n", r"a\.jsonl:1: list, not an object.*none of the first 2 rows"),
+        ("a.jsonl", b"[]\n[]\n", r"a\.jsonl:1: list, not an object.*none of its first 2 rows"),
         ("a.jsonl", _lines({"text": 7}), r"a\.jsonl:1: field 'text' is int, not text"),
         ("a.jsonl.zst", _zstd(_lines(*[_GOOD] * 99))[:-3], r"a\.jsonl\.zst: .*Truncated"),
         (

@@ -139,7 +139,7 @@ def test_nulls_that_a_table_needs_for_its_columns_are_left_out_of_turns(tmp_path
         ("a.jsonl", '{"text": 1}'.encode("utf-16"), "text in UTF-16"),
         ("a.json", b'[{"text": "a"},\n{"text": ]', "a.json:2: not JSON"),
         ("a.json", b"[" * 100_000, "a.json: not JSON: maximum recursion"),
-        ("a.json", b'["a", "b"]', "a.json:1: str, not an object.*none of the first 2 rows"),
+        ("a.json", b'["a", "b"]', "a.json:1: str, not an object.*none of its first 2 rows"),
         ("a.csv", b'text\n"a\nb\nc\n', "a.csv:2: not CSV from here on: .*never closed"),
         ("a.csv", b"text,text\na,b\n", "a.csv:1: two columns are named 'text'"),
     ],
@@ -172,12 +172,18 @@ def test_a_saved_data_set_opens_as_a_path_of_either_source(tmp_path):
 
 @pytest.mark.parametrize("name", ["./sets/a", "~/sets/a", "/sets/a", "data/sets/a", "data/a"])
 def test_a_missing_folder_is_not_taken_for_a_name_on_the_hub(tmp_path, monkeypatch, name):
-    """With a revision or without."""
+    """With a revision, a name that could be either is one on the hub."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     Path("data").mkdir()
-    with pytest.raises(ValidationError, match=f"'{name}' is no folder here; in '.*' there is: "):
-        HuggingFace(path=name, revision="a" * 40)
+    missing = f"'{name}' is no folder here; in '.*' there is: "
+    with pytest.raises(ValidationError, match=missing):
+        HuggingFace(path=name)
+    if name == "data/a":
+        assert HuggingFace(path=name, revision="a" * 40).path == name
+    else:
+        with pytest.raises(ValidationError, match=missing):
+            HuggingFace(path=name, revision="a" * 40)
     Path("sets").mkdir()
     Path("sets/a").mkdir()
     if name.startswith(("~", ".")):
