@@ -105,9 +105,14 @@ class HuggingFace(DataSourceConfig):
 
 def _check_place(path: str, revision: str | None) -> None:
     """Raises ValueError for a folder that is not there, and for what may change on the hub."""
-    if (missing := missing_folder(path, revision)) is not None:
+    try:
+        missing = missing_folder(path, revision)
+        exists = Path(expanded(path)).exists()
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    if missing is not None:
         raise ValueError(missing)
-    if not Path(expanded(path)).exists() and revision is None:
+    if not exists and revision is None:
         raise ValueError(f"'{path}' is no folder here, and on the hub it needs a pinned revision")
 
 

@@ -112,19 +112,20 @@ class Recogniser:
     def _unknown(self, place: str, given: Row) -> RunError:
         row = self._renamed(given)
         shapes = self._candidates()
-        closest = next((shape for shape in shapes if set(shape.columns) <= row.keys()), None)
-        if closest is not None:
-            bad = self._record(closest, place, given, "")
+        proposed = _proposed(row, shapes)
+        for shape in (shape for shape in shapes if set(shape.columns) <= row.keys()):
+            bad = self._record(shape, place, given, "")
             assert isinstance(bad, Bad)
+            if proposed and bad.reason == "wrong-shape":
+                continue
             return RunError(
                 f"{place}: {bad.what}",
-                mend=f"mend the rows, which look like {closest.name}, or say by `records` and "
+                mend=f"mend the rows, which look like {shape.name}, or say by `records` and "
                 "`columns` what they are",
             )
         what = f"have no {self.schema} records" if self.schema else "are of no known shape"
         told = f"{place}: its rows {what}: they have {_names(row)}"
         fields = ", ".join(shapes[0].columns) if self.schema else "a record's fields"
-        proposed = _proposed(row, shapes)
         said = f"say `columns: {proposed}`" if proposed else f"say by `columns` which are {fields}"
         return RunError(told, mend=f"{said}, or leave the file out")
 

@@ -183,6 +183,11 @@ def test_records_and_columns_win(tmp_path):
     [
         ({}, {"content": "a"}, "no known shape: they have content; say `columns: {text: content}`"),
         ({}, {"question": "q", "answer": "a"}, "`columns: {prompt: question, completion: answer}`"),
+        (
+            {},
+            {"question": "q", "chosen": "a", "rejected": "b"},
+            "they have question, chosen, rejected; say `columns: {prompt: question}`",
+        ),
         ({"records": "prompt"}, {"question": "q"}, "have no prompt records.*{prompt: question}"),
         (
             {"records": "chat"},
