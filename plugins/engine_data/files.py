@@ -32,7 +32,7 @@ class FilesSource:
         there yet. Raises RunError where they are of no known shape."""
         try:
             paths = self._files()
-        except (OSError, RunError):  # reading tells of it
+        except (OSError, ValueError, RunError):  # reading tells of it
             return None
         recogniser = self._recogniser()
         for path in paths:
