@@ -32,8 +32,8 @@ _PUBLIC = {
     "forecast": ("Candidate",),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (
-        "Chat", "Completion", "Labelled", "Messages", "Preference", "Prompt", "Record", "Said",
-        "Stepwise", "Text", "Tools", "record_from_row", "record_to_row",
+        "Bad", "Chat", "Completion", "Labelled", "Messages", "Preference", "Prompt", "Record", "Said",
+        "Stepwise", "Text", "Tools", "record_from_row", "record_or_bad", "record_to_row",
     ),
     "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),

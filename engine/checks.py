@@ -11,13 +11,14 @@ from pydantic.fields import FieldInfo
 
 from engine.config import StageRef
 from engine.document import Path_
+from engine.errors import RunError
 from engine.plugins import Found, Plugins
 from engine.problems import models_in, nearest
 from engine.shapes import shape_of
 from engine.suited import unsuited, wrong_heads
 
 if TYPE_CHECKING:
-    from engine.spec import Evaluate, Spec, Stage, Train
+    from engine.spec import Evaluate, Prepare, Spec, Stage, Train
 
 VERBS = ("prepare", "train", "evaluate")
 _Problems = Iterator[tuple[Path_, str]]
@@ -144,6 +145,8 @@ def _stage_problems(stages: Mapping[str, Stage | None], name: str, processes: in
             ("sources",),
             "every source has weight 0: there is nothing to train on; give one a weight",
         )
+    if stage.prepare:
+        yield from _source_problems(stage.prepare)
     if stage.train:
         yield from _train_problems(stage.train, processes)
         yield from _shape_problems(stages, name, stage.train, processes)
@@ -177,12 +180,37 @@ def _weight(source: Any) -> float:
     return 1.0 if weight is None else float(weight)
 
 
+def _given(source: Any) -> tuple[str | None, str]:
+    """The schema of a source's records, where it is known; or what is wrong with its first rows."""
+    try:
+        return source.gives(), ""
+    except RunError as error:
+        return None, str(error)
+
+
+def _source_problems(prepare: Prepare) -> _Problems:
+    """Sources of what is no text. A processor may make text of it."""
+    for index, source in enumerate(prepare.sources):
+        gives, wrong = _given(source)
+        if wrong:
+            yield ("sources", index), wrong
+        elif gives not in (None, "text") and not prepare.processors:
+            yield (
+                ("sources", index),
+                f"gives {gives} records, but prepare takes text; give them to a train stage as its "
+                "`data`, or say by `records: text` and `columns` where their text is",
+            )
+
+
 def _train_problems(train: Train, processes: int) -> _Problems:
     parts: Any = train
     if getattr(parts.model, "name", None):
         yield ("model", "name"), "only counts in an evaluate stage"
-    gives, takes = parts.data.gives(), parts.objective.takes
-    if gives not in takes:
+    takes = parts.objective.takes
+    gives, wrong = _given(parts.data)
+    if wrong:
+        yield ("data",), wrong
+    elif gives is not None and gives not in takes:
         yield (
             ("objective", "type"),
             f"'{parts.objective.type}' takes {' or '.join(sorted(takes))} records, "

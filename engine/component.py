@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from engine.config import Amount, Config
-    from engine.data.records import Record
+    from engine.data.records import Bad, Record
 
 Schema = Literal["text", "chat", "completion", "preference", "labelled", "stepwise", "prompt"]
 Kind = Literal[
@@ -76,7 +76,10 @@ class Context(Protocol):
         """Another component, built from its configuration."""
 
     def records(self, source: Config) -> Iterator[Record]:
-        """The records of a data source."""
+        """The records of a data source, without its bad rows. Raises RunError for too many of these."""
+
+    def say(self, event: str, message: str, **fields: Any) -> None:
+        """Tells the user something in a line, once; ``event`` and the fields go to events.jsonl."""
 
     def held_out(self) -> Iterator[Record]:
         """The held-out documents of this stage's data."""
@@ -100,8 +103,11 @@ class Artifact(Protocol):
 class DataSource(Protocol):
     """Where records come from."""
 
-    def records(self, part: int, of: int) -> Iterator[Record]:
-        """Every ``of``-th record from the ``part``-th on, always in the same order."""
+    def records(self, part: int, of: int) -> Iterator[Record | Bad]:
+        """Every ``of``-th record from the ``part``-th on, always in the same order.
+
+        A row that makes no record may come as an :class:`engine.Bad`, which is counted.
+        """
 
 
 class Processor(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import reprlib
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -195,6 +196,8 @@ class Config(BaseModel):
     """Base of every configuration: frozen, unknown fields are errors, each field described."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    former: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """Fields that it had once, each with its default: a stage recorded with it is what it was."""
 
 
 class DataSourceConfig(Config):
@@ -206,9 +209,13 @@ class DataSourceConfig(Config):
         gt=0,
         description="How often the source may be repeated; without it, as often as needed.",
     )
+    bad: Share = runtime(
+        0.01,
+        description="Share of the rows that may be bad; never fewer than ten stop a stage.",
+    )
 
-    def gives(self) -> Schema:
-        """Schema of the records."""
+    def gives(self) -> Schema | None:
+        """Schema of the records; None where only reading tells."""
         return "text"
 
 

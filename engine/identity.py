@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from engine.config import Config
 from engine.precision import AUTO
 from engine.spec import Spec
 
@@ -25,7 +26,7 @@ def changes(spec: Spec, recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     """By stage what makes it another one than its recorded identity, as lines ``field: old → new``.
 
     A stage is another one if an input of it is. A field that an older version of the engine did not
-    have yet makes no difference at its default.
+    have yet makes no difference at its default, nor does one that is gone.
     """
     found: dict[str, list[str]] = {}
     for stage in spec.order:
@@ -82,7 +83,9 @@ def _completed(old: Any, value: Any) -> Any:
         return [_completed(*pair) for pair in zip(old, value, strict=True)]
     if not (isinstance(value, BaseModel) and isinstance(old, Mapping)):
         return old
-    found = dict(old)
+    former = type(value).former.items() if isinstance(value, Config) else ()
+    gone = {name for name, default in former if old.get(name) == default}
+    found = {name: given for name, given in old.items() if name not in gone}
     for name, info in _identity_fields(value):
         now = getattr(value, name)
         if name in old:

@@ -222,6 +222,12 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""
             return f"  [yellow]warning{rank}[/]: {escape(record['message'])}"
+        case "source":
+            return f"  {escape(record['message'])}"
+        case "documents":
+            return f"  {escape(_read(record, record['read'], record['documents'], 'documents'))}"
+        case "examples":
+            return f"  {escape(_read(record, record['records'], record['rows'], 'rows'))}"
         case "resumed":
             return f"  goes on from step {record['step']}"
         case "stopped":
@@ -232,6 +238,21 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
             return f"  [yellow]back to step {record['step']}[/]: {escape(record['reason'])}"
         case _:
             return None
+
+
+def _read(record: Mapping[str, Any], read: int, given: int, unit: str) -> str:
+    """What became of a source's records: nothing is dropped in silence."""
+    source = f"{record['source']}: " if "source" in record else ""
+    dropped, bad = record["dropped"], record["bad_rows"]
+    told = f"{source}{read:,} records → {given:,} {unit}"
+    if record["held_out"]:
+        told += f", {record['held_out']:,} held out"
+    if cut := record.get("truncated"):
+        told += f", {cut:,} of which are cut to fit"
+    if dropped:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        told += f"; dropped: {reasons}"
+    return f"{told} (the first: {bad[0]})" if bad else told
 
 
 def _dumps(value: Any, default: Any = str, **_: Any) -> str:

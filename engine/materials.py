@@ -127,9 +127,11 @@ def _examples(
     dropped: Counter[str] = Counter()
     first: dict[str, str] = {}
     read = held = 0
-    for record in run.context(name, tokenizer).records(config.data):
+    source = run.context(name, tokenizer).rows(config.data)
+    for record in source:
         if config.limit and len(examples) >= config.limit:
             break
+        _check_schema(name, record, config)
         read += 1
         if is_held_out(record, config.holdout, run.spec.seed):
             held += 1
@@ -140,6 +142,10 @@ def _examples(
                 first.setdefault(example, record.id)
             else:
                 examples.append(example)
+    source.check()
+    read += source.bad.total()
+    dropped += source.bad
+    first |= {bad.reason: bad.id for bad in reversed(source.first)}
     rows = objective.arrange(examples, sequence)
     wanted = config.batch.examples or config.batch.tokens // sequence
     run.log.emit(
@@ -151,6 +157,7 @@ def _examples(
         dropped=dict(dropped),
         first_dropped=first,
         truncated=sum(example.truncated for example in examples),
+        bad_rows=source.places(),
     )
     if len(rows) < wanted:
         reasons = "".join(f"; {n} {why} (first {first[why]})" for why, n in dropped.items())
@@ -170,6 +177,19 @@ def _encoded(
         yield from objective.encode(record, tokenizer, sequence)
     except RecordError as error:
         yield error.reason
+
+
+def _check_schema(name: str, record: Record, config: Train) -> None:
+    """Raises RunError for records that the objective does not take: a source that recognises its rows
+    may know what it gives only as it reads."""
+    objective: Any = config.objective
+    if record.schema not in objective.takes:
+        raise RunError(
+            f"{name}: {record.id}: a {record.schema} record, but '{objective.type}' takes "
+            f"{' or '.join(sorted(objective.takes))} records",
+            mend="say by the source's `records` and `columns` what its rows are, or use an objective "
+            f"for {record.schema} records",
+        )
 
 
 def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:

@@ -13,8 +13,9 @@ from engine.artifact import Artifact
 from engine.component import Kind
 from engine.config import Config
 from engine.data.prepare import held_out, prepare
-from engine.data.reading import NamedSource, is_held_out
+from engine.data.reading import is_held_out
 from engine.data.records import Record
+from engine.data.rows import LIMIT, NamedSource, Rows
 from engine.errors import RunError
 from engine.folder import RunFolder, Standing
 from engine.identity import changes, identity
@@ -70,8 +71,23 @@ class StageContext:
 
     def records(self, source: Config) -> Iterator[Record]:
         """See :class:`engine.Context`."""
-        records: Iterator[Record] = self.run.build("data-source", source, self).records(0, 1)
-        return records
+        return iter(self.rows(source))
+
+    def rows(self, source: Any) -> Rows:
+        """The records of a data source, with a count of its bad rows."""
+        return Rows(self.named(source.type, source))
+
+    def named(self, name: str, source: Any) -> NamedSource:
+        """A data source, built."""
+        limit = getattr(source, "bad", LIMIT)
+        return NamedSource(name, self.run.build("data-source", source, self), limit)
+
+    def say(self, event: str, message: str, **fields: Any) -> None:
+        """See :class:`engine.Context`."""
+        said = (self.stage, event, message)
+        if said not in self.run.said:
+            self.run.said.add(said)
+            self.run.log.emit(event, stage=self.stage, message=message, **fields)
 
     def held_out(self) -> Iterator[Record]:
         """See :class:`engine.Context`. Raises RunError where there are none."""
@@ -122,6 +138,8 @@ class Run:
         self._observers = Observers(loaded.plugins, log, process)
         self.last_held_out: tuple[str, list[Record]] = ("", [])
         """A stage and its records: every evaluator asks for them, of every model."""
+        self.said: set[tuple[str, str, str]] = set()
+        """What components said, once: a source is read again for what it holds out."""
 
     def execute(self, *, only: str | None = None, rerun: Collection[str] = ()) -> str:
         """Runs what is missing: ``done``, or ``stopped`` by a signal. Raises RunError."""
@@ -271,7 +289,7 @@ class Run:
             lambda: prepare(
                 self.folder.path / name,
                 sources=[
-                    NamedSource(label, self.build("data-source", source, context))
+                    context.named(label, source)
                     for label, source in zip(config.source_names(), config.sources, strict=True)
                 ],
                 processors=[self.build("processor", p, context) for p in config.processors],
@@ -281,6 +299,8 @@ class Run:
                 progress=self.log.display.progress,
             )
         )
+        for source in card["sources"]:
+            self.log.emit("documents", stage=name, **source)
         manifest = self.folder.path / name / "manifest.json"
         return "done", {**card, "fingerprint": folders.fingerprint(manifest)}
 

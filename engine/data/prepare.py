@@ -23,8 +23,9 @@ from typing import Any
 
 from engine import manifest
 from engine.component import Processor, TokenizerTrainer
-from engine.data.reading import HELD_OUT, NamedSource, Progress, blaming, read
+from engine.data.reading import HELD_OUT, Progress, read
 from engine.data.records import Record, Text, row_to_record
+from engine.data.rows import NamedSource, blaming
 from engine.data.shards import ShardWriter
 from engine.encoding import boundary, encoder
 from engine.errors import RunError

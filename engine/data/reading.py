@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.component import DataSource, Processor
+from engine.component import Processor
 from engine.data.records import Record, Text, record_to_row
-from engine.errors import EngineError, RunError
+from engine.data.rows import NamedSource, Rows, blaming, unreadable
+from engine.errors import RunError
 
 HELD_OUT = "holdout.jsonl"
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Progress = Callable[[str, float, float, str], None]
 """What is done, how much of how much, and a note."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedSource:
-    """A source with the name that the card and the records carry."""
-
-    name: str
-    source: DataSource
 
 
 def read(
@@ -52,11 +41,12 @@ def read(
     with (folder / HELD_OUT).open("w", encoding="utf-8") as aside:
         for index, (named, draft) in enumerate(zip(sources, drafts, strict=True)):
             dropped: Counter[str] = Counter()
-            count = set_aside = 0
+            set_aside = 0
+            rows = Rows(named)
             with draft.open("w", encoding="utf-8") as out:
-                for count, record in enumerate(_records(named), 1):
-                    if count % 64 == 0:
-                        note = f"{named.name}: {count:,} records"
+                for record in rows:
+                    if rows.read % 64 == 0:
+                        note = f"{named.name}: {rows.read:,} records"
                         progress("read", index, len(sources), note)
                     result = _process(record, processors)
                     if isinstance(result, str):
@@ -68,7 +58,13 @@ def read(
                     else:
                         out.write(json.dumps([result.text, result.license]) + "\n")
             cards.append(
-                {"source": named.name, "read": count, "dropped": dropped, "held_out": set_aside}
+                {
+                    "source": named.name,
+                    "read": rows.read,
+                    "dropped": rows.bad + dropped,
+                    "bad_rows": rows.places(),
+                    "held_out": set_aside,
+                }
             )
     progress("read", len(sources), len(sources), "")
     spools = [_without(held, draft, card) for draft, card in zip(drafts, cards, strict=True)]
@@ -105,25 +101,6 @@ def _without(held: AbstractSet[bytes], draft: Path, card: dict[str, Any]) -> Pat
     return spool
 
 
-@contextmanager
-def blaming(what: str) -> Iterator[None]:
-    """Names the component in which an error is; it may be anybody's, and raise anything."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except Exception as error:
-        raise RunError(f"{what} failed: {type(error).__name__}: {error}") from error
-
-
-def _records(named: NamedSource) -> Iterator[Record]:
-    with blaming(f"source '{named.name}'"):
-        for record in named.source.records(0, 1):
-            if not isinstance(record, Record):
-                raise TypeError(f"it gave {record!r}, which is no record")
-            yield record
-
-
 def _process(record: Record, processors: Sequence[Processor]) -> Text | str:
     """The document to keep, or the name of the rule by which it is dropped."""
     for processor in processors:
@@ -138,12 +115,12 @@ def _process(record: Record, processors: Sequence[Processor]) -> Text | str:
     if not isinstance(record, Text):
         raise RunError(
             f"record '{record.id}' of '{record.source}' is {record.schema}, but prepare takes text",
-            mend="give such records to a train stage as its `data`",
+            mend="give such records to a train stage as its `data`, or say `records: text`",
         )
     if not record.text.strip():
         return "empty"
-    # Half of a surrogate pair, as JSON may hold it, is no character: no tokenizer takes it.
-    return "lone-surrogate" if _SURROGATE.search(record.text) else record
+    bad = unreadable(record)  # as a processor may have made it
+    return record if bad is None else bad.reason
 
 
 def is_held_out(record: Record, share: float, seed: int) -> bool:

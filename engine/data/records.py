@@ -5,7 +5,7 @@ Field names are the ecosystem's (as in TRL and the hub's data sets), so that row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -107,17 +107,82 @@ SCHEMAS: Mapping[Schema, type[Record]] = MappingProxyType(
     {cls.schema: cls for cls in (Text, Chat, Completion, Preference, Labelled, Stepwise, Prompt)}
 )
 _COMMON = frozenset(f.name for f in fields(Record))
-_SHAPES: Mapping[str, tuple[tuple[type, ...], str]] = MappingProxyType(
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A row that makes no record: a source gives it in the record's place, and goes on.
+
+    ``id`` says where it is (``talks.jsonl:8``), ``reason`` in kebab-case what it is counted by,
+    ``what`` in words what is wrong.
+    """
+
+    id: str
+    reason: str
+    what: str
+
+
+def _is_turns(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(turn, Mapping)
+        and isinstance(turn.get("role"), str)
+        and isinstance(turn.get("content"), str | list | None)
+        for turn in value
+    )
+
+
+def _list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(v, kind) for v in value)
+
+
+_TURNS = "a list of messages, each with `role` and `content`"
+_TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = MappingProxyType(
     {
-        "str": ((str,), "text"),
-        "bool": ((bool,), "true or false"),
-        "Sequence": ((list,), "a list"),
-        "Messages": ((list,), "a list of messages"),
-        "Tools": ((list,), "a list of tools"),
-        "Said": ((str, list), "text or a list of messages"),
+        "str": (lambda value: isinstance(value, str), "text"),
+        "bool": (lambda value: isinstance(value, bool), "true or false"),
+        "Sequence[str]": (_list_of(str), "a list of texts"),
+        "Sequence[bool]": (_list_of(bool), "a list of true and false"),
+        "Messages": (_is_turns, _TURNS),
+        "Tools": (_list_of(Mapping), "a list of tools"),
+        "Said": (lambda value: isinstance(value, str) or _is_turns(value), f"text or {_TURNS}"),
     }
 )
-"""By the first word of a field's annotation."""
+"""By the first word of a field's annotation: what is right, in code and in words."""
+
+
+def record_or_bad(
+    schema: Schema,
+    row: Mapping[str, Any],
+    *,
+    id: str,  # noqa: A002 - the field's name
+    source: str,
+    license: str | None = None,  # noqa: A002 - the field's name
+) -> Record | Bad:
+    """A record from a row of a file or data set; columns that the schema lacks go into ``meta``.
+
+    ``license`` stands where the row says none. ``id`` must tell all rows apart: a row's own ``id``,
+    which need not, goes into ``meta``. Where a field is missing or has the wrong type, the row is bad.
+    """
+    cls = SCHEMAS[schema]
+    own = {f.name: f for f in fields(cls) if f.name not in _COMMON}
+    given = {name: row[name] for name in own if name in row}
+    for name, wanted in own.items():
+        optional = wanted.default is None
+        if name not in given and not optional:
+            needed = ", ".join(n for n, f in own.items() if f.default is not None)
+            return Bad(id, "missing-field", f"no field '{name}' (a {schema} record needs {needed})")
+        value = given.get(name)
+        is_right, word = _TYPES[str(wanted.type).partition(" ")[0]]
+        if not is_right(value) and not (optional and value is None):
+            return Bad(id, "wrong-type", f"field '{name}' is {_kind(value)}, not {word}")
+    said = row.get("license")
+    return cls(
+        id=id,
+        source=source,
+        license=license if said is None else str(said),
+        meta={k: v for k, v in row.items() if k not in own and k != "license"},
+        **given,
+    )
 
 
 def record_from_row(
@@ -128,38 +193,19 @@ def record_from_row(
     source: str,
     license: str | None = None,  # noqa: A002 - the field's name
 ) -> Record:
-    """A record from a row of a file or data set; columns that the schema lacks go into ``meta``.
+    """What :func:`record_or_bad` makes of the row. Raises RunError, naming ``id``, for a bad one."""
+    made = record_or_bad(schema, row, id=id, source=source, license=license)
+    if isinstance(made, Bad):
+        has = f"rename the column; it has {', '.join(map(str, row)) or 'none'}"
+        mend = has if made.reason == "missing-field" else "mend the row, or leave it out"
+        raise RunError(f"{made.id}: {made.what}", mend=mend)
+    return made
 
-    ``license`` stands where the row says none. ``id`` must tell all rows apart: a row's own ``id``,
-    which need not, goes into ``meta``. Raises RunError, naming ``id``, when a field is missing or
-    has the wrong type.
-    """
-    cls = SCHEMAS[schema]
-    own = {f.name: f for f in fields(cls) if f.name not in _COMMON}
-    given = {name: row[name] for name in own if name in row}
-    for name, wanted in own.items():
-        optional = wanted.default is None
-        if name not in given and not optional:
-            needed = ", ".join(n for n, f in own.items() if f.default is not None)
-            raise RunError(
-                f"{id}: no field '{name}' (a {schema} record needs {needed})",
-                mend=f"rename the column; it has {', '.join(map(str, row)) or 'none'}",
-            )
-        value = given.get(name)
-        shape, word = _SHAPES[str(wanted.type).partition("[")[0].partition(" ")[0]]
-        if not isinstance(value, shape) and not (optional and value is None):
-            raise RunError(
-                f"{id}: field '{name}' is {type(value).__name__}, not {word}",
-                mend="mend the row, or leave it out",
-            )
-    said = row.get("license")
-    return cls(
-        id=id,
-        source=source,
-        license=license if said is None else str(said),
-        meta={k: v for k, v in row.items() if k not in own and k != "license"},
-        **given,
-    )
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {' and '.join(sorted({type(v).__name__ for v in value})) or 'nothing'}"
+    return type(value).__name__
 
 
 def record_to_row(record: Record) -> dict[str, Any]:

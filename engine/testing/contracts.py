@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.component import Kind, RollBack, Stop
 from engine.config import Config
-from engine.data.records import Record, Text
+from engine.data.records import Bad, Record, Text
 from engine.language_model import LanguageModel
 from engine.modules import with_scalar_head
 from engine.objective import BaseOnlineObjective, BaseTrainer
@@ -43,10 +43,16 @@ def check_component(
 def _data_source(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
     records = list(new().records(0, 1))
     require(records, "a source gives at least one record")
+    gives = config.gives()  # type: ignore[attr-defined]
     for record in records:
-        require(isinstance(record, Record), f"{record!r} is no record")
-        gives = config.gives()  # type: ignore[attr-defined]
-        require(record.schema == gives, f"gives() says {gives}, but a {record.schema} record came")
+        require(isinstance(record, Record | Bad), f"{record!r} is no record")
+        if isinstance(record, Bad):
+            reason = record.reason
+            require(_KEBAB.fullmatch(reason), f"'{reason}' is no reason in kebab-case")
+        elif gives is not None:
+            told = f"gives() says {gives}, but a {record.schema} record came"
+            require(record.schema == gives, told)
+    require(any(isinstance(record, Record) for record in records), "not every row is bad")
     ids = [record.id for record in records]
     require(len(set(ids)) == len(ids), "ids are unique")
     require(list(new().records(0, 1)) == records, "the order is always the same")

@@ -16,6 +16,7 @@ from engine.component import Kind
 from engine.compose import Composer
 from engine.config import Config
 from engine.data.records import Record, Text
+from engine.data.rows import LIMIT, NamedSource, Rows
 from engine.errors import PluginError
 from engine.folder import RunFolder
 from engine.launch import Process
@@ -62,6 +63,7 @@ class StandAloneContext:
     world_size: int = 1
     seed: int = 0
     precision: Precision = "fp32"
+    said: list[str] = field(default_factory=list)
 
     def config(self, kind: Kind, settings: Mapping[str, Any]) -> Config:
         """A component's configuration, checked as in a spec: ``{"type": …, …}``.
@@ -101,8 +103,12 @@ class StandAloneContext:
 
     def records(self, source: Config) -> Iterator[Record]:
         """See :class:`engine.Context`."""
-        records: Iterator[Record] = self.component("data-source", source).records(0, 1)
-        return records
+        limit = getattr(source, "bad", LIMIT)
+        return iter(Rows(NamedSource("kit", self.component("data-source", source), limit)))
+
+    def say(self, event: str, message: str, **fields: Any) -> None:
+        """See :class:`engine.Context`. Kept in ``said``."""
+        self.said.append(message)
 
     def held_out(self) -> Iterator[Record]:
         """See :class:`engine.Context`."""

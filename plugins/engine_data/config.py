@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from engine import Config, Count, DataSourceConfig, Schema, TokenizerConfig, VariableName
+from engine_data.places import expanded, missing_folder
 
 
 class PythonLibrary(DataSourceConfig):
@@ -47,24 +50,30 @@ class PythonQuestions(DataSourceConfig):
 
 
 class Files(DataSourceConfig):
-    """Local files."""
+    """Local files: texts, JSON, JSON lines, CSV, TSV and Parquet, also compressed.
+
+    A text file is a document, whose lines end in a newline alone; a row of any other is a record. A
+    file counts once, by however many names and links it is reached.
+    """
+
+    former: ClassVar[Mapping[str, object]] = MappingProxyType({"text_field": "text"})
 
     paths: tuple[str, ...] = Field(
-        min_length=1, description="Files or globs ('notes/**/*.md'), from the working directory."
+        min_length=1, description="Files or globs ('notes/**/*.md'), and folders of `save_to_disk`."
     )
-    records: Schema = Field("text", description="Schema of the records in JSON lines and Parquet.")
-    text_field: str = Field("text", description="Field or column that holds a record's text.")
+    records: Schema | Literal["auto"] = Field(
+        "auto", description="Schema of the records; `auto` recognises it in the first rows."
+    )
+    columns: dict[str, str] = Field({}, description="The rows' column for each field.")
     license: str | None = Field(None, description="Licence, for records that do not say.")
 
-    def gives(self) -> Schema:
-        """As configured."""
-        return self.records
+    def gives(self) -> Schema | None:
+        """As configured, or as the first rows show. Raises RunError where they show nothing known."""
+        if self.records != "auto":
+            return self.records
+        from engine_data.files import FilesSource
 
-    @model_validator(mode="after")
-    def _text_field_counts(self) -> Files:
-        if self.records != "text" and self.text_field != "text":
-            raise ValueError(f"text_field says nothing of {self.records} records: leave it out")
-        return self
+        return FilesSource(self).schema()
 
 
 class HuggingFace(DataSourceConfig):
@@ -75,24 +84,36 @@ class HuggingFace(DataSourceConfig):
     split: str = Field("train", description="Split.")
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
     streaming: bool = Field(True, description="Read row by row instead of downloading all first.")
-    records: Schema = Field("text", description="Schema of the records.")
+    records: Schema | Literal["auto"] = Field(
+        "auto", description="Schema of the records; `auto` recognises it in the first rows."
+    )
     columns: dict[str, str] = Field({}, description="The data set's column for each field.")
     license: str | None = Field(None, description="Licence of the data set.")
     token_env: VariableName | None = Field(
         None, description="Environment variable that holds the hub's token."
     )
 
-    def gives(self) -> Schema:
-        """As configured."""
-        return self.records
+    def gives(self) -> Schema | None:
+        """As configured; what the first rows show is known when they are read."""
+        return None if self.records == "auto" else self.records
 
     @model_validator(mode="after")
     def _pinned(self) -> HuggingFace:
-        if not Path(self.path).exists() and self.revision is None:
-            raise ValueError(
-                f"'{self.path}' is no folder here, and on the hub it needs a pinned revision"
-            )
+        _check_place(self.path, self.revision)
         return self
+
+
+def _check_place(path: str, revision: str | None) -> None:
+    """Raises ValueError for a folder that is not there, and for what may change on the hub."""
+    try:
+        missing = missing_folder(path, revision)
+        exists = Path(expanded(path)).exists()
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    if missing is not None:
+        raise ValueError(missing)
+    if not exists and revision is None:
+        raise ValueError(f"'{path}' is no folder here, and on the hub it needs a pinned revision")
 
 
 class ExactDedup(Config):
@@ -136,15 +157,12 @@ class PretrainedTokenizer(TokenizerConfig):
 
     @model_validator(mode="after")
     def _pinned(self) -> PretrainedTokenizer:
-        if not Path(self.path).exists() and self.revision is None:
-            raise ValueError(
-                f"'{self.path}' is no folder here, and on the hub it needs a pinned revision"
-            )
+        _check_place(self.path, self.revision)
         return self
 
     def vocabulary(self) -> int | None:
         """As tokenizer.json says, which is read as data; None for a name on the hub."""
-        file = Path(self.path) / "tokenizer.json"
+        file = Path(expanded(self.path)) / "tokenizer.json"
         if not file.is_file():
             return None
         described = json.loads(file.read_text(encoding="utf-8"))

@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from itertools import islice
-from typing import Any
+from pathlib import Path
 
-from engine import Context, Record, RunError, record_from_row
+from engine import Bad, Context, Record, RunError
 from engine_data.config import HuggingFace
+from engine_data.places import expanded
+from engine_data.recognition import Recogniser, Say
+from engine_data.saved import saved_folder, saved_rows, saved_splits
+from engine_data.tables import Rows
 
 
 class HuggingFaceSource:
     """The rows of one split, in the data set's order."""
 
-    def __init__(self, config: HuggingFace) -> None:
+    def __init__(self, config: HuggingFace, say: Say = lambda message, **fields: None) -> None:
         self._config = config
+        self._say = say
 
-    def records(self, part: int, of: int) -> Iterator[Record]:
+    def records(self, part: int, of: int) -> Iterator[Record | Bad]:
         """See :class:`engine.DataSource`. Raises RunError when the data set cannot be read."""
         config = self._config
-        for number, row in islice(enumerate(self._rows()), part, None, of):
-            identity = f"{config.path}/{config.split}/{number}"
-            yield record_from_row(
-                config.records,
-                self._renamed(row, identity),
-                id=identity,
-                source=config.path,
-                license=config.license,
-            )
+        recogniser = Recogniser(
+            config.records, config.columns, license=config.license, say=self._say
+        )
+        return islice(recogniser.records(self._rows(), config.path), part, None, of)
 
-    def _renamed(self, row: Mapping[str, Any], identity: str) -> dict[str, Any]:
-        """The row with the columns that `columns` names under their fields' names."""
-        columns = self._config.columns
-        missing = sorted(set(columns.values()) - set(row))
-        if missing:
-            raise RunError(
-                f"{identity}: no column '{missing[0]}', which `columns` names",
-                mend=f"it has {', '.join(row)}",
-            )
-        rest = {k: v for k, v in row.items() if k not in {*columns, *columns.values()}}
-        return rest | {field: row[column] for field, column in columns.items()}
+    def _rows(self) -> Rows:
+        config = self._config
+        path = expanded(config.path)
+        folder = Path(path)
+        splits = saved_splits(folder)
+        if splits:
+            if config.split not in splits:
+                raise RunError(
+                    f"data set '{config.path}' has no split '{config.split}'",
+                    mend=f"it has {', '.join(splits)}",
+                )
+            folder = folder / config.split
+        if folder.is_dir() and saved_folder(folder):
+            return saved_rows(folder)
+        return self._loaded(path)
 
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
+    def _loaded(self, path: str) -> Rows:
         import datasets
 
         config = self._config
@@ -52,14 +57,16 @@ class HuggingFaceSource:
             if token is None:
                 raise RunError(f"the environment variable {config.token_env} is not set")
         try:
-            yield from datasets.load_dataset(
-                config.path,
+            rows = datasets.load_dataset(
+                path,
                 config.name,
                 split=config.split,
                 revision=config.revision,
                 streaming=config.streaming,
                 token=token,
             )
+            for number, row in enumerate(rows):
+                yield f"{config.path}/{config.split}/{number}", row
         except Exception as error:  # whatever the formats, servers and caches below it raise
             raise RunError(
                 f"data set '{config.path}' ({config.split}) cannot be read: {error}",
@@ -69,4 +76,4 @@ class HuggingFaceSource:
 
 def build(config: HuggingFace, context: Context) -> HuggingFaceSource:
     """The source."""
-    return HuggingFaceSource(config)
+    return HuggingFaceSource(config, partial(context.say, "source"))

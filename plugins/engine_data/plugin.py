@@ -27,7 +27,7 @@ def engine_data_sources() -> Sequence[Component]:
             "files",
             "engine_data.config:Files",
             "engine_data.files:build",
-            "Local files: text, Markdown, JSON lines (also zstd), Parquet.",
+            "Local files: text, JSON, JSON lines, CSV, TSV, Parquet, also compressed.",
         ),
         Component(
             "hugging-face",

@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from engine import Context, RunError, TokenizerTrainer
 from engine_data.config import BPE, Bytes, PretrainedTokenizer
+from engine_data.places import expanded
 
 _SAMPLE_PIECE = 10_000
 """Characters that are taken or left as one when a tokenizer is trained on a part of the corpus."""
@@ -71,7 +72,7 @@ def build_pretrained(config: PretrainedTokenizer, context: Context) -> Tokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                config.path, revision=config.revision, trust_remote_code=False
+                expanded(config.path), revision=config.revision, trust_remote_code=False
             )
         except Exception as error:  # the Rust library raises nothing narrower
             raise RunError(f"tokenizer '{config.path}' cannot be opened: {error}") from error

@@ -124,6 +124,30 @@ def test_parts_that_do_not_fit_together(train, texts, problems):
     ]
 
 
+def test_rows_are_looked_at_before_anything_runs(
+    stages, train, problems, tiny_spec, write_spec, tmp_path
+):
+    """Where they are here already: their schema, and rows of no known shape with their file."""
+    rows = {"type": "files", "paths": [str(tmp_path / "*.jsonl")]}
+    train |= {"data": rows, "evaluate": []}
+    stages["corpus"]["prepare"]["sources"] = [rows]
+    load_spec(write_spec(tiny_spec))
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    assert problems() == [
+        "stages.corpus.prepare.sources.0: gives completion records, but prepare takes text; give them "
+        "to a train stage as its `data`, or say by `records: text` and `columns` where their text is",
+        "stages.base.train.objective.type: 'next-token' takes text records, but the data gives "
+        "completion",
+    ]
+    (tmp_path / "a.jsonl").write_text('{"content": "a"}\n')
+    told = (
+        "a.jsonl:1: its rows are of no known shape: they have content; say "
+        "`columns: {text: content}`, or leave the file out"
+    )
+    wrong = ["stages.corpus.prepare.sources.0", "stages.base.train.data"]
+    assert problems() == [f"{where}: {told}" for where in wrong]
+
+
 def test_an_interval_only_counts_in_training(stages, problems):
     """Elsewhere there is nothing that it could count."""
     perplexity = {"type": "perplexity", "every": "2 steps"}

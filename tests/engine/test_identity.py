@@ -149,6 +149,16 @@ def test_a_field_that_has_come_since_makes_no_difference_at_its_default(
     assert bool(found) == bool(changed)
 
 
+@pytest.mark.parametrize(("was", "told"), [("text", []), ("body", ["text_field: body → None"])])
+def test_a_field_that_is_gone_makes_no_difference_at_its_default(tiny_spec, write_spec, was, told):
+    """A run that had used it is another one."""
+    spec = load_spec(write_spec(tiny_spec)).spec
+    recorded = identity(spec, "corpus")
+    recorded["sources"][0]["text_field"] = was
+    found = changes(spec, {"corpus": recorded}).get("corpus", [])
+    assert [line.removeprefix("sources.0.") for line in found] == told
+
+
 def test_a_default_that_has_changed_since_is_told(tiny_spec, write_spec):
     """The old run had another value, whoever chose it."""
     spec = load_spec(write_spec(tiny_spec)).spec

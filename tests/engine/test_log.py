@@ -116,10 +116,16 @@ SCORE = {
 }  # fmt: skip
 
 
+READ = {"dropped": {"nul": 2, "too-long": 1}, "bad_rows": ["a.jsonl:8 nul"], "held_out": 0}
+
+
 def test_events_are_told_in_words():
     """Those that a person wants to know of; steps only move the bar."""
     shown = _shown(
         {"event": "stage_started", "stage": "base", "verb": "train"},
+        {"event": "source", "stage": "base", "message": "a.jsonl: texts → text records"},
+        READ | {"event": "examples", "records": 1200, "rows": 99, "held_out": 12},
+        READ | {"event": "documents", "source": "files", "read": 9, "documents": 9},
         {"event": "resumed", "stage": "base", "step": 40},
         {"event": "step", "stage": "base", "step": 41, "loss": 3.2},
         SCORE,
@@ -133,6 +139,11 @@ def test_events_are_told_in_words():
     )
     assert shown.splitlines() == [
         "base: train",
+        "  a.jsonl: texts → text records",
+        "  1,200 records → 99 rows, 12 held out; dropped: 2 nul, 1 too-long (the first: ",
+        "a.jsonl:8 nul)",
+        "  files: 9 records → 9 documents; dropped: 2 nul, 1 too-long (the first: ",
+        "a.jsonl:8 nul)",
         "  goes on from step 40",
         "  perplexity/bits_per_byte 1.2346 ± 0.012 (base at step 400)",
         "  perplexity/bits_per_byte 1.2346 (base)",

@@ -7,7 +7,7 @@ import pytest
 import engine
 
 NAMES = """
-Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
+Adapter Amount Artifact Attack Bad BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
 Beside Callback Candidate Chat Companion Completion Component Config Context Count DataSource
 DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval Item Job
 Labelled LanguageModel Layout LogLikelihood Messages ModelConfig ModelShape Number Objective
@@ -18,7 +18,8 @@ Stepwise Stop Strategy StrategyConfig Text TokenizerConfig TokenizerTrainer Tool
 attend average_decay compile_layers continuation conversation_pieces cross_entropy document_tokens
 end_of_turn example_tokens head hidden_states hookimpl join label_places labelled_rows layers
 mark_bounds pack padded parameter_groups place prompt_tokens ratio reads_packed recompute_layers
-record_from_row record_to_row runtime seed_of shrunk_config token_logprobs units with_scalar_head
+record_from_row record_or_bad record_to_row runtime seed_of shrunk_config token_logprobs units
+with_scalar_head
 """.split()
 
 

@@ -14,8 +14,8 @@ from engine_data.tokenizers import build_bytes
 from transformers import AutoTokenizer
 
 from engine.data.prepare import held_out, prepare
-from engine.data.reading import NamedSource
 from engine.data.records import Record, Text
+from engine.data.rows import NamedSource
 from engine.data.shards import Shards
 
 

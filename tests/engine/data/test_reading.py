@@ -79,7 +79,7 @@ def test_a_group_stays_together_and_no_copy_of_it_is_trained_on(new_corpus, docu
 
 
 def test_the_card_counts_what_each_rule_dropped(new_corpus):
-    """A rule is what a processor names; the core has two more of its own."""
+    """A rule is what a processor names; the core has three more of its own."""
 
     class Capitals:
         def process(self, record):
@@ -87,11 +87,13 @@ def test_the_card_counts_what_each_rule_dropped(new_corpus):
                 return "digits"
             return Text(id=record.id, source=record.source, text=record.text.upper())
 
-    texts = ["a", "1", "A", "", "b\ud800", "22", "b", "a"]
+    texts = ["a", "1", "A", "", "b\ud800", "22", "b", "a", "\0"]
     corpus = new_corpus()
     processors = [Capitals(), build_exact_dedup(ExactDedup(), None)]
     card = corpus.prepare(texts, processors=processors)["sources"][0]
-    assert card["dropped"] == {"digits": 2, "duplicate": 2, "empty": 1, "lone-surrogate": 1}
+    bad = {"lone-surrogate": 1, "nul": 1}
+    assert card["dropped"] == {"digits": 2, "duplicate": 2, "empty": 1, **bad}
+    assert card["bad_rows"] == ["id of 'b\\ud800' lone-surrogate", "id of '\\x00' nul"]
     assert corpus.trained_on() == ["A", "B"]
 
 

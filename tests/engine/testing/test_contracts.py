@@ -28,12 +28,17 @@ def test_a_configuration_comes_back_from_the_resolved_spec(refuses):
     refuses("processor", settings, "resolved.yaml would bring it back as", edit)
 
 
+BAD = "yield (lambda **row: __import__('engine').Bad(row['id'], '{}', 'big'))("
+
+
 @pytest.mark.parametrize(
     ("contract", "old", "new"),
     [
         ("gives at least one record", "islice(self._all(), part, None, of)", "iter(())"),
         ("is no record", "yield Completion(", "yield dict("),
         ("gives() says text, but a completion", 'return "completion"', 'return "text"'),
+        ("'Too big' is no reason in kebab-case", "yield Completion(", BAD.format("Too big")),
+        ("not every row is bad", "yield Completion(", BAD.format("too-big")),
         ("ids are unique", 'id=f"{a}+{b}"', 'id=f"{a}"'),
         (
             "the order is always the same",

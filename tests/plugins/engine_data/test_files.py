@@ -13,14 +13,20 @@ import pytest
 import zstandard
 from engine_data.config import Files
 from engine_data.files import build
-from pydantic import ValidationError
 
-from engine import Preference, RunError
+from engine import Bad, Preference, RunError
+from engine.testing import StandAloneContext
 
 
 def _read(*paths: object, **options):
     config = Files(paths=tuple(map(str, paths)), **options)
-    return list(build(config, None).records(0, 1))
+    return list(build(config, StandAloneContext()).records(0, 1))
+
+
+def _good_and_bad(*paths: object, **options) -> tuple[int, list[Bad]]:
+    records = _read(*paths, **options)
+    bad = [record for record in records if isinstance(record, Bad)]
+    return len(records) - len(bad), bad
 
 
 def _texts(*paths: object, **options) -> list[str]:
@@ -52,13 +58,13 @@ def notes(tmp_path, monkeypatch) -> Path:
     [
         (b"", ""),
         (b"x", "x"),
-        (b"a\r\nb\rc\n", "a\r\nb\rc\n"),
+        (b"a\r\nb\rc\n", "a\nb\rc\n"),
         (b"\xef\xbb\xbfmarked", "marked"),
         ("naïve 東京 🙂\u2028\x85 e\u0301".encode(), "naïve 東京 🙂\u2028\x85 e\u0301"),
     ],
 )
 def test_a_text_file_is_one_document(notes, content, text):
-    """Character by character as it stands there; only a byte order mark is no part of the text."""
+    """Character by character, without a byte order mark; its lines end as they do on every system."""
     (notes / "a.md").write_bytes(content)
     (record,) = _read("a.md")
     assert (record.text, record.id, record.source, record.license) == (text, "a.md", "a.md", None)
@@ -103,7 +109,7 @@ def test_parts_are_the_whole_between_them(notes):
     for name in "ab":
         (notes / f"{name}.jsonl").write_bytes(_lines(*({"text": f"{name}{i}"} for i in range(5))))
     (notes / "c.txt").write_text("c")
-    source = build(Files(paths=("*",)), None)
+    source = build(Files(paths=("*",)), StandAloneContext())
     whole = list(source.records(0, 1))
     assert len(whole) == 11
     for part in range(3):
@@ -119,16 +125,15 @@ def test_a_licence_stands_where_a_record_says_none(notes):
     assert [record.license for record in records] == ["CC0-1.0", "CC0-1.0", "MIT"]
 
 
-@pytest.mark.covers("data-source/files.text_field")
-def test_the_text_may_be_in_another_field(notes):
+@pytest.mark.covers("data-source/files.columns")
+def test_the_text_may_be_in_another_column(notes):
     """Which then is none of the record's other columns."""
     (notes / "a.jsonl").write_bytes(_lines({"body": "a", "text": "title", "n": 1}))
-    (record,) = _read("a.jsonl", text_field="body")
+    (record,) = _read("a.jsonl", columns={"text": "body"})
     assert (record.text, dict(record.meta)) == ("a", {"n": 1})
-    with pytest.raises(RunError, match=r"a\.jsonl:1: no field 'bdy', .*text_field.*has body, text"):
-        _read("a.jsonl", text_field="bdy")
-    with pytest.raises(ValidationError, match="text_field says nothing of chat records"):
-        Files(paths=("a",), records="chat", text_field="body")
+    told = r"a\.jsonl:1: no column 'bdy', which `columns` names for 'text'; it has body, text, n"
+    with pytest.raises(RunError, match=told):
+        _read("a.jsonl", columns={"text": "bdy"})
 
 
 @pytest.mark.covers("data-source/files.records")
@@ -151,18 +156,23 @@ _GOOD = {"text": "good"}
     ("name", "content", "told"),
     [
         ("a.txt", b"text\0text", r"a\.txt: a binary file where text should be \(byte 4 is NUL\)"),
-        ("a.md", b"caf\xe9", r"a\.md: not UTF-8 text \(byte 3\); convert it"),
-        ("a.jsonl", _lines(_GOOD) + b'{"text": \n', r"a\.jsonl:2: not JSON: Expecting value"),
-        ("a.jsonl", b"\n" + b'{"text": "\xff"}', r"a\.jsonl:2: not JSON: 'utf-8' codec"),
+        ("a.md", b"caf\xe9", r"a\.md: not UTF-8 text \(byte 3 is 0xe9\); convert it, .*iconv"),
+        (
+            "a.jsonl",
+            b"\n" + b'{"text": "\xff"}',
+            r"a\.jsonl:2: not UTF-8 text \(byte 10 of the line",
+        ),
         ("a.jsonl", b"[" * 100_000, r"a\.jsonl:1: not JSON: maximum recursion depth"),
-        ("a.jsonl", b"PK\x03\x04\0\0", r"a\.jsonl:1: not JSON"),
-        ("a.jsonl", _lines(_GOOD, ["a"]), r"a\.jsonl:2: list, not an object with fields"),
-        ("a.jsonl", _lines(_GOOD, {"body": 1}), r"a\.jsonl:2: no field 'text'.*it has body"),
+        ("a.jsonl", b"PK\x03\x04\0\0", r"a\.jsonl: its first bytes are those of a zip archive"),
+        ("a.jsonl", b"[]\n[]\n", r"a\.jsonl:1: list, not an object.*none of its first 2 rows"),
         ("a.jsonl", _lines({"text": 7}), r"a\.jsonl:1: field 'text' is int, not text"),
-        ("a.jsonl.zst", _zstd(_lines(_GOOD, 3)), r"a\.jsonl\.zst:2: int, not an object"),
         ("a.jsonl.zst", _zstd(_lines(*[_GOOD] * 99))[:-3], r"a\.jsonl\.zst: .*Truncated"),
-        ("a.jsonl.zst", _lines(_GOOD), r"a\.jsonl\.zst: cannot be read: ZSTD decompress failed"),
-        ("a.jsonl.zst", b"", r"a\.jsonl\.zst: not zstd: it has no bytes at all"),
+        (
+            "a.jsonl.zst",
+            _lines(_GOOD),
+            r"a\.jsonl\.zst: not zstd, or damaged: ZSTD decompress failed",
+        ),
+        ("a.jsonl.zst", b"", r"a\.jsonl\.zst: not zstd, or damaged: it has no bytes at all"),
         ("a.parquet", b"", r"a\.parquet: not Parquet, or damaged: .*size is 0"),
         ("a.parquet", _lines(_GOOD), r"a\.parquet: not Parquet, or damaged"),
     ],
@@ -177,8 +187,7 @@ def test_a_file_of_another_kind_is_an_error_that_says_where(notes, name, content
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"body": ["a"]}, r"a\.parquet:1: no field 'text'.*it has body"),
-        ({"text": ["a", None]}, r"a\.parquet:2: field 'text' is NoneType, not text"),
+        ({"body": ["a"]}, r"a\.parquet:1: its rows are of no known shape.*columns: {text: body}"),
         ({"text": [1.5]}, r"a\.parquet:1: field 'text' is float, not text"),
     ],
 )
@@ -202,6 +211,25 @@ def test_a_damaged_parquet_file_is_an_error_not_other_text(notes):
     _parquet(notes / "a.parquet", text=pyarrow.Array.from_buffers(pyarrow.string(), 1, buffers))
     with pytest.raises(RunError, match=r"a\.parquet: .*'utf-8' codec can't decode byte 0xe9"):
         _read("a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "what"),
+    [
+        (b'{"text": \n', "not-json", "not JSON: Expecting value"),
+        (b'{"text": "\xff"}\n', "not-utf-8", "not UTF-8 text (byte 10 of the line)"),
+        (b"[" * 100_000 + b"\n", "not-json", "not JSON: maximum recursion depth"),
+        (b'["a"]\n', "no-object", "list, not an object with fields"),
+        (b'{"body": 1}\n', "missing-field", "no column 'text', which a row of texts has"),
+        (b'{"text": null}\n', "wrong-type", "field 'text' is NoneType, not text"),
+    ],
+)
+def test_a_bad_row_is_given_as_such_with_its_line(notes, line, reason, what):
+    """The rows around it are read."""
+    (notes / "a.jsonl").write_bytes(_lines(_GOOD) + line + _lines(_GOOD))
+    good, (bad,) = _good_and_bad("a.jsonl")
+    assert (good, bad.id, bad.reason) == (2, "a.jsonl:2", reason)
+    assert bad.what.startswith(what)
 
 
 @pytest.mark.parametrize(
@@ -266,3 +294,35 @@ def test_a_file_that_may_not_be_read_is_an_error(notes):
         pytest.raises(RunError, match=r"b\.txt: cannot be read: Permission denied"),
     ):
         _read("*.txt")
+
+
+def test_a_file_counts_once_by_whatever_names_it_is_reached(notes):
+    """By links of both kinds and by linked folders; its own name stands before that of a link."""
+    (notes / "facts.jsonl").write_bytes(_lines({"text": "a"}, {"text": "b"}))
+    (notes / "copy").mkdir()
+    (notes / "copy" / "a.jsonl").symlink_to("../facts.jsonl")
+    os.link(notes / "facts.jsonl", notes / "hard.jsonl")
+    (notes / "again").symlink_to("copy")
+    ids = [record.id for record in _read("facts.jsonl", "**/*.jsonl")]
+    assert ids == ["facts.jsonl:1", "facts.jsonl:2"]
+    assert [record.id for record in _read("copy/*")] == ["copy/a.jsonl:1", "copy/a.jsonl:2"]
+
+
+def test_a_tilde_is_the_home_folder(notes, monkeypatch):
+    """As in a shell, which does not see it in a spec."""
+    monkeypatch.setenv("HOME", str(notes))
+    (notes / "a.txt").write_text("at home")
+    assert _texts("~/*.txt") == ["at home"]
+
+
+def test_the_schema_is_known_before_the_data_is_read(notes):
+    """By the first rows of the first file; of files that are not there yet, nothing is known."""
+    (notes / "b.jsonl").write_bytes(_lines({"prompt": "a", "completion": "b"}))
+    assert Files(paths=("b.jsonl",)).gives() == "completion"
+    assert Files(paths=("none.jsonl",)).gives() is None
+    (notes / "a.md").write_text("a")
+    assert Files(paths=("*",)).gives() == "text"
+    with pytest.raises(
+        RunError, match="its rows have no text records: they have prompt, completion"
+    ):
+        _read("*")

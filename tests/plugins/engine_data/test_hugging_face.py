@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from engine import Completion, RunError
 from engine.data.shards import read_manifest
+from engine.testing import StandAloneContext
 
 _CARD = """---
 configs:
@@ -55,7 +56,8 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def _read(path: Path, part: int = 0, of: int = 1, **options: Any) -> list[Any]:
-    return list(build(HuggingFace(path=str(path), **options), None).records(part, of))
+    source = build(HuggingFace(path=str(path), **options), StandAloneContext())
+    return list(source.records(part, of))
 
 
 def _texts(path: Path, **options: Any) -> list[str]:
@@ -98,7 +100,7 @@ def test_columns_become_the_fields_of_a_schema(data_set):
     columns = {"prompt": "title", "completion": "text"}
     config = HuggingFace(path=str(data_set), records="completion", columns=columns)
     assert config.gives() == "completion"
-    first = next(build(config, None).records(0, 1))
+    first = _read(data_set, records="completion", columns=columns)[0]
     assert first == Completion(
         id=f"{data_set}/train/0",
         source=str(data_set),
@@ -106,9 +108,11 @@ def test_columns_become_the_fields_of_a_schema(data_set):
         completion="train 0",
         meta={"stars": 0},
     )
-    with pytest.raises(RunError, match=r"train/0: no column 'body', which `columns` names; it has"):
+    with pytest.raises(
+        RunError, match=r"train/0: no column 'body', which `columns` names for 'text'; it has"
+    ):
         _read(data_set, columns={"text": "body"})
-    with pytest.raises(RunError, match=r"train/0: no field 'prompt' \(a prompt record needs"):
+    with pytest.raises(RunError, match=r"train/0: its rows have no prompt records: they have text"):
         _read(data_set, records="prompt")
     with pytest.raises(RunError, match="train/0: field 'text' is int, not text"):
         _read(data_set, columns={"text": "stars"})

@@ -7,8 +7,11 @@ from itertools import pairwise
 
 import datasets
 import pytest
+from engine_data import python_library, python_questions
 
+from engine import RunError
 from engine.data.shards import read_manifest
+from engine.testing import StandAloneContext
 
 
 @pytest.mark.covers(
@@ -47,3 +50,43 @@ def test_weights_and_epochs_of_every_source_reach_the_mixture(
     for name, wanted in given.items():
         drawn = sum(share.get(name, 0) * n for share, n in zip(shares, lengths, strict=True))
         assert drawn == pytest.approx(wanted, abs=len(lengths))
+
+
+_BAD = '    """Gives a character that is none: \\0."""\n'
+
+
+@pytest.mark.covers(
+    *(
+        f"data-source/{source}.bad"
+        for source in ("files", "python-library", "python-questions", "hugging-face")
+    )
+)
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("files", {"paths": ["rows.jsonl"]}),
+        ("hugging-face", {"path": "saved"}),
+        ("python-library", {"parts": ["docstrings"]}),
+        ("python-questions", {}),
+    ],
+)
+def test_bad_rows_above_the_limit_of_any_source_are_an_error(
+    tmp_path, monkeypatch, source, options
+):
+    """Of fifty rows ten have a NUL."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": "zero \0" if n < 10 else "good"} for n in range(50)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    datasets.Dataset.from_list(rows).save_to_disk("saved")
+    (tmp_path / "library").mkdir()
+    for n in range(50):
+        text = '    """Gives a character, one of many."""\n' if n >= 10 else _BAD
+        (tmp_path / "library" / f"m{n}.py").write_text(f"def f{n}():\n{text}")
+    for module in (python_library, python_questions):
+        monkeypatch.setattr(module, "root", lambda: tmp_path / "library")
+    context = StandAloneContext()
+    few = context.config("data-source", {"type": source, **options, "bad": 0.2})
+    assert len(list(context.records(few))) == 40
+    many = context.config("data-source", {"type": source, **options})
+    with pytest.raises(RunError, match="10 of 50 rows are bad, more than its limit `bad`"):
+        list(context.records(many))

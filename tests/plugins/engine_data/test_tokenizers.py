@@ -196,3 +196,15 @@ def test_a_tokenizer_in_python_is_refused(tmp_path):
     ByT5Tokenizer().save_pretrained(tmp_path)
     with pytest.raises(RunError, match=r"is not a fast one; convert it to a tokenizer\.json"):
         _pretrained(tmp_path)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    """In a tokenizer's path, as in a shell; a folder that is not there is no name on the hub."""
+    _bytes().save_pretrained(tmp_path / "words")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _pretrained("~/words").get_vocab() == _bytes().get_vocab()
+    assert PretrainedTokenizer(path="~/words").vocabulary() == 258
+    with pytest.raises(
+        ValidationError, match=r"'~/word' is no folder here; in '.*' there is: words"
+    ):
+        PretrainedTokenizer(path="~/word", revision="a" * 40)
