@@ -38,7 +38,7 @@ _PUBLIC = {
     "logprobs": ("cross_entropy", "label_places", "token_logprobs"),
     "modules": (
         "ObjectiveModule", "attend", "compile_layers", "head", "hidden_states", "labelled_rows",
-        "layers", "mark_bounds", "padded", "place", "reads_packed", "with_scalar_head",
+        "layers", "loss_terms", "mark_bounds", "padded", "place", "reads_packed", "with_scalar_head",
     ),
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",

@@ -136,7 +136,9 @@ def _examples(
             else:
                 examples.append(example)
     rows = objective.arrange(examples, sequence)
-    wanted = config.batch.examples or config.batch.tokens // sequence
+    # A budget in epochs ends where the rows do, whatever the batch is.
+    whole = config.batch.examples or config.batch.tokens // sequence
+    wanted = 1 if config.budget.unit == "epochs" else whole
     run.log.emit(
         "examples",
         stage=name,
@@ -150,7 +152,7 @@ def _examples(
         reasons = "".join(f"; {count} {reason}" for reason, count in dropped.items())
         raise RunError(
             f"{name}: {read} records, of which {held} are held out, give {len(rows)} rows of at "
-            f"most {sequence} tokens, less than one batch of {wanted}{reasons}",
+            f"most {sequence} tokens, less than one batch of {whole}{reasons}",
             mend="give more data, a smaller batch (`batch.examples`), or a longer `batch.sequence`",
         )
     return rows

@@ -15,8 +15,8 @@ ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Prefere
 Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Round RunError Schedule
 Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
 TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend average_decay compile_layers
-cross_entropy head hidden_states hookimpl join label_places labelled_rows layers mark_bounds pack
-padded parameter_groups place prompt_text prompt_tokens ratio reads_packed record_from_row
+cross_entropy head hidden_states hookimpl join label_places labelled_rows layers loss_terms mark_bounds
+pack padded parameter_groups place prompt_text prompt_tokens ratio reads_packed record_from_row
 record_to_row runtime seed_of shrunk_config token_logprobs units with_scalar_head
 """.split()
 
