@@ -86,11 +86,15 @@ class RecordFeed:
         )
         most = -(-rows // strategy.data_size)
         pieces = even(most, plan.rows_at_once(most, getattr(strategy, "min_micro_batches", 1)))
-        (first,), _ = self.data.take(state.cursor, 1, state.excluded, 0, 1)
-        batches = micro_batches(examples, pieces, self._objective, first)
+        batches = micro_batches(examples, pieces, self._objective, partial(self._first, state))
         if isinstance(self._objective, BaseObjective) and self._objective.observes:
             batches = _observed(batches, self._objective, strategy)
         return Taken(batches, state.cursor, cursor, rows)
+
+    def _first(self, state: State) -> Example:
+        """The step's first row."""
+        (example,), _ = self.data.take(state.cursor, 1, state.excluded, 0, 1)
+        return example
 
     def state(self) -> tuple[dict[str, Any], bytes]:
         """See :class:`Feed`."""
@@ -167,7 +171,7 @@ class EpisodeFeed:
             overhead=plan.overhead,
             pieces=getattr(strategy, "min_micro_batches", 1),
         )
-        return micro_batches(ordered[rank::ranks], pieces, self._objective, ordered[-1])
+        return micro_batches(ordered[rank::ranks], pieces, self._objective, lambda: ordered[-1])
 
     def _parts(self) -> int:
         """Mini-batches of the round: a last one may have too few episodes for all."""

@@ -11,8 +11,8 @@ from torch import nn
 from engine import manifest
 from engine.component import Example, Objective
 from engine.data.dataset import TrainingData, WindowExamples
+from engine.data.holdout import digest_of, is_held_out
 from engine.data.mixture import Mixture, MixtureSource
-from engine.data.reading import is_held_out
 from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.modules import context_of, with_scalar_head
@@ -121,20 +121,34 @@ def _examples(
     """What the objective makes of a source's records. Raises RunError where that is too little."""
     objective.check(tokenizer)
     examples: list[Example] = []
+    asked: list[bytes] = []
+    aside: set[bytes] = set()
     dropped: Counter[str] = Counter()
     read = held = 0
+    grouped = False
     for record in run.context(name, tokenizer).records(config.data):
-        if config.limit and len(examples) >= config.limit:
+        grouped = grouped or "group" in record.meta
+        enough = bool(config.limit) and len(examples) >= (config.limit or 0)
+        # Without groups a copy is always on the side of its original: no need to see them all.
+        if enough and not (config.holdout and grouped):
             break
-        read += 1
-        if is_held_out(record, config.holdout, run.spec.seed):
-            held += 1
+        out = is_held_out(record, config.holdout, run.spec.seed)
+        if out:
+            aside.add(digest_of(record))
+        if enough:
             continue
-        for example in objective.encode(record, tokenizer, sequence):
+        read += 1
+        held += out
+        for example in () if out else objective.encode(record, tokenizer, sequence):
             if isinstance(example, str):
                 dropped[example] += 1
             else:
                 examples.append(example)
+                asked.append(digest_of(record))
+    kept = [e for e, digest in zip(examples, asked, strict=True) if digest not in aside]
+    if len(kept) < len(examples):
+        dropped["held-out-elsewhere"] = len(examples) - len(kept)
+    examples = kept
     rows = objective.arrange(examples, sequence)
     # A budget in epochs ends where the rows do, whatever the batch is.
     whole = config.batch.examples or config.batch.tokens // sequence

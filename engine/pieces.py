@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,13 +55,16 @@ def cut(lengths: Sequence[int], *, most: int, overhead: float, pieces: int = 1) 
 
 
 def micro_batches(
-    examples: Sequence[Example], pieces: Sequence[slice], objective: Objective, stand_in: Example
+    examples: Sequence[Example],
+    pieces: Sequence[slice],
+    objective: Objective,
+    stand_in: Callable[[], Example],
 ) -> list[Batch]:
     """A step's examples on this rank, in the pieces of the rank that has most of them; in place of a
     piece without any, the stand-in, without tokens so that it counts for nothing."""
     batches = []
     for piece in pieces:
         own = examples[piece]
-        batch = objective.collate(own or [stand_in])
+        batch = objective.collate(own or [stand_in()])
         batches.append(batch if own else replace(batch, tokens=0))
     return batches
