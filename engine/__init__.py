@@ -42,7 +42,7 @@ _PUBLIC = {
     "logprobs": ("cross_entropy", "label_places", "token_logprobs"),
     "modules": (
         "ObjectiveModule", "attend", "compile_layers", "head", "hidden_states", "labelled_rows",
-        "layers", "mark_bounds", "padded", "place", "reads_packed", "recompute_layers",
+        "layers", "loss_terms", "mark_bounds", "padded", "place", "reads_packed", "recompute_layers",
         "with_scalar_head",
     ),
     "objective": (

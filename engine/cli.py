@@ -141,9 +141,12 @@ def run(
 @_BLOCK
 def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[str, ...]) -> None:
     """Says everything that is wrong with SPEC."""
+    from engine.lineage import unequal
     from engine.spec import load_spec
 
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
+    for message in unequal(loaded.spec):
+        click.echo(f"warning: {message}", err=True)
     click.echo(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
 
 

@@ -146,7 +146,8 @@ class Batch:
     ``inputs`` are the model's arguments (``input_ids`` and ``position_ids``, both ``_BT``; position
     ids restart at 0 with each packed document), ``targets`` the objective's own tensors, ``counts``
     how many terms of each kind the loss sums over, known before the backward pass, ``tokens`` the
-    input tokens.
+    input tokens: 0 of a stand-in, which counts for nothing. A rank passes one through the model where
+    the last rows of a budget are too few for all ranks, since the others wait for it.
     """
 
     inputs: Mapping[str, Tensor]
@@ -277,7 +278,8 @@ class Strategy(Protocol):
     ) -> dict[str, Tensor]:
         """Adds up the gradient of Σ_terms sum/count; returns this rank's sums by term, detached.
 
-        Ranks that share samples return the same sums. Every rank gets as many micro-batches.
+        Ranks that share samples return the same sums. Every rank gets as many micro-batches; those
+        without tokens add nothing.
         """
 
     def gradient_norm(self) -> Tensor:

@@ -25,7 +25,7 @@ from engine.launch import Process
 from engine.manifest import write_durably
 from engine.modules import attend
 from engine.objective import BaseObjective, BaseOnlineObjective, Round
-from engine.pieces import cut
+from engine.pieces import cut, even, micro_batches
 from engine.plan import Plan, State
 from engine.requests import seed_of
 
@@ -64,7 +64,11 @@ class Feed(Protocol):
 
 
 class RecordFeed:
-    """As many rows on every rank: a collective in the forward pass would wait for the missing."""
+    """As many rows on every rank, but in the last step of a budget in epochs, which takes what is left.
+
+    A rank with fewer then has as many micro-batches all the same: a collective in the forward pass
+    would wait for the missing.
+    """
 
     def __init__(
         self, data: TrainingData, objective: Objective, strategy: Strategy, plan: Plan
@@ -76,14 +80,21 @@ class RecordFeed:
         """See :class:`Feed`."""
         plan, strategy = self._plan, self._strategy
         rows = plan.ramp.tokens(progress) // plan.sequence // strategy.data_size
-        rows = max(rows, 1) * strategy.data_size
+        rows = _in_budget(self.data, plan, state, max(rows, 1) * strategy.data_size)
         examples, cursor = self.data.take(
             state.cursor, rows, state.excluded, strategy.data_rank, strategy.data_size
         )
-        batches = micro_batches(examples, self._objective, strategy, plan)
+        most = -(-rows // strategy.data_size)
+        pieces = even(most, plan.rows_at_once(most, getattr(strategy, "min_micro_batches", 1)))
+        batches = micro_batches(examples, pieces, self._objective, partial(self._first, state))
         if isinstance(self._objective, BaseObjective) and self._objective.observes:
             batches = _observed(batches, self._objective, strategy)
         return Taken(batches, state.cursor, cursor, rows)
+
+    def _first(self, state: State) -> Example:
+        """The step's first row."""
+        (example,), _ = self.data.take(state.cursor, 1, state.excluded, 0, 1)
+        return example
 
     def state(self) -> tuple[dict[str, Any], bytes]:
         """See :class:`Feed`."""
@@ -132,18 +143,17 @@ class EpisodeFeed:
     def take(self, state: State, progress: Progress, stopping: Callable[[], bool]) -> Taken | None:
         """See :class:`Feed`."""
         objective = self._objective
-        used, steps = state.step - self._begun, objective.passes * objective.mini_batches
+        used, steps = state.step - self._begun, objective.passes * self._parts()
         if not self._number or used == steps or self._range in [tuple(r) for r in state.excluded]:
             if stopping():
                 return None
-            self._begin(state, self._prompts(progress))
-            used = 0
-        passed, part = divmod(used, objective.mini_batches)
+            self._begin(state, self._prompts(state, progress))
+            used, steps = 0, objective.passes * self._parts()
+        passed, part = divmod(used, self._parts())
         episodes = self._round.episodes
         seed = seed_of(self._plan.seed, self._number, passed)
         order = np.random.default_rng(seed).permutation(len(episodes))
-        size = len(episodes) // objective.mini_batches
-        chosen = order[part * size : (part + 1) * size]
+        chosen = np.array_split(order, self._parts())[part]
         batches = self._batches([episodes[i] for i in chosen])
         prompts = len(episodes) // objective.episodes_per_prompt
         done = prompts * (used + 1) // steps - prompts * used // steps
@@ -161,8 +171,12 @@ class EpisodeFeed:
             overhead=plan.overhead,
             pieces=getattr(strategy, "min_micro_batches", 1),
         )
-        mine = ordered[rank::ranks]
-        return [self._objective.collate(mine[piece]) for piece in pieces]
+        return micro_batches(ordered[rank::ranks], pieces, self._objective, lambda: ordered[-1])
+
+    def _parts(self) -> int:
+        """Mini-batches of the round: a last one may have too few episodes for all."""
+        asked: int = self._objective.mini_batches
+        return min(asked, len(self._round.episodes))
 
     def state(self) -> tuple[dict[str, Any], bytes]:
         """See :class:`Feed`."""
@@ -182,10 +196,12 @@ class EpisodeFeed:
         self._round = Round(unpack_examples(blob), state["figures"])
         self._objective.load(state["objective"])
 
-    def _prompts(self, progress: Progress) -> int:
-        """Of a round: whole shares, however the batch grows."""
+    def _prompts(self, state: State, progress: Progress) -> int:
+        """Of a round: whole shares, however the batch grows; in a last one, what a budget in epochs
+        has left."""
         prompts = self._plan.ramp.tokens(progress) // self._plan.sequence
-        return max(self._share, prompts - prompts % self._share)
+        prompts = max(self._share, prompts - prompts % self._share)
+        return _in_budget(self.data, self._plan, state, prompts)
 
     def _begin(self, state: State, count: int) -> None:
         """A new round of so many prompts."""
@@ -209,7 +225,11 @@ class EpisodeFeed:
                 for name, model in models.items()
             }
             places = range(strategy.data_rank, count, strategy.data_size)
-            own = objective.collect(self._number, dict(zip(places, prompts, strict=True)), asked)
+            own = []
+            if prompts:
+                own = objective.collect(
+                    self._number, dict(zip(places, prompts, strict=True)), asked
+                )
         parts = self._process.all_gather((strategy.data_rank, own))
         by_rank = dict(parts)
         each = objective.episodes_per_prompt
@@ -246,21 +266,21 @@ class EpisodeFeed:
         return share
 
 
-def micro_batches(
-    examples: Sequence[Example], objective: Objective, strategy: Strategy, plan: Plan
-) -> list[Batch]:
-    """A step's examples on this rank, in pieces."""
-    size = plan.rows_at_once(len(examples), getattr(strategy, "min_micro_batches", 1))
-    return [objective.collate(examples[i : i + size]) for i in range(0, len(examples), size)]
+def _in_budget(data: TrainingData, plan: Plan, state: State, rows: int) -> int:
+    """So many rows, or what a budget in epochs has left."""
+    if plan.budget.unit != "epochs":
+        return rows
+    return min(rows, data.left(state.cursor, state.excluded, data.end(plan.budget)))
 
 
 def _observed(batches: list[Batch], objective: BaseObjective, strategy: Strategy) -> list[Batch]:
     sums: dict[str, float] = {}
     with strategy.inference(averaged=False) as model, torch.no_grad():
         for batch in batches:
+            weight = 1.0 if batch.tokens else 0.0  # every rank names what it has not seen as well
             for name, (total, count) in objective.observe(batch, model).items():
-                sums[name] = sums.get(name, 0.0) + total
-                sums[f"{name}/count"] = sums.get(f"{name}/count", 0.0) + count
+                sums[name] = sums.get(name, 0.0) + weight * total
+                sums[f"{name}/count"] = sums.get(f"{name}/count", 0.0) + weight * count
     sums = strategy.all_sum(sums)
     means = {n: total / max(sums[f"{n}/count"], 1.0) for n, total in sums.items() if "/" not in n}
     return [objective.settle(batch, means) for batch in batches]

@@ -13,12 +13,17 @@ from pydantic.fields import FieldInfo
 
 from engine.config import Config
 from engine.precision import AUTO
-from engine.spec import Spec
+from engine.spec import Spec, Train
+
+_HELD_OUT_BY = "held_out_by"
+"""In the identity of a stage that holds prompts out: by what. Two ways would hold out other ones."""
 
 
 def identity(spec: Spec, stage: str) -> dict[str, Any]:
     """The stage's identity fields as plain data, every default in them."""
     body: dict[str, Any] = {"verb": spec.stages[stage].verb, "seed": spec.seed}
+    if _holds_prompts_out(spec.stages[stage].train):
+        body[_HELD_OUT_BY] = "first user turn"
     return body | _fields(spec.stages[stage].body)
 
 
@@ -32,8 +37,10 @@ def changes(spec: Spec, recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     for stage in spec.order:
         if stage not in recorded:
             continue
-        old = _completed(recorded[stage], spec.stages[stage].body)
-        told = differences(old, identity(spec, stage))
+        old, new = _completed(recorded[stage], spec.stages[stage].body), identity(spec, stage)
+        if old.get("holdout") and _HELD_OUT_BY in new:
+            old = {_HELD_OUT_BY: "prompt or id", **old}
+        told = differences(old, new)
         if not told and any(name in found for name in spec.dependencies(stage)):
             told = ["an input of it is another one"]
         if told:
@@ -52,6 +59,13 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
     for name in dict.fromkeys([*old, *new]):
         found += differences(old.get(name), new.get(name), f"{at}.{name}" if at else str(name))
     return found
+
+
+def _holds_prompts_out(train: Train | None) -> bool:
+    """Whether a stage holds out records other than texts, which have always gone by themselves."""
+    data: Any = train and train.data
+    schema = getattr(data, "gives", None)
+    return bool(train and train.holdout and schema and schema() != "text")
 
 
 def _fields(config: BaseModel) -> dict[str, Any]:

@@ -202,11 +202,25 @@ class Loop:
     def progress(self) -> Progress:
         """The counters that schedule, ramp, budget and intervals read."""
         state = self.state
-        epochs = state.samples / max(1, self._feed.data.epoch_size)
+        epochs = self._done_with() / max(1, self._feed.data.epoch_size)
         return Progress(state.step, state.tokens, epochs, state.seconds, self.plan.budget)
 
+    def _done_with(self) -> int:
+        """Samples that a pass need not come back to: those that were used, and those left out.
+
+        Never more than were taken: a round of which a part was used may be left out afterwards.
+        """
+        state = self.state
+        left_out = self._feed.data.left_out(state.cursor, state.excluded)
+        return min(state.samples + left_out, state.cursor)
+
     def _ended(self) -> bool:
-        return self.state.ended is not None or self.progress().reached(self.plan.budget) >= 1
+        budget = self.plan.budget
+        if budget.unit == "epochs":  # to the sample, which a share of an epoch cannot tell
+            reached = self._done_with() >= self._feed.data.end(budget)
+        else:
+            reached = self.progress().reached(budget) >= 1
+        return self.state.ended is not None or reached
 
     def _evaluate(self, evaluation: Evaluation) -> Stop | None:
         action: Stop | None = None
@@ -257,6 +271,7 @@ class Loop:
         self._checkpoints.drop_after(saved.step)
         self._load(saved)
         self.state.excluded = excluded
+        self.state.cursor = self._feed.data.after(self.state.cursor, excluded)
         self._say("rolled_back", step=saved.step, reason=action.reason, excluded=bad)
         self._save()
 

@@ -12,8 +12,8 @@ from torch import nn
 from engine import manifest
 from engine.component import Example, Objective
 from engine.data.dataset import TrainingData, WindowExamples
+from engine.data.holdout import digest_of, is_held_out
 from engine.data.mixture import Mixture, MixtureSource
-from engine.data.reading import is_held_out
 from engine.data.records import Record
 from engine.data.shards import Shards
 from engine.errors import RunError
@@ -124,30 +124,46 @@ def _examples(
     """What the objective makes of a source's records. Raises RunError where that is too little."""
     objective.check(tokenizer)
     examples: list[Example] = []
+    asked: list[bytes] = []
+    aside: set[bytes] = set()
     dropped: Counter[str] = Counter()
     first: dict[str, str] = {}
     read = held = 0
+    grouped = False
     source = run.context(name, tokenizer).rows(config.data)
     for record in source:
-        if config.limit and len(examples) >= config.limit:
+        grouped = grouped or "group" in record.meta
+        enough = bool(config.limit) and len(examples) >= (config.limit or 0)
+        # Without groups a copy is always on the side of its original: no need to see them all.
+        if enough and not (config.holdout and grouped):
             break
         _check_schema(name, record, config)
-        read += 1
-        if is_held_out(record, config.holdout, run.spec.seed):
-            held += 1
+        out = is_held_out(record, config.holdout, run.spec.seed)
+        if out:
+            aside.add(digest_of(record))
+        if enough:
             continue
-        for example in _encoded(objective, record, tokenizer, sequence):
+        read += 1
+        held += out
+        for example in () if out else _encoded(objective, record, tokenizer, sequence):
             if isinstance(example, str):
                 dropped[example] += 1
                 first.setdefault(example, record.id)
             else:
                 examples.append(example)
+                asked.append(digest_of(record))
     source.check()
     read += source.bad.total()
     dropped += source.bad
     first |= {bad.reason: bad.id for bad in reversed(source.first)}
+    kept = [e for e, digest in zip(examples, asked, strict=True) if digest not in aside]
+    if len(kept) < len(examples):
+        dropped["held-out-elsewhere"] = len(examples) - len(kept)
+    examples = kept
     rows = objective.arrange(examples, sequence)
-    wanted = config.batch.examples or config.batch.tokens // sequence
+    # A budget in epochs ends where the rows do, whatever the batch is.
+    whole = config.batch.examples or config.batch.tokens // sequence
+    wanted = 1 if config.budget.unit == "epochs" else whole
     run.log.emit(
         "examples",
         stage=name,
@@ -160,10 +176,13 @@ def _examples(
         bad_rows=source.places(),
     )
     if len(rows) < wanted:
-        reasons = "".join(f"; {n} {why} (first {first[why]})" for why, n in dropped.items())
+        reasons = "".join(
+            f"; {n} {why}" + (f" (first {first[why]})" if why in first else "")
+            for why, n in dropped.items()
+        )
         raise RunError(
             f"{name}: {read} records, of which {held} are held out, give {len(rows)} rows of at "
-            f"most {sequence} tokens, less than one batch of {wanted}{reasons}",
+            f"most {sequence} tokens, less than one batch of {whole}{reasons}",
             mend="give more data, a smaller batch (`batch.examples`), or a longer `batch.sequence`",
         )
     return rows

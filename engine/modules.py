@@ -261,4 +261,12 @@ class ObjectiveModule(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's sums by term."""
         hidden_BTD = hidden_states(self.model, **batch.inputs)
-        return self._objective.loss(hidden_BTD, head(self.model), batch)
+        return loss_terms(self._objective, hidden_BTD, head(self.model), batch)
+
+
+def loss_terms(
+    objective: Objective, hidden_BTD: Tensor, head: nn.Module, batch: Batch
+) -> dict[str, Tensor]:
+    """The objective's sums by term; of a stand-in zeros, which every parameter has part in."""
+    terms = objective.loss(hidden_BTD, head, batch)
+    return terms if batch.tokens else {name: value * 0 for name, value in terms.items()}

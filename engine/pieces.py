@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from engine.component import Batch, Example, Objective
 
 _PRODUCT = {"cpu": 8e6, "cuda": 4e9}
 """What a product with a matrix costs beside its multiplications, forward and backward together, in
@@ -15,6 +20,11 @@ def overhead(matrices: int, weights: int, device: str) -> float:
     """What a micro-batch costs beside its tokens, in tokens, where a model multiplies with so many
     ``matrices`` of so many ``weights`` in all: most where they are small."""
     return _PRODUCT["cpu" if device == "cpu" else "cuda"] * matrices / max(1, weights)
+
+
+def even(rows: int, size: int) -> list[slice]:
+    """Slices of ``size`` rows each, but the last."""
+    return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 def cut(lengths: Sequence[int], *, most: int, overhead: float, pieces: int = 1) -> list[slice]:
@@ -42,3 +52,19 @@ def cut(lengths: Sequence[int], *, most: int, overhead: float, pieces: int = 1) 
         found.append(slice(int(begin[end]), end))
         end = int(begin[end])
     return found[::-1]
+
+
+def micro_batches(
+    examples: Sequence[Example],
+    pieces: Sequence[slice],
+    objective: Objective,
+    stand_in: Callable[[], Example],
+) -> list[Batch]:
+    """A step's examples on this rank, in the pieces of the rank that has most of them; in place of a
+    piece without any, the stand-in, without tokens so that it counts for nothing."""
+    batches = []
+    for piece in pieces:
+        own = examples[piece]
+        batch = objective.collate(own or [stand_in()])
+        batches.append(batch if own else replace(batch, tokens=0))
+    return batches

@@ -12,14 +12,15 @@ from engine import folder as folders
 from engine.artifact import Artifact
 from engine.component import Kind
 from engine.config import Config
-from engine.data.prepare import held_out, prepare
-from engine.data.reading import is_held_out
+from engine.data.holdout import Answered, is_held_out
+from engine.data.prepare import held_out, prepare, trained_texts
 from engine.data.records import Record
 from engine.data.rows import LIMIT, NamedSource, Rows
 from engine.errors import RunError
 from engine.folder import RunFolder, Standing
 from engine.identity import changes, identity
 from engine.launch import Process
+from engine.lineage import corpora, heeded_as, holding_out, unequal
 from engine.log import EventLog
 from engine.observers import Observers
 from engine.precision import AUTO
@@ -99,22 +100,10 @@ class StageContext:
                 f"{self.stage}: an evaluator needs held-out documents, but no stage with data is named",
                 mend="name one in the stage's `data`",
             )
-        stage, records = self.run.last_held_out
-        if stage != data:
-            records = list(self._held_out(data))
-            self.run.last_held_out = (data, records)
+        records = self.run.held_out(data)
         if not records:
             raise RunError(f"{data}: nothing was held out", mend="raise its `holdout`")
         return iter(records)
-
-    def _held_out(self, data: str) -> Iterator[Record]:
-        spec, train = self.run.spec, self.run.spec.stages[data].train
-        prepared = self.run.data_stage(data) if train else data
-        if prepared:
-            return iter(held_out(self.run.folder.path / prepared))
-        assert train is not None
-        given = self.records(train.data)
-        return (r for r in given if is_held_out(r, train.holdout, spec.seed))
 
 
 class Run:
@@ -136,7 +125,7 @@ class Run:
         self.log = log
         self.loaded = loaded
         self._observers = Observers(loaded.plugins, log, process)
-        self.last_held_out: tuple[str, list[Record]] = ("", [])
+        self._last_held_out: tuple[str, list[Record]] = ("", [])
         """A stage and its records: every evaluator asks for them, of every model."""
         self.said: set[tuple[str, str, str]] = set()
         """What components said, once: a source is read again for what it holds out."""
@@ -145,6 +134,8 @@ class Run:
         """Runs what is missing: ``done``, or ``stopped`` by a signal. Raises RunError."""
         stages = (only,) if only else self.spec.order
         self._check_identities([name for name in stages if name not in rerun])
+        for message in unequal(self.spec) if self.process.rank == 0 else ():
+            self.log.warn(message)
         if self.process.rank == 0:
             self.folder.describe(self.loaded, self.process.world_size)
         self._observers.tell(
@@ -176,6 +167,21 @@ class Run:
         body = self.spec.stages[stage].body
         name: str | None = getattr(body.data, "stage", None) if isinstance(body, Train) else None
         return name
+
+    def held_out(self, stage: str) -> list[Record]:
+        """What a stage's data holds out."""
+        if self._last_held_out[0] != stage:
+            self._last_held_out = (stage, list(self._held_out(stage)))
+        return self._last_held_out[1]
+
+    def _held_out(self, stage: str) -> Iterator[Record]:
+        train = self.spec.stages[stage].train
+        prepared = self.data_stage(stage) if train else stage
+        if prepared:
+            return iter(held_out(self.folder.path / prepared))
+        assert train is not None
+        given = self.context(stage).records(train.data)
+        return (r for r in given if is_held_out(r, train.holdout, self.spec.seed))
 
     def decide(self, stage: str, name: str, choose: Callable[[], Any]) -> Any:
         """What ``auto`` means for a stage's ``name``: rank 0's choice, made once and then recorded, so
@@ -285,6 +291,11 @@ class Run:
     def _prepare(self, name: str, config: Prepare) -> tuple[str, dict[str, Any]]:
         """Rank 0 prepares; the others wait and read what it wrote."""
         context = self.context(name)
+
+        def elsewhere() -> dict[str, list[Record]]:
+            held = (self.held_out(stage) for stage in holding_out(self.spec, name))
+            return {heeded_as(records): records for records in held}
+
         card: dict[str, Any] = self.process.first_alone(
             lambda: prepare(
                 self.folder.path / name,
@@ -297,6 +308,7 @@ class Run:
                 holdout=config.holdout,
                 seed=self.spec.seed,
                 progress=self.log.display.progress,
+                elsewhere=elsewhere(),
             )
         )
         for source in card["sources"]:
@@ -308,8 +320,28 @@ class Run:
         from engine.memory_error import memory_errors_explained
         from engine.training import train
 
+        if self.process.rank == 0:
+            self._warn_of_answers(name, config)
         with memory_errors_explained(self.loaded, name, config, self.process):
             return train(self, name, config, self._observers.tell)
+
+    def _warn_of_answers(self, name: str, config: Train) -> None:
+        """Where a corpus of the lineage was prepared without regard to what this stage holds out."""
+        if not config.holdout:
+            return
+        for folder, heeds in corpora(self.folder.path, self.spec, name):
+            records = self.held_out(name)
+            if heeded_as(records) in heeds:
+                continue
+            answered = Answered(records)
+            count = sum(map(answered.in_text, trained_texts(folder) if len(answered) else ()))
+            if count:
+                self.log.warn(
+                    f"{count:,} texts of {folder} have a prompt that '{name}' holds out, and its "
+                    "answer: the model has read them; prepare that corpus anew with --rerun in a spec "
+                    "that has this stage, and train from there",
+                    stage=name,
+                )
 
     def _evaluate(self, name: str, config: Evaluate) -> tuple[str, dict[str, Any]]:
         from engine.scoring import score_models

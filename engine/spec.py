@@ -129,11 +129,18 @@ class Train(Config):
         "the stage begins, and kept when it is resumed.",
     )
     batch: BatchSize = Field(BatchSize(), description="Size of the batch.")
-    budget: Amount = runtime(Amount(1, "epochs"), description="How long to train.")
+    budget: Amount = runtime(
+        Amount(1, "epochs"),
+        description="How long to train. An epoch is a pass over every row; the last step of a budget "
+        "in epochs takes what is left.",
+    )
     clip: Number | None = Field(1.0, gt=0, description="Largest global norm of the gradient.")
     freeze: tuple[str, ...] = Field((), description="Globs of parameters that are not trained.")
     holdout: Share = Field(
-        0.0, lt=1, description="Of a source of records: share that training never sees."
+        0.0,
+        lt=1,
+        description="Of a source of records: share that training never sees, by the first user turn: a "
+        "prompt is on the same side in every stage with the same share, whatever holds it.",
     )
     limit: Count | None = Field(
         None, description="Of a source of records: learn from the first so many examples only."

@@ -12,10 +12,11 @@ from engine.component import Batch
 
 
 def counts(micro_batches: Sequence[Batch]) -> dict[str, float]:
-    """Terms of each kind and input tokens, over the micro-batches."""
+    """Terms of each kind and input tokens, over the micro-batches; none of stand-ins."""
     totals: Counter[str] = Counter()
     for batch in micro_batches:
-        totals.update(batch.counts)
+        for name, count in batch.counts.items():
+            totals[name] += count if batch.tokens else 0
         totals["tokens"] += batch.tokens
     return {name: float(count) for name, count in totals.items()}
 

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.component import Example
 from engine.data.mixture import Mixture
 from engine.data.packing import Windows
 from engine.data.shards import Shards
 from engine.errors import RunError
+
+if TYPE_CHECKING:
+    from engine.config import Amount
 
 Ranges = Sequence[tuple[int, int]]
 """Half-open ranges of global indices."""
@@ -48,14 +52,36 @@ class TrainingData:
         """The first of every source, or all."""
         return [example for source in self._sources for example in islice(source, limit)]
 
-    def left(self, cursor: int, excluded: Ranges) -> int:
-        """How many examples there are from the cursor on."""
-        return sum(end - start for start, end in self._stretches(cursor, excluded))
+    def end(self, budget: Amount) -> int:
+        """The global index at which a budget ends that counts epochs; else where the data does.
+
+        Raises RunError where the data ends before.
+        """
+        length = len(self.mixture)
+        if budget.unit != "epochs":
+            return length
+        end = self.mixture.samples(budget.value)
+        if end > length:
+            raise RunError(
+                f"a budget of {budget} is {end:,} rows, and the data ends after {length:,}: all "
+                "sources have then reached max_epochs",
+                mend="raise max_epochs, or lower the budget",
+            )
+        return end
+
+    def left(self, cursor: int, excluded: Ranges, end: int | None = None) -> int:
+        """How many examples there are from the cursor on, of all or of those before ``end``."""
+        return sum(b - a for a, b in self._stretches(cursor, excluded, end))
+
+    def left_out(self, cursor: int, excluded: Ranges) -> int:
+        """How many examples before the cursor are excluded."""
+        return cursor - self.left(0, excluded, cursor)
 
     def take(
         self, cursor: int, count: int, excluded: Ranges, part: int, of: int
     ) -> tuple[list[Example], int]:
-        """``part`` of the next ``count`` examples, and the cursor after all of them.
+        """``part`` of the next ``count`` examples, and the cursor after all of them and what is
+        excluded there.
 
         Raises RunError where fewer are :meth:`left`.
         """
@@ -68,16 +94,24 @@ class TrainingData:
                     wanted.append(self._sources[sample.source][sample.index])
             taken += n
             if taken == count:
-                return wanted, start + n
+                return wanted, self.after(start + n, excluded)
         raise RunError(
             f"the data ends after {len(self.mixture):,} rows: all sources have reached max_epochs",
             mend="raise max_epochs, or lower the budget",
         )
 
-    def _stretches(self, cursor: int, excluded: Ranges) -> Iterator[tuple[int, int]]:
-        """What the excluded ranges leave from the cursor on."""
+    def after(self, cursor: int, excluded: Ranges) -> int:
+        """The cursor behind what is excluded from it on."""
+        return next((start for start, _ in self._stretches(cursor, excluded)), len(self.mixture))
+
+    def _stretches(
+        self, cursor: int, excluded: Ranges, end: int | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """What the excluded ranges leave from the cursor on, up to ``end``."""
         length = len(self.mixture)
-        for start, end in [*sorted(excluded), (length, length)]:
+        if end is not None:
+            length = min(end, length)
+        for start, stop in [*sorted(excluded), (length, length)]:
             if cursor < min(start, length):
                 yield cursor, min(start, length)
-            cursor = max(cursor, end)
+            cursor = max(cursor, stop)

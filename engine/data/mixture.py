@@ -1,9 +1,10 @@
 """The order of samples: a pure function of (seed, sources, global index).
 
 A mixture is cut into segments, and these into blocks. At the end of every block each source has
-been drawn as often as its share of the segment says, to within one sample. Inside a block the order
-is a keyed permutation, and so is the order in which a source's own samples come, anew each epoch.
-Nothing is stored, and any index is found at once, however far.
+been drawn as often as its share of the segment says, to within one sample. Inside a block a keyed
+permutation says which source comes when; the n-th sample that a source gives is the n-th of its
+passes, each of which is a keyed permutation of its own over all that it has. Nothing is stored, and
+any index is found at once, however far: by its block, which has a bounded length.
 
 A new segment begins where a source has given all that its ``max_epochs`` allows, and where other
 weights are asked for: each source goes on where it was, without loss or repeats.
@@ -26,6 +27,8 @@ from engine.errors import RunError
 _SMALLEST_BLOCK = 64
 _LARGEST_BLOCK = 1 << 20
 _FOREVER = 1 << 62
+_ORDER = 2
+"""Version of the order. In the first a pass could end a little before its last samples had come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,8 @@ class Mixture:
         self._segments: list[_Segment] = []
         self._length = self._lay_out()
         self._starts = [segment.start for segment in self._segments]
+        self._last: tuple[tuple[int, int], tuple[Ints, Ints]] | None = None
+        """The block that was asked for last, as the next samples are most often in it as well."""
 
     def __len__(self) -> int:
         return self._length
@@ -116,7 +121,12 @@ class Mixture:
     @property
     def epoch_size(self) -> int:
         """Samples of all sources that have a weight."""
-        return sum(source.size for source in self._sources if source.weight)
+        return self.samples(1)
+
+    def samples(self, epochs: float) -> int:
+        """Samples of so many passes over all sources that have a weight; at least one."""
+        passes = _exactly(epochs)
+        return max(1, sum(int(source.size * passes) for source in self._sources if source.weight))
 
     @property
     def segments(self) -> list[tuple[int, dict[str, float]]]:
@@ -129,6 +139,7 @@ class Mixture:
     def state(self) -> dict[str, Any]:
         """All that the order depends on: small, JSON-able."""
         return {
+            "order": _ORDER,
             "seed": self._seed,
             "sources": [astuple(source) for source in self._sources],
             "earlier": [(until, [astuple(s) for s in held]) for until, held in self._earlier],
@@ -138,8 +149,13 @@ class Mixture:
         """The order that ``state`` recorded, up to the first block edge from sample ``at`` on; from
         there this mixture's weights and ``max_epochs``.
 
-        Raises RunError where the sources themselves are not the same.
+        Raises RunError where the sources themselves are not the same, or the order is an older one.
         """
+        if state.get("order") != _ORDER:
+            raise RunError(
+                "the checkpoint is of a version of the engine that put samples in another order",
+                mend="go on with that version, or start the stage anew with --rerun",
+            )
         was = [MixtureSource(*source) for source in state["sources"]]
         sizes, now = ([(s.name, s.size) for s in held] for held in (was, self._sources))
         if sizes != now:
@@ -169,25 +185,36 @@ class Mixture:
         return samples
 
     def _in_block(self, number: int, block: int, places: Ints) -> Iterator[Sample]:
-        """Samples at some places of a block, whose members lie there side by side, permuted."""
+        """Samples at some places of a block."""
         segment = self._segments[number]
-        before, after = np.array(segment.drawn(block)), np.array(segment.drawn(block + 1))
-        ends = np.cumsum(after - before)
-        slots = permute(places, segment.block, key_of(self._seed, "block", number, block))
-        member_of = np.searchsorted(ends, slots, "right")
-        # A member's samples count on from those that it gave in earlier segments and blocks.
-        ordinals = slots - ends[member_of] + after[member_of] + np.array(segment.base)[member_of]
-        indices, epochs = np.empty_like(slots), np.empty_like(slots)
-        for m in np.unique(member_of):
+        members, ordinals = (array[places] for array in self._block(number, block))
+        indices, epochs = np.empty_like(ordinals), np.empty_like(ordinals)
+        for m in np.unique(members):
             source = self._sources[segment.members[m]]
-            mine = member_of == m
+            mine = members == m
             epochs[mine], indices[mine] = np.divmod(ordinals[mine], source.size)
             for epoch in np.unique(epochs[mine]):
                 read = mine & (epochs == epoch)
                 key = key_of(self._seed, "epoch", source.name, int(epoch))
                 indices[read] = permute(indices[read], source.size, key)
-        numbers = np.array(segment.members)[member_of]
+        numbers = np.array(segment.members)[members]
         return map(Sample, numbers.tolist(), indices.tolist(), epochs.tolist())
+
+    def _block(self, number: int, block: int) -> tuple[Ints, Ints]:
+        """At every place of a block the member that is drawn, and how many it gave before."""
+        if self._last is None or self._last[0] != (number, block):
+            segment = self._segments[number]
+            before, after = np.array(segment.drawn(block)), np.array(segment.drawn(block + 1))
+            ends = np.cumsum(after - before)
+            key = key_of(self._seed, "block", number, block)
+            slots = permute(np.arange(segment.block), segment.block, key)
+            members = np.searchsorted(ends, slots, "right")
+            ordinals = np.empty_like(slots)
+            # A stable sort keeps the places of a member in their order, in which it counts on.
+            first = np.array(segment.base) + before - (ends - (after - before))
+            ordinals[np.argsort(members, kind="stable")] = np.arange(segment.block)
+            self._last = (number, block), (members, ordinals + first[members])
+        return self._last[1]
 
     def _lay_out(self) -> int:
         """Lays segment after segment, each until weights change or a source is used up."""

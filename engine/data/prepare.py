@@ -17,16 +17,19 @@ import json
 import lzma
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from engine import manifest
 from engine.component import Processor, TokenizerTrainer
+from engine.data.holdout import Answered
 from engine.data.reading import HELD_OUT, Progress, read
 from engine.data.records import Record, Text, row_to_record
 from engine.data.rows import NamedSource, blaming
-from engine.data.shards import ShardWriter
+from engine.data.shards import Shards, ShardWriter
 from engine.encoding import boundary, encoder
 from engine.errors import RunError
 
@@ -43,8 +46,12 @@ def prepare(
     holdout: float,
     seed: int,
     progress: Progress = lambda what, done, total, note: None,
+    elsewhere: Mapping[str, Iterable[Record]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Prepares ``folder`` and gives its card.
+
+    ``elsewhere``: records that later stages hold out, by a name of each hold-out, which the card
+    keeps: texts that have the prompt of one of them and its answer are dropped.
 
     Raises RunError for an empty corpus, a full disk, and what goes wrong in a component, by name.
     """
@@ -53,7 +60,13 @@ def prepare(
     try:
         partial.mkdir(parents=True)
         spools, cards = read(
-            sources, processors, partial, holdout=holdout, seed=seed, progress=progress
+            sources,
+            processors,
+            partial,
+            holdout=holdout,
+            seed=seed,
+            progress=progress,
+            answered=Answered(chain.from_iterable(elsewhere.values())),
         )
         with blaming("the tokenizer"):
             tokenizer = trainer(_Texts(spools, progress))
@@ -66,6 +79,7 @@ def prepare(
             "sources": cards,
             "vocabulary": len(tokenizer),
             "holdout": _held_out_card(partial / HELD_OUT),
+            "heeds": list(elsewhere),
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
         manifest.complete(partial)
@@ -79,6 +93,21 @@ def prepare(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return card
+
+
+def trained_texts(folder: Path) -> Iterator[str]:
+    """The texts that training gets of a prepared folder, as its tokenizer gives them back.
+
+    Raises RunError where they are damaged.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
+    for part in sorted((folder / "shards").iterdir()):
+        shards = Shards.open(part)
+        starts = [*shards.document_starts(0, shards.n_tokens).tolist(), shards.n_tokens]
+        for start, end in pairwise(starts):
+            yield str(tokenizer.decode(shards.tokens(start, end), skip_special_tokens=True))
 
 
 def held_out(folder: Path) -> Iterator[Record]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.component import Processor
+from engine.data.holdout import Answered, is_held_out
 from engine.data.records import Record, Text, record_to_row
 from engine.data.rows import NamedSource, Rows, blaming, unreadable
 from engine.errors import RunError
@@ -29,9 +30,11 @@ def read(
     holdout: float,
     seed: int,
     progress: Progress,
+    answered: Answered,
 ) -> tuple[list[Path], list[dict[str, Any]]]:
     """Writes ``holdout.jsonl`` and, for each source, a file of the texts that training gets, each
-    a line of JSON; gives these files and the sources' cards.
+    a line of JSON; gives these files and the sources' cards. Texts that have an ``answered`` prompt,
+    held out elsewhere, are dropped.
 
     Raises RunError, also for a source that leaves nothing to train on.
     """
@@ -67,12 +70,17 @@ def read(
                 }
             )
     progress("read", len(sources), len(sources), "")
-    spools = [_without(held, draft, card) for draft, card in zip(drafts, cards, strict=True)]
+    spools = [
+        _without(held, answered, draft, card) for draft, card in zip(drafts, cards, strict=True)
+    ]
     return spools, cards
 
 
-def _without(held: AbstractSet[bytes], draft: Path, card: dict[str, Any]) -> Path:
-    """The texts of a draft but for copies of held-out ones; completes the card.
+def _without(
+    held: AbstractSet[bytes], answered: Answered, draft: Path, card: dict[str, Any]
+) -> Path:
+    """The texts of a draft but for copies of held-out ones, and those that have a prompt which another
+    stage holds out, and its answer; completes the card.
 
     A text that is held out with its group may have a copy in another group, read before it: hence
     this second pass.
@@ -85,6 +93,9 @@ def _without(held: AbstractSet[bytes], draft: Path, card: dict[str, Any]) -> Pat
         for text, license_ in map(json.loads, lines):
             if _digest(text) in held:
                 dropped["held-out-elsewhere"] += 1
+                continue
+            if answered.in_text(text):
+                dropped["answers-what-is-held-out"] += 1
                 continue
             out.write(json.dumps(text) + "\n")
             licenses[license_ or "unknown"] += 1
@@ -121,19 +132,6 @@ def _process(record: Record, processors: Sequence[Processor]) -> Text | str:
         return "empty"
     bad = unreadable(record)  # as a processor may have made it
     return record if bad is None else bad.reason
-
-
-def is_held_out(record: Record, share: float, seed: int) -> bool:
-    """By a hash, so a document is always on the same side, and with it all of its ``meta.group``:
-    texts that tell of each other (a module and its docstrings) must not be parted. Records without a
-    text go by their prompt, or else by their ``id``."""
-    names = (
-        record.meta.get("group"),
-        *(getattr(record, f, None) for f in ("text", "prompt", "id")),
-    )
-    name = str(next(n for n in names if n is not None)).encode(errors="surrogatepass")
-    digest = hashlib.blake2b(name, digest_size=8, key=seed.to_bytes(8, "big"))
-    return int.from_bytes(digest.digest(), "big") < share * 2**64
 
 
 def _digest(text: str) -> bytes:

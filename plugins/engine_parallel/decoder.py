@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine import Batch, Objective, SpecError, head, reads_packed
+from engine import Batch, Objective, SpecError, head, loss_terms, reads_packed
 from engine import layers as _layers
 from engine_parallel.context import of_rows
 from engine_parallel.grid import Grid, gathered
@@ -111,7 +111,7 @@ class Decoder(nn.Module):
         batch = self._terms.batches[number]
         rows, length = next(iter(batch.inputs.values())).shape
         own_head = getattr(self, self.head_name)
-        terms = self._objective.loss(state[:rows, :length], own_head, batch)
+        terms = loss_terms(self._objective, state[:rows, :length], own_head, batch)
         # Every context rank computes the same loss, and their gradients are summed.
         return self._terms.loss(terms) / grid.layout.context
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from engine import SpecError, precision
+from engine.folder import Standing
 from engine.precision import best, cannot, resolved
+from engine.run import _choices
 
 _OLD_RUN = Path(__file__).parent / "runs_of_before" / "without_precision.tar.gz"
 _FLAGS = "processor\t: 0\nvendor_id\t: x\nflags\t\t: fpu sse avx2 {}\n"
@@ -141,18 +145,22 @@ def test_a_rank_that_cannot_do_it_ends_the_run_before_the_first_step(
         run_here(tiny_spec)
 
 
-def test_a_run_from_before_auto_goes_on_as_recorded(tmp_path, engine):
-    """Made when bf16 was the default and no field said so: its stages are what they were, and the one
-    that gets more steps goes on in bf16."""
+def test_a_run_from_before_auto_is_what_it_was(tmp_path, engine):
+    """Made when bf16 was the default and no field said so: its stages are done. A stage that gets more
+    steps is refused, as its samples came in another order, and stays as it is."""
     shutil.unpack_archive(_OLD_RUN, tmp_path)
-    more = ("--set", "stages.base.train.budget=6 steps", "--allow", "versions")
-    engine("run", "legacy.yaml", *more, cwd=tmp_path, env={precision.FORCED: "fp32"})
     folder = tmp_path / "runs" / "before-auto"
-    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    (training,) = (e for e in events if e["event"] == "training" and "precision" in e)
-    assert training["precision"] == "bf16"
-    assert [e["stage"] for e in events if e["event"] == "stage_skipped"] == ["corpus"]
-    assert [e["step"] for e in events if e["event"] == "step"] == [1, 2, 3, 4, 5, 6]
-    standing = json.loads((folder / "base" / "stage.json").read_text(encoding="utf-8"))
-    assert standing["choices"]["precision"] == "bf16"
-    assert standing["identity"]["precision"] == "auto"
+    final = (folder / "base" / "final" / "model.safetensors").read_bytes()
+    run = partial(engine, "run", "legacy.yaml", "--allow", "versions", cwd=tmp_path)
+    run(env={precision.FORCED: "fp32"})
+    assert [e["stage"] for e in _events(folder, "stage_skipped")] == ["corpus", "base"]
+    more = run("--set", "stages.base.train.budget=6 steps", status=1)
+    assert "put samples in another order; go on with that version" in more.stderr
+    assert (folder / "base" / "final" / "model.safetensors").read_bytes() == final
+    identity, standing = {"precision": "auto"}, Standing({"precision": "bf16"}, "begun", {}, {}, {})
+    assert _choices(standing, identity) == {"precision": "bf16"}  # were it to go on
+
+
+def _events(folder: Path, name: str) -> list[dict[str, Any]]:
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for line in lines if (event := json.loads(line))["event"] == name]

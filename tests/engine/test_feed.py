@@ -16,11 +16,12 @@ from engine.config import Amount
 from engine.data.dataset import TrainingData
 from engine.data.mixture import Mixture, MixtureSource
 from engine.errors import RunError
-from engine.feed import EpisodeFeed
+from engine.feed import EpisodeFeed, RecordFeed
 from engine.launch import Process
 from engine.modules import padded
-from engine.objective import BaseOnlineObjective, Round
+from engine.objective import BaseObjective, BaseOnlineObjective, Round
 from engine.plan import Plan, Ramp, State
+from engine.terms import counts
 from engine.testing.standalone import StandAloneContext, tiny_model
 
 BUDGET = Amount(2, "epochs")
@@ -62,16 +63,16 @@ def make(tmp_path):
         inference=lambda averaged: nullcontext(tiny_model(context)),
     )
 
-    def build(ramp=None, **fields):
+    def build(ramp=None, count=PROMPTS, budget=BUDGET, **fields):
         objective = Echo()
         for name, value in fields.items():
             setattr(objective, name, value)
-        prompts = [Example(1, {"input_ids": np.array([i])}) for i in range(PROMPTS)]
+        prompts = [Example(1, {"input_ids": np.array([i])}) for i in range(count)]
         return EpisodeFeed(
-            TrainingData(Mixture([MixtureSource("s", PROMPTS)], 0), [prompts]),
+            TrainingData(Mixture([MixtureSource("s", count)], 0), [prompts]),
             objective,
             alone,
-            Plan("s", 0, SEQUENCE, 64, ramp or Ramp(4 * SEQUENCE), BUDGET, 1.0, None, BUDGET),
+            Plan("s", 0, SEQUENCE, 64, ramp or Ramp(4 * SEQUENCE), budget, 1.0, None, budget),
             process=Process(),
             tokenizer=context.tokenizer(),
             frozen={},
@@ -119,6 +120,64 @@ def test_an_epoch_ends_with_its_last_round(make):
     while state.samples < PROMPTS:
         _step(feed, state)
     assert (state.step, state.cursor) == (3 * 4, PROMPTS)
+
+
+@pytest.mark.parametrize(("count", "last"), [(11, [[8, 9], [10]]), (9, [[8]])])
+def test_the_last_round_takes_the_prompts_that_are_left(make, count, last):
+    """Each prompt is answered once in an epoch; a part of a round without episodes is no step."""
+    feed, state, seen = make(count=count, budget=Amount(1, "epochs")), State(), []
+    while state.samples < count:
+        seen.append(_step(feed, state))
+    first = seen[: len(seen) - 2 * len(last)]
+    assert [len(part) for part in first] == [2] * 8
+    assert [len(part) for part in seen[len(first) :]] == 2 * [len(part) for part in last]
+    assert sorted(i for part in [*first[::4], *first[1::4], *seen[-len(last) :]] for i in part) == [
+        *range(count)
+    ]
+    assert state.cursor == count
+
+
+class Counted(BaseObjective):
+    """Counts rows, and observes their mean."""
+
+    observes = True
+
+    def collate(self, examples):
+        rows = torch.tensor([float(e.fields["row"]) for e in examples])
+        return Batch({"input_ids": rows}, {}, {"loss": len(rows)}, len(rows))
+
+    def observe(self, batch, model):
+        return {"row": (float(batch.inputs["input_ids"].sum()), batch.counts["loss"])}
+
+    def settle(self, batch, observed):
+        return replace(batch, targets={"mean": torch.tensor(observed["row"])})
+
+
+@pytest.mark.parametrize(("micro_rows", "pieces"), [(1, [2, 2, 1]), (2, [1, 1, 1])])
+def test_all_ranks_have_as_many_micro_batches_in_a_short_last_step(micro_rows, pieces):
+    """One without rows has a stand-in there, which is counted and observed by nobody."""
+    budget, asked = Amount(1, "epochs"), []
+    plan = Plan("s", 0, 8, micro_rows, Ramp(4 * 8), budget, 1.0, None, budget)
+    rows = [Example(1, {"row": row}) for row in range(9)]
+    data = TrainingData(Mixture([MixtureSource("s", 9)], 0), [rows])
+    for rank in (0, 1):
+        ranks = SimpleNamespace(
+            data_rank=rank,
+            data_size=2,
+            inference=lambda averaged: nullcontext(None),
+            all_sum=lambda sums: asked.append(sums) or sums,
+        )
+        feed, state = RecordFeed(data, Counted(), ranks, plan), State()
+        while state.samples < 9:
+            at = Progress(state.step, 0, 0.0, 0.0, budget)
+            taken = feed.take(state, at, lambda: False)
+            assert len(taken.micro_batches) == pieces[state.step]
+            state.step, state.cursor = state.step + 1, taken.cursor
+            state.samples += taken.samples
+        (last,) = taken.micro_batches
+        assert counts([last]) == {"loss": float(rank == 0), "tokens": float(rank == 0)}
+        assert asked[-1]["row/count"] == (rank == 0)
+        assert bool(asked[-1]["row"]) == (rank == 0)
 
 
 def test_a_round_grows_by_what_can_be_shared(make):

@@ -183,3 +183,29 @@ def test_auto_is_whatever_was_recorded(tiny_spec, write_spec, was, now, told):
     tiny_spec["stages"]["base"]["train"]["precision"] = now
     found = changes(load_spec(write_spec(tiny_spec)).spec, {"base": recorded})
     assert found.get("base", []) == told
+
+
+def test_a_stage_that_held_prompts_out_by_other_means_is_refused(tiny_spec, write_spec, tmp_path):
+    """By name, and with it what depends on it; texts and stages that hold nothing out stay as they
+    were."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a", "prompt": "b", "completion": "c"}\n', encoding="utf-8")
+    base = tiny_spec["stages"]["base"]["train"]
+    for name, schema, share in (
+        ("held", "completion", 0.1),
+        ("all", "completion", 0),
+        ("t", "text", 0.1),
+    ):
+        takes = "next-token" if schema == "text" else "sft"
+        data = {"type": "files", "paths": [str(file)], "records": schema}
+        changed = {"data": data, "objective": {"type": takes}, "model": "base", "holdout": share}
+        tiny_spec["stages"][name] = {"train": {**base, **changed, "evaluate": []}}
+    tiny_spec["stages"]["after"] = {"train": {**base, "model": "held", "evaluate": []}}
+    spec = load_spec(write_spec(tiny_spec)).spec
+    now = {name: identity(spec, name) for name in spec.order}
+    assert changes(spec, now) == {}
+    before = {n: {k: v for k, v in i.items() if k != "held_out_by"} for n, i in now.items()}
+    assert changes(spec, before) == {
+        "held": ["held_out_by: prompt or id → first user turn"],
+        "after": ["an input of it is another one"],
+    }

@@ -23,7 +23,7 @@ compose modules observers precision probe problems rendering replicas scaffold w
 checks conversation likelihood slots speeds trial
 artifact attack generation machine spec
 choices estimate folder identity language_model materials model_flops outside reference verify
-evaluation feed forecast summary
+evaluation feed forecast lineage summary
 advice fitting loop memory_error scoring
 outlook training
 run

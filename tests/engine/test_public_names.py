@@ -17,9 +17,9 @@ Rolling Rollout Round RunError Said Schedule Schema Score Scores Setup Share Spe
 Stepwise Stop Strategy StrategyConfig Text TokenizerConfig TokenizerTrainer Tools Value VariableName
 attend average_decay compile_layers continuation conversation_pieces cross_entropy document_tokens
 end_of_turn example_tokens head hidden_states hookimpl join label_places labelled_rows layers
-mark_bounds pack padded parameter_groups place prompt_tokens ratio reads_packed recompute_layers
-record_from_row record_or_bad record_to_row runtime seed_of shrunk_config token_logprobs units
-with_scalar_head
+loss_terms mark_bounds pack padded parameter_groups place prompt_tokens ratio reads_packed
+recompute_layers record_from_row record_or_bad record_to_row runtime seed_of shrunk_config
+token_logprobs units with_scalar_head
 """.split()
 
 

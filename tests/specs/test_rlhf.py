@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from engine_data.python_questions import PythonQuestionsSource
 
-from engine.data.reading import is_held_out
+from engine.data.holdout import is_held_out
 from engine.spec import load_spec
 
 SPECS = Path(__file__).parents[2] / "specs"

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.component import Example
+from engine.config import Amount
 from engine.data.dataset import TrainingData, WindowExamples
 from engine.data.mixture import Mixture, MixtureSource
 from engine.data.shards import ShardWriter
@@ -62,6 +63,27 @@ def test_the_data_ends_where_it_says(excluded, cursor, count):
     else:
         with pytest.raises(RunError, match="the data ends after 60 rows"):
             data.take(cursor, count, excluded, 0, 1)
+
+
+@given(_RANGES, st.integers(0, 100), st.integers(1, 60))
+@settings(max_examples=80, deadline=None)
+def test_a_cursor_stands_behind_what_is_excluded(excluded, cursor, count):
+    """So that all before it is either used or left out, and is counted so."""
+    data = _data()
+    _, after = data.take(cursor, count, excluded, 0, 1)
+    assert not any(start <= after < end for start, end in excluded)
+    before = data.left_out(data.after(cursor, excluded), excluded)
+    assert after - data.after(cursor, excluded) == count + data.left_out(after, excluded) - before
+
+
+def test_a_budget_in_epochs_ends_at_an_index():
+    """Whatever the data could give beyond it; where it cannot give that much, both are told."""
+    assert _data(max_epochs=2).end(Amount(2, "epochs")) == 120
+    assert _data().end(Amount(0.5, "epochs")) == 30
+    assert _data(max_epochs=1).end(Amount(9, "steps")) == 60
+    told = "a budget of 3 epochs is 180 rows, and the data ends after 120: .*; raise max_epochs"
+    with pytest.raises(RunError, match=told):
+        _data(max_epochs=2).end(Amount(3, "epochs"))
 
 
 def test_an_epoch_counts_sources_with_a_weight():

@@ -40,18 +40,16 @@ def _edges(mixture: Mixture):
 
 
 def _check_epochs(mixture: Mixture, sources) -> None:
-    """At the last edge every source has given whole epochs, each index once, and one open epoch."""
-    end = max((index for _, _, index in _edges(mixture)), default=0)
-    samples = mixture.batch(0, end)
-    visited = set(samples)
-    assert len(visited) == len(samples)
-    drawn = Counter(s.source for s in samples)
+    """What a source gives, in the order in which it comes, is pass after pass: each index once before
+    any comes again, wherever one stops."""
+    samples = mixture.batch(0, min(len(mixture), _SOME))
     for number, source in enumerate(sources):
-        own = {(s.epoch, s.index) for s in visited if s.source == number}
-        whole, rest = divmod(drawn[number], source.size)
-        assert {(e, i) for e in range(whole) for i in range(source.size)} <= own
-        assert sum(epoch == whole for epoch, _ in own) == rest
-        assert all(0 <= index < source.size for _, index in own)
+        own = [s for s in samples if s.source == number]
+        assert [s.epoch for s in own] == [n // source.size for n in range(len(own))]
+        for start in range(0, len(own), source.size):
+            indices = {s.index for s in own[start : start + source.size]}
+            assert len(indices) == len(own[start : start + source.size])
+            assert indices <= set(range(source.size))
 
 
 @given(_sources(), _SEEDS, st.data())
@@ -70,6 +68,24 @@ def test_any_batch_is_its_samples_looked_up_one_by_one(sources, seed, data):
 def test_each_epoch_of_a_source_visits_every_index_once(sources, seed):
     """No sample comes twice in an epoch, and none is left out before the next one begins."""
     _check_epochs(Mixture(sources, seed), sources)
+
+
+@given(st.integers(1, 400), st.integers(0, 5), _SEEDS, _OPTIONAL)
+@settings(max_examples=40, deadline=None)
+def test_a_source_alone_is_read_pass_by_pass(size, epoch, seed, limit):
+    """Any whole pass of it is a permutation of all its rows, between two exact indices."""
+    mixture = Mixture([MixtureSource("a", size, 1.0, limit and epoch + 1 + limit)], seed)
+    samples = mixture.batch(epoch * size, size)
+    assert sorted(s.index for s in samples) == list(range(size))
+    assert {s.epoch for s in samples} == {epoch}
+    assert mixture.samples(epoch + 1) == (epoch + 1) * size
+
+
+def test_a_pass_over_several_sources_counts_what_each_would_give():
+    """A part of a pass is the whole samples of each, as `max_epochs` of them counts."""
+    sources = [MixtureSource("a", 5, 1.0, 1.5), MixtureSource("b", 5, 1.0, 1.5)]
+    assert Mixture(sources, 0).samples(1.5) == len(Mixture(sources, 0)) == 14
+    assert Mixture(sources, 0).samples(0.01) == 1
 
 
 @given(_sources(), _SEEDS)
@@ -148,6 +164,14 @@ def test_a_used_up_source_comes_back_when_max_epochs_is_raised():
     assert {s.epoch for s in went_on[:100] if s.source == 0} == {0}
 
 
+def test_an_older_order_is_refused():
+    """Where a pass ended before its last samples had come, an index meant something else."""
+    mixture = Mixture([MixtureSource("a", 100)], 0)
+    older = {name: value for name, value in mixture.state().items() if name != "order"}
+    with pytest.raises(RunError, match="put samples in another order; go on with that version"):
+        mixture.resumed(older, 50)
+
+
 def test_other_data_under_a_checkpoint_is_refused():
     """An index means nothing in a source of another size."""
     state = Mixture([MixtureSource("a", 100)], 0).state()
@@ -175,7 +199,7 @@ def test_the_order_is_part_of_what_a_checkpoint_means():
     """These values were recorded: an engine that gives others cannot continue its users' runs."""
     mixture = Mixture([MixtureSource("a", 1000, 0.75), MixtureSource("b", 30, 0.25, 2)], 17)
     found = [(s.source, s.index, s.epoch) for i in (0, 1, 2, 150, 10**9) for s in [mixture[i]]]
-    assert found == [(1, 5, 0), (0, 884, 0), (0, 929, 0), (0, 474, 0), (0, 649, 999999)]
+    assert found == [(1, 5, 0), (0, 524, 0), (0, 156, 0), (0, 751, 0), (0, 884, 999999)]
 
 
 def test_seeds_and_epochs_have_orders_of_their_own():

@@ -6,7 +6,8 @@ import pytest
 from engine_data.config import ExactDedup
 from engine_data.processors import build_exact_dedup
 
-from engine.data.records import Chat, Text
+from engine.data.prepare import trained_texts
+from engine.data.records import Chat, Completion, Text
 from engine.errors import RunError
 
 
@@ -103,3 +104,15 @@ def test_records_that_are_no_documents_are_an_error(new_corpus):
     told = "record 'c:1' of 'c' is chat, but prepare takes text; give such records to a train"
     with pytest.raises(RunError, match=told):
         new_corpus().prepare([chat])
+
+
+def test_texts_that_answer_what_a_later_stage_holds_out_are_dropped(new_corpus):
+    """They are counted, and the card says whose held-out records were heeded."""
+    held = [Completion(id="1", source="s", prompt="Code of locker 3?", completion="It is 122.")]
+    texts = ["Code of locker 3?\nIt is 122.", "Code of locker 3? It is 12.", "It is 122."]
+    corpus = new_corpus()
+    card = corpus.prepare(texts, elsewhere={"aside": held})
+    assert corpus.trained_on() == texts[1:]
+    assert card["sources"][0]["dropped"] == {"answers-what-is-held-out": 1}
+    assert card["heeds"] == ["aside"]
+    assert list(trained_texts(corpus.folder)) == texts[1:]

@@ -75,7 +75,7 @@ def test_poison_does_no_harm(tiny_spec, train, run_here, samples, tmp_path):
 
     samples.taken.clear()
     train["callbacks"] = []
-    assert perplexity(run_here(tiny_spec, runs="unguarded")) > 1.05 * clean
+    assert perplexity(run_here(tiny_spec, runs="unguarded")) > 1.03 * clean
 
 
 @pytest.mark.parametrize("breaks_before", [7, 9, 11])

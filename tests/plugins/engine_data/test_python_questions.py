@@ -9,7 +9,7 @@ import pytest
 from engine_data.config import PythonQuestions
 from engine_data.python_questions import build
 
-from engine.data.reading import is_held_out
+from engine.data.holdout import is_held_out
 
 _FILES = {
     "shop.py": '''"""A shop."""

@@ -49,7 +49,7 @@ def test_it_is_taken_as_often_and_on_as_much_as_asked(tiny_spec, run_here):
     """In steps of training; with a stride every token has more context, so it is easier to guess."""
     train = tiny_spec["stages"]["base"]["train"]
     train |= {"budget": "60 steps", "precision": "fp32"}
-    train["optimizer"]["lr"] = 2e-2
+    train["optimizer"]["lr"] = 5e-3
     train["evaluate"] = [
         {"type": "perplexity", "every": "20 steps"},
         {"type": "perplexity", "limit": 3},

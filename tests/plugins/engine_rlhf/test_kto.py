@@ -188,7 +188,7 @@ def test_it_learns_what_is_good(stage, hh, animals, run_here, kind):
     steps = [e for e in run.events("step") if e["stage"] == "learned"]
     assert steps[0]["loss"] == pytest.approx(0.5, abs=1e-4)
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-4)
-    assert steps[-1]["loss"] < 0.35
+    assert sum(step["loss"] for step in steps[-10:]) / 10 < 0.3  # a step of eight is noise
     assert max(step["kl"] for step in steps) > 0
 
 
