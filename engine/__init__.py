@@ -31,7 +31,7 @@ _PUBLIC = {
         "Chat", "Completion", "Labelled", "Preference", "Prompt", "Record", "Stepwise", "Text",
         "record_from_row", "record_to_row",
     ),
-    "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
+    "errors": ("EngineError", "FieldError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),
     "layout": ("Beside", "Layout", "ModelShape"),
     "language_model": ("LanguageModel", "Rollout"),
@@ -44,6 +44,7 @@ _PUBLIC = {
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
     "parameters": ("average_decay", "parameter_groups"),
+    "pretrained": ("file_fault", "misplaced", "pretrained_tokenizer", "tokenizer_fault"),
     "requests": (
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
         "Value", "seed_of",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine import manifest
 from engine.errors import RunError
+from engine.pretrained import pretrained_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Artifact:
         transformers.utils.logging.disable_progress_bar()  # it draws over the run's own
         if (self.folder / manifest.NAME).is_file():
             manifest.verify(self.folder)
-        config = transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        config = self._config()
         names = config.architectures or ["AutoModelForCausalLM"]
         if names[0].endswith(_SCALAR) and config.num_labels != 1:
             raise RunError(
@@ -48,15 +49,30 @@ class Artifact:
         cls: Any = getattr(transformers, names[0], None)
         if cls is None:
             raise RunError(f"{self.folder}/config.json: transformers has no class '{names[0]}'")
-        model, found = cls.from_pretrained(
-            self.folder, dtype="float32", use_safetensors=True, output_loading_info=True
-        )
+        try:
+            model, found = cls.from_pretrained(
+                self.folder, dtype="float32", use_safetensors=True, output_loading_info=True
+            )
+        except Exception as error:  # safetensors and transformers have kinds of their own
+            raise self._damaged(error) from error
         if found["missing_keys"]:  # they would be drawn anew: a reward model without its head, say
             missing = ", ".join(sorted(found["missing_keys"])[:3])
             raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
         self._check_scalar(model)
         examine(model, learns=False)
         return cast("nn.Module", model.eval())
+
+    def _config(self) -> Any:
+        import transformers
+
+        try:
+            return transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        except Exception as error:  # a config's fields have errors of a kind of their own
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> RunError:
+        why = " ".join(str(error).split()) or type(error).__name__
+        return RunError(f"{self.folder}: its model cannot be opened: {why}")
 
     def _check_scalar(self, model: Any) -> None:
         """Raises RunError where a model that gives one number would give none of use."""
@@ -72,9 +88,7 @@ class Artifact:
 
     def tokenizer(self) -> Any:
         """The fast tokenizer beside the model."""
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return pretrained_tokenizer(str(self.folder))
 
     @classmethod
     def save(

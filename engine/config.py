@@ -196,6 +196,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
+    def problems(self) -> Mapping[str, str]:
+        """By field, why what it names outside the spec, such as a folder, cannot be used, in one line
+        with the mend; asked before anything runs, without torch."""
+        return {}
+
 
 class DataSourceConfig(Config):
     """Base of data sources: what they give, and their part in a mixture."""
@@ -244,6 +249,10 @@ class RewardConfig(Config):
 
 class ModelConfig(Config):
     """Base of models."""
+
+    def tokenizer_path(self) -> str | None:
+        """Folder, or name on the hub, of the tokenizer that comes with the model."""
+        return getattr(self, "path", None)
 
     def context_length(self) -> int | None:
         """Tokens the model can attend to, as far as the configuration alone can tell."""

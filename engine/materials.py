@@ -17,6 +17,7 @@ from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.modules import context_of, with_scalar_head
 from engine.plan import SEQUENCE
+from engine.pretrained import pretrained_tokenizer
 from engine.spec import Train
 from engine.trial import examine
 from engine.weight_types import for_training
@@ -31,14 +32,11 @@ def open_tokenizer(run: Run, name: str, config: Train) -> Any:
     Data may have tokens that a model from elsewhere has not met, after those that it knows: its
     embeddings can grow.
     """
-    from transformers import AutoTokenizer
-
     data = run.data_stage(name)
     if data is None:
         return model_tokenizer(run, config.model)
     manifest.verify(run.folder.path / data, "tokenizer/")
-    folder = run.folder.path / data / "tokenizer"
-    opened = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    opened = pretrained_tokenizer(str(run.folder.path / data / "tokenizer"))
     label, source = _origin(run, config.model)
     if source is not None:
         own, given = model_tokenizer(run, config.model).get_vocab(), opened.get_vocab()
@@ -55,19 +53,10 @@ def open_tokenizer(run: Run, name: str, config: Train) -> Any:
 
 def model_tokenizer(run: Run, config: Any) -> Any:
     """The tokenizer beside the model of a configuration. Raises RunError where there is none."""
-    from transformers import AutoTokenizer
-
-    label, source = _origin(run, config)
+    _, source = _origin(run, config)
     if source is None:
         raise RunError(f"model '{config.type}' is untrained: it has no tokenizer")
-    revision = getattr(config, "revision", None)
-    try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"model '{label}' has no tokenizer that opens: {' '.join(str(error).split())}",
-            mend="save its tokenizer beside it (tokenizer.json and tokenizer_config.json)",
-        ) from error
+    return pretrained_tokenizer(source, getattr(config, "revision", None))
 
 
 def _origin(run: Run, config: Any) -> tuple[str, str | None]:
@@ -75,7 +64,7 @@ def _origin(run: Run, config: Any) -> tuple[str, str | None]:
     stage, path = getattr(config, "stage", None), getattr(config, "path", None)
     if stage is not None:
         return stage, str(run.folder.path / stage / "final")
-    return path or config.type, path
+    return path or config.type, config.tokenizer_path()
 
 
 def stage_data(

@@ -7,17 +7,18 @@ import pytest
 import engine
 
 NAMES = """
-Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch Beside
-Callback Candidate Chat Companion Completion Component Config Context Count DataSource
-DataSourceConfig EngineError Evaluator EvaluatorConfig Example Generation IGNORE Interval Item Job
-Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective ObjectiveConfig
-ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference Processor
-Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Round RunError Schedule
-Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy StrategyConfig Text
-TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend average_decay compile_layers
-cross_entropy head hidden_states hookimpl join label_places labelled_rows layers mark_bounds pack
-padded parameter_groups place prompt_text prompt_tokens ratio reads_packed record_from_row
-record_to_row runtime seed_of shrunk_config token_logprobs units with_scalar_head
+Adapter Amount Artifact Attack BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
+Beside Callback Candidate Chat Companion Completion Component Config Context Count DataSource
+DataSourceConfig EngineError Evaluator EvaluatorConfig Example FieldError Generation IGNORE Interval
+Item Job Labelled LanguageModel Layout LogLikelihood ModelConfig ModelShape Number Objective
+ObjectiveConfig ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup PluginError Preference
+Processor Progress Prompt Record Response Reward RewardConfig RollBack Rolling Rollout Round
+RunError Schedule Schema Score Scores Setup Share SpecError StageRef Step Stepwise Stop Strategy
+StrategyConfig Text TokenizerConfig TokenizerTrainer Value VariableName answer_tokens attend
+average_decay compile_layers cross_entropy file_fault head hidden_states hookimpl join label_places
+labelled_rows layers mark_bounds misplaced pack padded parameter_groups place pretrained_tokenizer
+prompt_text prompt_tokens ratio reads_packed record_from_row record_to_row runtime seed_of
+shrunk_config token_logprobs tokenizer_fault units with_scalar_head
 """.split()
 
 
