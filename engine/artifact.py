@@ -98,6 +98,8 @@ class Artifact:
         partial = folder.with_name(f".partial-{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        if hasattr(model, "score"):
+            tokenizer = _padded(model, tokenizer)
         _save_model(partial, model, dict(weights))
         tokenizer.save_pretrained(partial)
         manifest.complete(partial)
@@ -108,6 +110,24 @@ class Artifact:
         os.replace(partial, folder)
         shutil.rmtree(old, ignore_errors=True)
         return cls(folder)
+
+
+def _padded(model: Any, tokenizer: Any) -> Any:
+    """A tokenizer for a model that gives one number, which transformers reads at the last token that is
+    not padding: were EOS the padding, before the EOS, where training did not read it.
+
+    Any token will do that ends no text. Without one there is no padding, and transformers takes texts
+    one at a time.
+    """
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer = copy.deepcopy(tokenizer)
+        added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+        others = (tokenizer.bos_token, tokenizer.unk_token, *added)
+        tokenizer.pad_token = next(
+            (t for t in others if t not in (None, tokenizer.eos_token)), None
+        )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
 
 
 def _save_model(folder: Path, model: Any, weights: dict[str, Tensor]) -> None:

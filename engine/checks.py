@@ -269,11 +269,15 @@ def _length_problems(train: Train, context: int | None) -> _Problems:
     if context and batch.sequence and batch.sequence > context:
         message = f"{batch.sequence} is longer than the model's context of {context}"
         yield ("batch", "sequence"), message
-    length = batch.sequence or context
+    length = train.row_length(train.model)
     whole = None if batch.examples else batch.tokens
     for name, tokens in (("tokens", whole), ("micro_tokens", batch.micro_tokens)):
         if length and tokens and tokens < length:
-            yield ("batch", name), f"{tokens} is less than one row of {length} tokens"
+            yield (
+                ("batch", name),
+                f"{tokens} is less than one row of {length} tokens; raise it, or set batch.sequence to "
+                "at most as many",
+            )
 
 
 def _field_references(at: Path_, info: FieldInfo, value: Any) -> Iterator[Reference]:

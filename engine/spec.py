@@ -83,7 +83,9 @@ class BatchSize(Config):
         description="In place of tokens: rows in a global batch, each an example (a pair, a prompt).",
     )
     sequence: Count | None = Field(
-        None, description="Tokens in one row; without it, the model's context."
+        None,
+        description="Tokens in one row; without it, the model's context, of a pretrained model at most "
+        "4096 and a batch.",
     )
     micro_tokens: Count | None = runtime(
         None, description="Tokens in one forward pass on one rank; without it, at most 8192."
@@ -168,6 +170,11 @@ class Train(Config):
     callbacks: tuple[Annotated[Config, Of("callback")], ...] = runtime(
         (), description="What watches and steers the training, in this order."
     )
+
+    def row_length(self, model: Any) -> int | None:
+        """Tokens in a row of a stage that begins with this model, as far as it can be told."""
+        tokens = None if self.batch.examples else self.batch.tokens
+        return self.batch.sequence or model.row_length(tokens)
 
 
 def evaluator_names(evaluators: Sequence[Config]) -> list[str]:

@@ -170,6 +170,11 @@ class Pretrained(Existing):
         """Tokens, as config.json says."""
         return shapes.context(self._config())
 
+    def row_length(self, batch_tokens: int | None) -> int | None:
+        """Its context, but no more than :attr:`longest_row` and a batch."""
+        context = self.context_length()
+        return context and min(context, self.longest_row, batch_tokens or context)
+
     def shape(self, vocabulary: int | None) -> ModelShape | None:
         """As config.json says; None for a name on the hub."""
         config = self._config()

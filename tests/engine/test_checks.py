@@ -30,6 +30,9 @@ def problems(told, tiny_spec):
     return lambda **options: [p.partition(": ")[2] for p in told(tiny_spec, **options)]
 
 
+LESS = "; raise it, or set batch.sequence to at most as many"
+
+
 def test_a_stage_that_is_not_there(train, problems):
     """The nearest and all that would do are told."""
     train["data"] = "corpis"
@@ -113,13 +116,13 @@ def test_parts_that_do_not_fit_together(train, texts, problems):
         "batch": {"tokens": 16, "sequence": 64, "micro_tokens": 48},
     }
     assert problems() == [
-        "stages.base.train.batch.tokens: 16 is less than one row of 64 tokens",
+        f"stages.base.train.batch.tokens: 16 is less than one row of 64 tokens{LESS}",
         "stages.base.train.batch.sequence: 64 is longer than the model's context of 32",
-        "stages.base.train.batch.micro_tokens: 48 is less than one row of 64 tokens",
+        f"stages.base.train.batch.micro_tokens: 48 is less than one row of 64 tokens{LESS}",
     ]
     train |= {"batch": {"tokens": 16}, "budget": "10%"}
     assert sorted(problems()) == [
-        "stages.base.train.batch.tokens: 16 is less than one row of 32 tokens",
+        f"stages.base.train.batch.tokens: 16 is less than one row of 32 tokens{LESS}",
         "stages.base.train.budget: '10%' is no budget; use tokens, steps, epochs or time",
     ]
 
