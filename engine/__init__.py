@@ -35,7 +35,7 @@ _PUBLIC = {
         "Bad", "Chat", "Completion", "Labelled", "Messages", "Preference", "Prompt", "Record", "Said",
         "Stepwise", "Text", "Tools", "record_from_row", "record_or_bad", "record_to_row",
     ),
-    "errors": ("EngineError", "PluginError", "RunError", "SpecError"),
+    "errors": ("EngineError", "FieldError", "PluginError", "RunError", "SpecError"),
     "hookspecs": ("hookimpl",),
     "layout": ("Beside", "Layout", "ModelShape"),
     "language_model": ("LanguageModel", "Rollout"),
@@ -49,6 +49,7 @@ _PUBLIC = {
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
     "parameters": ("average_decay", "parameter_groups"),
+    "pretrained": ("file_fault", "misplaced", "pretrained_tokenizer", "tokenizer_fault"),
     "requests": (
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
         "Value", "seed_of",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from engine import manifest
 from engine.conversation import ends
 from engine.errors import RunError
+from engine.pretrained import pretrained_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +41,7 @@ class Artifact:
         transformers.utils.logging.disable_progress_bar()  # it draws over the run's own
         if (self.folder / manifest.NAME).is_file():
             manifest.verify(self.folder)
-        config = transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        config = self._config()
         names = config.architectures or ["AutoModelForCausalLM"]
         if names[0].endswith(_SCALAR) and config.num_labels != 1:
             raise RunError(
@@ -49,15 +50,30 @@ class Artifact:
         cls: Any = getattr(transformers, names[0], None)
         if cls is None:
             raise RunError(f"{self.folder}/config.json: transformers has no class '{names[0]}'")
-        model, found = cls.from_pretrained(
-            self.folder, dtype="float32", use_safetensors=True, output_loading_info=True
-        )
+        try:
+            model, found = cls.from_pretrained(
+                self.folder, dtype="float32", use_safetensors=True, output_loading_info=True
+            )
+        except Exception as error:  # safetensors and transformers have kinds of their own
+            raise self._damaged(error) from error
         if found["missing_keys"]:  # they would be drawn anew: a reward model without its head, say
             missing = ", ".join(sorted(found["missing_keys"])[:3])
             raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
         self._check_scalar(model)
         examine(model, learns=False)
         return cast("nn.Module", model.eval())
+
+    def _config(self) -> Any:
+        import transformers
+
+        try:
+            return transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        except Exception as error:  # a config's fields have errors of a kind of their own
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> RunError:
+        why = " ".join(str(error).split()) or type(error).__name__
+        return RunError(f"{self.folder}: its model cannot be opened: {why}")
 
     def _check_scalar(self, model: Any) -> None:
         """Raises RunError where a model that gives one number would give none of use."""
@@ -73,9 +89,7 @@ class Artifact:
 
     def tokenizer(self) -> Any:
         """The fast tokenizer beside the model."""
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return pretrained_tokenizer(str(self.folder))
 
     @classmethod
     def save(
@@ -85,6 +99,8 @@ class Artifact:
         partial = folder.with_name(f".partial-{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        if hasattr(model, "score"):
+            tokenizer = _padded(model, tokenizer)
         _save_model(partial, model, dict(weights), tokenizer)
         tokenizer.save_pretrained(partial)
         manifest.complete(partial)
@@ -95,6 +111,24 @@ class Artifact:
         os.replace(partial, folder)
         shutil.rmtree(old, ignore_errors=True)
         return cls(folder)
+
+
+def _padded(model: Any, tokenizer: Any) -> Any:
+    """A tokenizer for a model that gives one number, which transformers reads at the last token that is
+    not padding: were EOS the padding, before the EOS, where training did not read it.
+
+    Any token will do that ends no text. Without one there is no padding, and transformers takes texts
+    one at a time.
+    """
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer = copy.deepcopy(tokenizer)
+        added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+        others = (tokenizer.bos_token, tokenizer.unk_token, *added)
+        tokenizer.pad_token = next(
+            (t for t in others if t not in (None, tokenizer.eos_token)), None
+        )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
 
 
 def _save_model(folder: Path, model: Any, weights: dict[str, Tensor], tokenizer: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, g
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from engine.config import StageRef
+from engine.config import Config, StageRef
 from engine.document import Path_
 from engine.errors import RunError
 from engine.plugins import Found, Plugins
@@ -74,6 +74,7 @@ def inconsistencies(
         dependencies[name] = [r.stage for r in found]
         for at, _, value in fields:
             yield from _missing_requirements(at, value, plugins)
+            yield from _unusable(at, value)
         for at, message in (*_stage_problems(stages, name, processes), *unsuited(stages, name)):
             yield ("stages", name, verbs[name], *at), message
     waiting = dependencies.keys() - ordered(dependencies)
@@ -134,6 +135,32 @@ def _missing_requirements(at: Path_, value: Any, plugins: Plugins) -> _Problems:
         if missing:
             needs = f"'{found.component.type}' needs {', '.join(missing)}"
             yield inner, f"{needs}: {found.install_command()}"
+
+
+def _unusable(at: Path_, value: Any) -> _Problems:
+    """What configurations say of files and names outside the spec."""
+    for inner, config in _configs(at, value):
+        try:
+            wrong = config.problems() if isinstance(config, Config) else {}
+        except Exception as error:  # a plugin's check may raise anything, for files it reads
+            yield inner, f"cannot be checked: {type(error).__name__}: {error}"
+            continue
+        for field, why in wrong.items():
+            yield (*inner, *field.split(".")), why
+        for name in type(config).model_fields:
+            yield from _unusable((*inner, name), getattr(config, name))
+
+
+def place_of(config: BaseModel, value: Any, at: Path_ = ()) -> Path_ | None:
+    """The path in a value to this very configuration."""
+    for inner, other in _configs(at, value):
+        if other is config:
+            return inner
+        for name in type(other).model_fields:
+            found = place_of(config, getattr(other, name), (*inner, name))
+            if found is not None:
+                return found
+    return None
 
 
 def _stage_problems(stages: Mapping[str, Stage | None], name: str, processes: int) -> _Problems:
@@ -270,11 +297,15 @@ def _length_problems(train: Train, context: int | None) -> _Problems:
     if context and batch.sequence and batch.sequence > context:
         message = f"{batch.sequence} is longer than the model's context of {context}"
         yield ("batch", "sequence"), message
-    length = batch.sequence or context
+    length = train.row_length(train.model)
     whole = None if batch.examples else batch.tokens
     for name, tokens in (("tokens", whole), ("micro_tokens", batch.micro_tokens)):
         if length and tokens and tokens < length:
-            yield ("batch", name), f"{tokens} is less than one row of {length} tokens"
+            yield (
+                ("batch", name),
+                f"{tokens} is less than one row of {length} tokens; raise it, or set batch.sequence to "
+                "at most as many",
+            )
 
 
 def _field_references(at: Path_, info: FieldInfo, value: Any) -> Iterator[Reference]:

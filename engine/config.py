@@ -199,6 +199,11 @@ class Config(BaseModel):
     former: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """Fields that it had once, each with its default: a stage recorded with it is what it was."""
 
+    def problems(self) -> Mapping[str, str]:
+        """By field, why what it names outside the spec, such as a folder, cannot be used, in one line
+        with the mend; asked before anything runs, without torch."""
+        return {}
+
 
 class DataSourceConfig(Config):
     """Base of data sources: what they give, and their part in a mixture."""
@@ -252,9 +257,21 @@ class RewardConfig(Config):
 class ModelConfig(Config):
     """Base of models."""
 
+    longest_row: ClassVar[int] = 4096
+    """Tokens of a row that no field asks for, of a model from elsewhere: four fill a usual batch."""
+
+    def tokenizer_path(self) -> str | None:
+        """Folder, or name on the hub, of the tokenizer that comes with the model."""
+        return getattr(self, "path", None)
+
     def context_length(self) -> int | None:
         """Tokens the model can attend to, as far as the configuration alone can tell."""
         return None
+
+    def row_length(self, batch_tokens: int | None) -> int | None:
+        """Tokens in a row of training where the spec does not say; ``batch_tokens`` are those of a
+        batch, where it is not counted in examples."""
+        return self.context_length()
 
     def shape(self, vocabulary: int | None) -> ModelShape | None:
         """The model's sizes with a tokenizer of so many tokens (None: it does not tell).

@@ -27,6 +27,17 @@ class SpecError(EngineError):
         super().__init__("\n".join(self.problems), mend=mend)
 
 
+class FieldError(SpecError):
+    """A field of a component's configuration is wrong, as only building the component shows.
+
+    ``field`` may be dotted. A run says where in the spec it stands.
+    """
+
+    def __init__(self, field: str, what: str, *, mend: str | None = None) -> None:
+        self.field = field
+        super().__init__(f"{field}: {what}", mend=mend)
+
+
 class PluginError(EngineError):
     """A plugin is missing, broken, or in conflict with another; names plugin and distribution."""
 

@@ -135,7 +135,14 @@ def forecast(
         return None
     frozen, companions = beside
     work = replace(
-        _work(train, shape, precision, model.scores(machine.device), machine.device),
+        _work(
+            train,
+            shape,
+            train.row_length(model) or SEQUENCE,
+            precision,
+            model.scores(machine.device),
+            machine.device,
+        ),
         frozen=frozen,
         companions=companions,
     )
@@ -222,7 +229,12 @@ def _precision(train: Train, machine: Machine) -> Precision:
 
 
 def _work(
-    train: Train, shape: ModelShape, precision: Precision, scores: Scores, device: str
+    train: Train,
+    shape: ModelShape,
+    sequence: int,
+    precision: Precision,
+    scores: Scores,
+    device: str,
 ) -> Work:
     optimizer: Any = train.optimizer
     floats = (optimizer.state_floats(hidden=True), optimizer.state_floats(hidden=False))
@@ -230,7 +242,7 @@ def _work(
         shape=shape,
         precision=precision,
         rows=1,
-        sequence=train.batch.sequence or shape.context or SEQUENCE,
+        sequence=sequence,
         micro_batches=1,
         device=device,
         scores=scores,

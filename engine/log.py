@@ -214,6 +214,11 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "strategy_chosen":
             told = " ".join(str(v) for pair in record["strategy"].items() for v in pair)
             return f"  strategy {escape(told.removeprefix('type '))}: {escape(record['why'])}"
+        case "rows_chosen":
+            return (
+                f"  rows of {record['sequence']} tokens, of a context of {record['context']}: "
+                "batch.sequence sets another length"
+            )
         case "score":
             at = f" at step {record['step']}" if record.get("step") is not None else ""
             metric = score_name(record)

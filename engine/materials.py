@@ -19,7 +19,9 @@ from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.modules import context_of, with_scalar_head
 from engine.plan import SEQUENCE
+from engine.pretrained import pretrained_tokenizer
 from engine.rendering import RecordError
+from engine.shapes import model_of
 from engine.spec import Train
 from engine.trial import examine
 from engine.weight_types import for_training
@@ -34,14 +36,11 @@ def open_tokenizer(run: Run, name: str, config: Train) -> Any:
     Data may have tokens that a model from elsewhere has not met, after those that it knows: its
     embeddings can grow.
     """
-    from transformers import AutoTokenizer
-
     data = run.data_stage(name)
     if data is None:
         return model_tokenizer(run, config.model)
     manifest.verify(run.folder.path / data, "tokenizer/")
-    folder = run.folder.path / data / "tokenizer"
-    opened = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    opened = pretrained_tokenizer(str(run.folder.path / data / "tokenizer"))
     label, source = _origin(run, config.model)
     if source is not None:
         own, given = model_tokenizer(run, config.model).get_vocab(), opened.get_vocab()
@@ -58,19 +57,10 @@ def open_tokenizer(run: Run, name: str, config: Train) -> Any:
 
 def model_tokenizer(run: Run, config: Any) -> Any:
     """The tokenizer beside the model of a configuration. Raises RunError where there is none."""
-    from transformers import AutoTokenizer
-
-    label, source = _origin(run, config)
+    _, source = _origin(run, config)
     if source is None:
         raise RunError(f"model '{config.type}' is untrained: it has no tokenizer")
-    revision = getattr(config, "revision", None)
-    try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"model '{label}' has no tokenizer that opens: {' '.join(str(error).split())}",
-            mend="save its tokenizer beside it (tokenizer.json and tokenizer_config.json)",
-        ) from error
+    return pretrained_tokenizer(source, getattr(config, "revision", None))
 
 
 def _origin(run: Run, config: Any) -> tuple[str, str | None]:
@@ -78,7 +68,7 @@ def _origin(run: Run, config: Any) -> tuple[str, str | None]:
     stage, path = getattr(config, "stage", None), getattr(config, "path", None)
     if stage is not None:
         return stage, str(run.folder.path / stage / "final")
-    return path or config.type, path
+    return path or config.type, config.tokenizer_path()
 
 
 def stage_data(
@@ -86,7 +76,7 @@ def stage_data(
 ) -> tuple[TrainingData, Objective]:
     """What a stage is trained on, and the objective that reads it."""
     objective: Objective = run.build("objective", config.objective, run.context(name, tokenizer))
-    sequence = sequence_length(run, config)
+    sequence = sequence_length(run, name, config)
     return training_data(run, name, config, objective, tokenizer, sequence), objective
 
 
@@ -180,10 +170,13 @@ def _examples(
             f"; {n} {why}" + (f" (first {first[why]})" if why in first else "")
             for why, n in dropped.items()
         )
+        unit = "examples" if config.batch.examples else "tokens"
+        # Where nothing was left out, several examples share a row.
+        way = "longer" if dropped else "shorter"
         raise RunError(
             f"{name}: {read} records, of which {held} are held out, give {len(rows)} rows of at "
             f"most {sequence} tokens, less than one batch of {whole}{reasons}",
-            mend="give more data, a smaller batch (`batch.examples`), or a longer `batch.sequence`",
+            mend=f"give more data, a smaller batch (`batch.{unit}`), or a {way} `batch.sequence`",
         )
     return rows
 
@@ -238,14 +231,38 @@ def build_model(run: Run, config: Train, context: StageContext) -> nn.Module:
     return model
 
 
-def sequence_length(run: Run, config: Train) -> int:
-    """Tokens in a row: as the spec says, or what the model can attend to."""
+def sequence_length(run: Run, name: str, config: Train) -> int:
+    """Tokens in a row: as the spec says, or what suits the model; collective.
+
+    Where that is less than the model's context it is said and recorded, so that the stage goes on with
+    it; a stage that trained before there was such a choice keeps whole contexts.
+    """
+    model = model_of(run.spec.stages, name)
+    if config.batch.sequence or model is None:
+        return config.batch.sequence or SEQUENCE
+    length, context = config.row_length(model), model.context_length()
+    if length is None:
+        context = _context_of(run, config) or SEQUENCE
+        length = min(context, model.longest_row)
+        if not config.batch.examples:
+            length = min(length, config.batch.tokens)
+    standing = run.folder.standing(name)
+    if standing is None or (length == context and "sequence" not in standing.choices):
+        return length
+    trained = any((run.folder.path / name).glob("checkpoints/step-*"))
+    chosen: int = run.decide(name, "sequence", lambda: context if trained else length)
+    run.log.emit("rows_chosen", stage=name, sequence=chosen, context=context)
+    return chosen
+
+
+def _context_of(run: Run, config: Train) -> int | None:
+    """Of the model that a stage before this one made; a model on the hub tells it only here."""
     from transformers import AutoConfig
 
-    model: Any = config.model
-    length = config.batch.sequence or model.context_length()
-    base = getattr(model, "stage", None)
-    if length is None and base is not None:
-        folder = run.folder.path / base / "final"
-        length = context_of(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    return int(length or SEQUENCE)
+    base, path = (getattr(config.model, n, None) for n in ("stage", "path"))
+    folder = run.folder.path / base / "final" if base else path
+    if folder is None:
+        return None
+    revision = getattr(config.model, "revision", None)
+    made = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    return context_of(made)

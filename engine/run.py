@@ -16,7 +16,7 @@ from engine.data.holdout import Answered, is_held_out
 from engine.data.prepare import held_out, prepare, trained_texts
 from engine.data.records import Record
 from engine.data.rows import LIMIT, NamedSource, Rows
-from engine.errors import RunError
+from engine.errors import FieldError, RunError
 from engine.folder import RunFolder, Standing
 from engine.identity import changes, identity
 from engine.launch import Process
@@ -152,9 +152,12 @@ class Run:
         return status
 
     def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
-        """A component from its configuration."""
+        """A component from its configuration. Raises SpecError where a field of it is wrong."""
         found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
-        return found.load_factory()(config, context)
+        try:
+            return found.load_factory()(config, context)
+        except FieldError as error:
+            raise self.loaded.told(config, error) from error
 
     def context(
         self, stage: str, tokenizer: Any = None, precision: Precision = "fp32"

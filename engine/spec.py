@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
@@ -17,7 +17,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from engine import source as sources
-from engine.checks import inconsistencies, ordered, references
+from engine.checks import inconsistencies, ordered, place_of, references
 from engine.compose import Composer
 from engine.config import (
     Amount,
@@ -32,7 +32,7 @@ from engine.config import (
     units,
 )
 from engine.document import Path_, Source
-from engine.errors import RunError, SpecError
+from engine.errors import FieldError, RunError, SpecError
 from engine.plugins import Plugins
 from engine.problems import Translator
 
@@ -83,7 +83,9 @@ class BatchSize(Config):
         description="In place of tokens: rows in a global batch, each an example (a pair, a prompt).",
     )
     sequence: Count | None = Field(
-        None, description="Tokens in one row; without it, the model's context."
+        None,
+        description="Tokens in one row; without it, the model's context, of a pretrained model at most "
+        "4096 and a batch.",
     )
     micro_tokens: Count | None = runtime(
         None, description="Tokens in one forward pass on one rank; without it, at most 8192."
@@ -175,6 +177,11 @@ class Train(Config):
     callbacks: tuple[Annotated[Config, Of("callback")], ...] = runtime(
         (), description="What watches and steers the training, in this order."
     )
+
+    def row_length(self, model: Any) -> int | None:
+        """Tokens in a row of a stage that begins with this model, as far as it can be told."""
+        tokens = None if self.batch.examples else self.batch.tokens
+        return self.batch.sequence or model.row_length(tokens)
 
 
 def evaluator_names(evaluators: Sequence[Config]) -> list[str]:
@@ -293,10 +300,17 @@ class Loaded:
     spec: Spec
     plugins: Plugins
     text: str
+    source: Source = field(default_factory=lambda: Source(None))
 
     def resolved(self) -> dict[str, Any]:
         """The spec as plain data, every default in it."""
         return self.spec.model_dump(mode="json", exclude_none=True)
+
+    def told(self, config: Config, error: FieldError) -> SpecError:
+        """The error with the line of the spec where the field stands."""
+        at = (*(place_of(config, self.spec) or ()), *error.field.split("."))
+        what = error.what.removeprefix(f"{error.field}: ")
+        return SpecError(*self.source.told([(at, what)]), mend=error.mend)
 
 
 def spec_class(plugins: Plugins) -> type[Spec]:
@@ -331,7 +345,7 @@ def load_spec(
     problems += inconsistencies(model, spec, source.data, plugins, processes)
     if problems or spec is None:
         raise SpecError(*source.told(problems))
-    return Loaded(spec, plugins, path.read_text(encoding="utf-8"))
+    return Loaded(spec, plugins, path.read_text(encoding="utf-8"), source)
 
 
 def _named_plugins(data: Mapping[str, Any]) -> list[str]:

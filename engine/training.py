@@ -67,7 +67,7 @@ def train(
     for message in cast("Any", config.objective).warnings():
         run.log.warn(message, stage=name)
     model = build_model(run, config, context)
-    sequence = sequence_length(run, config)
+    sequence = sequence_length(run, name, config)
     data = training_data(run, name, config, objective, tokenizer, sequence)
     if isinstance(objective, BaseTrainer):
         summary = train_outside(context, config, objective, model, data, sequence, tell)

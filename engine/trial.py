@@ -47,6 +47,13 @@ def examine(model: nn.Module, *, learns: bool) -> None:
 
 
 def _examine(model: Any, *, learns: bool) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise SpecError(
+                f"model '{model.name_or_path or model.config.model_type}' has weights that are no "
+                f"numbers (NaN or infinite): {name}",
+                mend="take a checkpoint from before its training broke down",
+            )
     ids_BT = _ids(model, _TOKENS)
     hidden_BTD = backbone(model)(input_ids=ids_BT, use_cache=False).last_hidden_state
     if not _alike(hidden_BTD[0, :-1], hidden_BTD[1, :-1]):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from engine import Config, Count, DataSourceConfig, Schema, TokenizerConfig, VariableName
+from engine import (
+    Config,
+    Count,
+    DataSourceConfig,
+    Schema,
+    TokenizerConfig,
+    VariableName,
+    misplaced,
+    tokenizer_fault,
+)
 from engine_data.places import expanded, missing_folder
 
 
@@ -152,23 +162,30 @@ class BPE(TokenizerConfig):
 class PretrainedTokenizer(TokenizerConfig):
     """A tokenizer that exists."""
 
-    path: str = Field(description="Folder, or name on the hub.")
+    path: Annotated[str, AfterValidator(os.path.expanduser)] = Field(
+        description="Folder, or name on the hub."
+    )
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
 
-    @model_validator(mode="after")
-    def _pinned(self) -> PretrainedTokenizer:
-        _check_place(self.path, self.revision)
-        return self
+    def problems(self) -> Mapping[str, str]:
+        """See :class:`engine.Config`: what the folder's files show."""
+        wrong, folder = misplaced(self.path, self.revision), Path(self.path)
+        if os.path.isdir(folder):
+            wrong = tokenizer_fault(folder)
+        return {"path": wrong} if wrong else {}
 
     def vocabulary(self) -> int | None:
         """As tokenizer.json says, which is read as data; None for a name on the hub."""
         file = Path(expanded(self.path)) / "tokenizer.json"
         if not file.is_file():
             return None
-        described = json.loads(file.read_text(encoding="utf-8"))
-        tokens = described["model"]["vocab"]
-        known = set(tokens) if isinstance(tokens, dict) else {token for token, _ in tokens}
-        return len(known | {token["content"] for token in described.get("added_tokens", ())})
+        try:
+            described = json.loads(file.read_text(encoding="utf-8"))
+            tokens = described["model"]["vocab"]
+            known = set(tokens) if isinstance(tokens, dict) else {token for token, _ in tokens}
+            return len(known | {token["content"] for token in described.get("added_tokens", ())})
+        except (ValueError, LookupError, TypeError):  # a damaged file, which `problem` tells
+            return None
 
 
 class Bytes(TokenizerConfig):

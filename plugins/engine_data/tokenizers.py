@@ -7,9 +7,8 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from engine import Context, RunError, TokenizerTrainer
+from engine import Context, TokenizerTrainer, pretrained_tokenizer
 from engine_data.config import BPE, Bytes, PretrainedTokenizer
-from engine_data.places import expanded
 
 _SAMPLE_PIECE = 10_000
 """Characters that are taken or left as one when a tokenizer is trained on a part of the corpus."""
@@ -67,23 +66,7 @@ def build_bytes(config: Bytes, context: Context) -> TokenizerTrainer:
 def build_pretrained(config: PretrainedTokenizer, context: Context) -> TokenizerTrainer:
     """Loads; the texts are not read."""
 
-    def load(texts: Iterable[str]) -> Any:
-        from transformers import AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                expanded(config.path), revision=config.revision, trust_remote_code=False
-            )
-        except Exception as error:  # the Rust library raises nothing narrower
-            raise RunError(f"tokenizer '{config.path}' cannot be opened: {error}") from error
-        if not tokenizer.is_fast:
-            raise RunError(
-                f"tokenizer '{config.path}' is not a fast one",
-                mend="convert it to a tokenizer.json first",
-            )
-        return tokenizer
-
-    return load
+    return lambda texts: pretrained_tokenizer(config.path, config.revision)
 
 
 def _fast(tokenizer: Tokenizer) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engine import (
     Amount,
@@ -21,9 +22,11 @@ from engine import (
     OptimizerConfig,
     Share,
     StageRef,
+    misplaced,
     runtime,
+    tokenizer_fault,
 )
-from engine_lm import shapes
+from engine_lm import architectures, folders, shapes
 
 if TYPE_CHECKING:
     from engine import Scores
@@ -85,6 +88,13 @@ class Llama(ModelConfig):
         return shapes.scores("llama", device)
 
 
+_NOT_OF_A_NEW_MODEL = {
+    "model_type": "`architecture` says it",
+    "quantization_config": "a model from scratch is not quantised; leave it out",
+    "auto_map": "a model's code is never run; leave it out",
+}
+
+
 class CausalLM(ModelConfig):
     """Any transformers architecture from scratch."""
 
@@ -92,6 +102,16 @@ class CausalLM(ModelConfig):
     config: dict[str, Any] = Field(
         {}, description="Fields of that architecture's config; vocabulary and token ids are set."
     )
+
+    def problems(self) -> Mapping[str, str]:
+        """See :class:`engine.Config`."""
+        wrong = architectures.unknown(self.architecture)
+        found = {"architecture": wrong} if wrong else {}
+        for name in (n for n in self.config if n in _NOT_OF_A_NEW_MODEL):
+            found[f"config.{name}"] = f"does not belong here: {_NOT_OF_A_NEW_MODEL[name]}"
+        for name, value in shapes.no_counts(self.config).items():
+            found[f"config.{name}"] = f"{value!r} is no whole number above 0"
+        return found
 
     def context_length(self) -> int | None:
         """Tokens, if the config says."""
@@ -126,29 +146,34 @@ class Existing(ModelConfig):
 class Pretrained(Existing):
     """A model that exists; its config.json is read as data, and its code is never run."""
 
-    path: str = Field(description="Folder, or name on the hub.")
+    path: Annotated[str, AfterValidator(os.path.expanduser)] = Field(
+        description="Folder, perhaps of a LoRA whose base is a folder too, or name on the hub."
+    )
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
     resize_embeddings: bool = Field(
         True, description="Grow the embeddings when the tokenizer has more tokens."
     )
 
-    @model_validator(mode="after")
-    def _pinned(self) -> Pretrained:
+    def problems(self) -> Mapping[str, str]:
+        """See :class:`engine.Config`: what the folder's files show."""
+        wrong, folder = misplaced(self.path, self.revision), Path(self.path)
+        if os.path.isdir(folder):
+            wrong = folders.fault(folder) or tokenizer_fault(folders.tokenizer_folder(folder))
+        return {"path": wrong} if wrong else {}
+
+    def tokenizer_path(self) -> str:
+        """The folder itself; of a LoRA without one, its base."""
         folder = Path(self.path)
-        if folder.is_dir():
-            if not (folder / "config.json").is_file():
-                raise ValueError(
-                    f"path: '{self.path}' has no config.json, so it is no model's folder"
-                )
-        elif folder.is_absolute() or self.path.startswith("."):
-            raise ValueError(f"path: no folder '{self.path}'")
-        elif self.revision is None:
-            raise ValueError(f"'{self.path}' on the hub needs a pinned revision (a commit's hash)")
-        return self
+        return str(folders.tokenizer_folder(folder)) if os.path.isdir(folder) else self.path
 
     def context_length(self) -> int | None:
         """Tokens, as config.json says."""
         return shapes.context(self._config())
+
+    def row_length(self, batch_tokens: int | None) -> int | None:
+        """Its context, but no more than :attr:`longest_row` and a batch."""
+        context = self.context_length()
+        return context and min(context, self.longest_row, batch_tokens or context)
 
     def shape(self, vocabulary: int | None) -> ModelShape | None:
         """As config.json says; None for a name on the hub."""
@@ -163,8 +188,7 @@ class Pretrained(Existing):
         return shapes.scores(str(self._config().get("model_type")), device)
 
     def _config(self) -> dict[str, Any]:
-        file = Path(self.path) / "config.json"
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+        return folders.config_of(Path(self.path)) if os.path.isdir(self.path) else {}
 
 
 class StageModel(Existing):

@@ -6,13 +6,15 @@ A new model's vocabulary is the tokenizer's, rounded up to 64 so that matrix pro
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 from torch import nn
 
-from engine import Context, RunError, SpecError
+from engine import Context, FieldError, SpecError
 from engine_lm import attention
 from engine_lm.config import CausalLM, Llama, Pretrained, StageModel
+from engine_lm.opening import open_model, why
 from engine_lm.shapes import round_up
 
 
@@ -44,21 +46,70 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
     """Any architecture of transformers with a language-modelling head."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    _check_architecture(config.architecture, "causal-lm")
+    for field, wrong in config.problems().items():
+        raise FieldError(field, wrong)
+    tokenizer = context.tokenizer()
     try:
         made = AutoConfig.for_model(
-            config.architecture, **{**_from_tokenizer(context.tokenizer()), **config.config}
+            config.architecture, **{**_from_tokenizer(tokenizer), **config.config}
         )
+        _check_names(config, AutoConfig.for_model(config.architecture), made)
+        _check_tokens(config, made, len(tokenizer))
         model = AutoModelForCausalLM.from_config(made)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise SpecError(f"model 'causal-lm' {config.architecture}: {error}") from error
+    except SpecError:
+        raise
+    except Exception as error:  # whatever an architecture says of its fields
+        raise FieldError(
+            _meant(config, str(error)), f"{why(error)} (architecture '{config.architecture}')"
+        ) from error
     return _prepared(model)
+
+
+def _check_names(config: CausalLM, usual: Any, made: Any) -> None:
+    """Raises FieldError for a name that the architecture does not know: transformers keeps those as
+    plain attributes, and nothing reads them."""
+    known = [*vars(usual), *usual.attribute_map]
+    for name, value in config.config.items():
+        if value is not None and name not in known and name in vars(made):
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            raise FieldError(
+                f"config.{name}", f"unknown to architecture '{config.architecture}'{meant}"
+            )
+
+
+def _check_tokens(config: CausalLM, made: Any, tokens: int) -> None:
+    """Raises FieldError for a vocabulary that the tokenizer's does not fit in, or a token outside."""
+    if made.vocab_size < tokens:
+        raise FieldError(
+            "config.vocab_size",
+            f"{made.vocab_size} is less than the {tokens} tokens of the tokenizer",
+            mend="leave it out: it is set from the tokenizer",
+        )
+    for name, value in config.config.items():
+        if name.endswith("_token_id") and isinstance(value, int) and value >= made.vocab_size:
+            raise FieldError(
+                f"config.{name}", f"{value} is no token of a vocabulary of {made.vocab_size}"
+            )
+
+
+def _meant(config: CausalLM, message: str) -> str:
+    """The field that an error is about: one that it names, or whose value it says."""
+
+    def plain(text: object) -> str:
+        return re.sub(r"[^a-z0-9]", "", str(text).lower())
+
+    said = plain(message)
+    for name, value in config.config.items():
+        if plain(name) in said or (isinstance(value, str) and plain(value) in said):
+            return f"config.{name}"
+    return "config"
 
 
 def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
     """A model from a folder or a hub, from safetensors only, without code of its own; perhaps with an
     adapter."""
-    model = _open(config.path, config.revision)
+    model = open_model(config.path, config.revision)
     tokens = len(context.tokenizer())
     have = model.get_input_embeddings().num_embeddings
     if tokens > have:
@@ -87,45 +138,6 @@ def _prepared(model: Any) -> nn.Module:
     attention.use_in_training(model)
     trained: nn.Module = model.train()
     return trained
-
-
-def _open(path: str, revision: str | None) -> Any:
-    """In float32. Raises RunError for what transformers cannot open, or would fill up with noise."""
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # it draws over the run's own
-    try:
-        given = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-        _check_architecture(given.model_type, path)
-        model, found = AutoModelForCausalLM.from_pretrained(
-            path,
-            revision=revision,
-            trust_remote_code=False,
-            dtype="float32",  # exact, where a file holds several types, too
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunError(f"model '{path}' cannot be opened: {why}") from error
-    if found["missing_keys"]:
-        missing = ", ".join(sorted(found["missing_keys"])[:3])
-        raise RunError(f"model '{path}' lacks weights that its config.json asks for: {missing} …")
-    return model
-
-
-def _check_architecture(architecture: str, model: str) -> None:
-    """Raises SpecError for one that transformers has not with a language-modelling head."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
-
-    if architecture not in KNOWN:
-        near = difflib.get_close_matches(architecture, KNOWN, 3, 0.7) or ["llama", "gpt2", "qwen3"]
-        raise SpecError(
-            f"model '{model}': transformers has no causal language model '{architecture}'",
-            mend=f"it has {', '.join(near)} and others: see AutoModelForCausalLM in its documentation",
-        )
 
 
 def _from_tokenizer(tokenizer: Any) -> dict[str, Any]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _MULTIPLE = 64
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+_HIDDEN = ("hidden_size", "n_embd")
+_HEADS = ("num_attention_heads", "n_head", "num_heads")
 _PLAIN = {"gpt2", "gpt_neox", "gptj", "gpt_neo", "opt", "phi", "starcoder2", "falcon", "bloom"}
 """Feed-forward blocks of two matrices, with biases, and norms that have them, too."""
 _TIED = {
@@ -46,6 +49,13 @@ def context(config: Mapping[str, Any]) -> int | None:
     return _first(config, *_CONTEXT)
 
 
+def no_counts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that count layers, heads, widths or tokens, and hold no such number."""
+    names = (*_LAYERS, *_HIDDEN, *_HEADS, *_CONTEXT, "vocab_size")
+    given = {name: config[name] for name in names if name in config}
+    return {n: v for n, v in given.items() if type(v) is not int or v < 1}
+
+
 def scores(architecture: str, device: str) -> Scores:
     """Attention's in training: our own blocks on a CPU where it applies, else fused."""
     return "causal" if device == "cpu" and architecture in WITH_BLOCKS else "none"
@@ -53,9 +63,9 @@ def scores(architecture: str, device: str) -> Scores:
 
 def shape(config: Mapping[str, Any]) -> ModelShape | None:
     """The sizes that a config.json states; None where it leaves one to a default."""
-    layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
-    hidden = _first(config, "hidden_size", "n_embd")
-    heads = _first(config, "num_attention_heads", "n_head", "num_heads")
+    layers = _first(config, *_LAYERS)
+    hidden = _first(config, *_HIDDEN)
+    heads = _first(config, *_HEADS)
     vocabulary = _first(config, "vocab_size")
     plain = config.get("model_type") in _PLAIN
     inside = _first(config, "moe_intermediate_size", "intermediate_size", "n_inner", "ffn_dim")

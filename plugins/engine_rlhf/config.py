@@ -92,7 +92,7 @@ class Sampled(ObjectiveConfig):
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """See :class:`engine.ObjectiveConfig`: answers must fit."""
-        row = train.batch.sequence or train.model.context_length()
+        row = train.row_length(train.model)
         if row and self.answer_tokens >= row:
             return (
                 f"answer_tokens {self.answer_tokens} leaves no room for a prompt in a row of {row}; "

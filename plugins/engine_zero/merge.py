@@ -133,7 +133,7 @@ def contradictions(config: Mapping[str, Any], train: Any, processes: int) -> Ite
 def _batch(config: Mapping[str, Any], train: Any, processes: int) -> Iterator[str]:
     """DeepSpeed counts rows where the engine counts tokens."""
     batch = train.batch
-    length = batch.sequence or train.model.context_length()
+    length = train.row_length(train.model)
     rows, micro = (
         t // length if length and t else None for t in (batch.tokens, batch.micro_tokens)
     )

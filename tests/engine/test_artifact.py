@@ -122,3 +122,34 @@ def test_opening_says_nothing_on_the_terminal(tmp_path, tokenizer, capfd):
     Artifact.save(tmp_path / "final", model, model.state_dict().items(), tokenizer)
     Artifact(tmp_path / "final").model()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("pad", [None, "eos"])
+def test_a_scalar_model_s_padding_is_no_end(pad, tmp_path):
+    """Where a tokenizer pads with EOS or not at all: transformers reads a batch's values where the
+    engine does, at each text's EOS."""
+    import torch
+    from engine_data.config import Bytes
+    from engine_data.tokenizers import build_bytes
+    from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
+
+    from engine.modules import with_scalar_head
+
+    tokenizer = build_bytes(Bytes(), None)([])
+    tokenizer.pad_token = pad and tokenizer.eos_token
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=258, num_attention_heads=2, **sizes))
+    model = with_scalar_head(llama, 0).eval()
+    saved = Artifact.save(tmp_path / "final", model, model.state_dict().items(), tokenizer)
+    end, padding = tokenizer.eos_token_id, saved.tokenizer().pad_token_id
+    assert padding not in (None, end)
+    texts = [[10, 11, 12, 13, end], [10, end]]
+    ids = torch.tensor([text + [padding] * (5 - len(text)) for text in texts])
+    mask = torch.tensor([[1] * len(text) + [0] * (5 - len(text)) for text in texts])
+    opened = AutoModelForSequenceClassification.from_pretrained(saved.folder).eval()
+    with torch.no_grad():
+        found = opened(input_ids=ids, attention_mask=mask).logits[:, 0]
+        hidden = [model.base_model(input_ids=torch.tensor([t])).last_hidden_state for t in texts]
+        expected = torch.stack([model.score(h)[0, -1, 0] for h in hidden])
+    torch.testing.assert_close(found, expected)

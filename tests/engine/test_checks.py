@@ -30,6 +30,9 @@ def problems(told, tiny_spec):
     return lambda **options: [p.partition(": ")[2] for p in told(tiny_spec, **options)]
 
 
+LESS = "; raise it, or set batch.sequence to at most as many"
+
+
 def test_a_stage_that_is_not_there(train, problems):
     """The nearest and all that would do are told."""
     train["data"] = "corpis"
@@ -113,13 +116,13 @@ def test_parts_that_do_not_fit_together(train, texts, problems):
         "batch": {"tokens": 16, "sequence": 64, "micro_tokens": 48},
     }
     assert problems() == [
-        "stages.base.train.batch.tokens: 16 is less than one row of 64 tokens",
+        f"stages.base.train.batch.tokens: 16 is less than one row of 64 tokens{LESS}",
         "stages.base.train.batch.sequence: 64 is longer than the model's context of 32",
-        "stages.base.train.batch.micro_tokens: 48 is less than one row of 64 tokens",
+        f"stages.base.train.batch.micro_tokens: 48 is less than one row of 64 tokens{LESS}",
     ]
     train |= {"batch": {"tokens": 16}, "budget": "10%"}
     assert sorted(problems()) == [
-        "stages.base.train.batch.tokens: 16 is less than one row of 32 tokens",
+        f"stages.base.train.batch.tokens: 16 is less than one row of 32 tokens{LESS}",
         "stages.base.train.budget: '10%' is no budget; use tokens, steps, epochs or time",
     ]
 
@@ -210,20 +213,31 @@ def test_a_pretrained_model_s_config_is_read_as_data(train, tmp_path, problems):
     """Its context counts; a damaged file is told."""
     config = tmp_path / "model" / "config.json"
     config.parent.mkdir()
-    train |= {"model": {"type": "pretrained", "path": str(config.parent)}, "batch": {"tokens": 64}}
-    config.write_text(json.dumps({"max_position_embeddings": 128}))
-    assert problems() == ["stages.base.train.batch.tokens: 64 is less than one row of 128 tokens"]
+    train |= {
+        "model": {"type": "pretrained", "path": str(config.parent)},
+        "batch": {"sequence": 256},
+    }
+    config.write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 128}))
+    folder, batch = problems()
+    assert folder.startswith("stages.base.train.model.path: ")
+    assert "has no weights" in folder
+    assert batch.startswith("stages.base.train.batch.sequence: 256 is longer")
     config.write_text('{"max_position_embed')
     (problem,) = problems()
-    assert problem.startswith("stages.base.train.model: Unterminated string")
+    assert "config.json' is damaged (Unterminated string" in problem
 
 
-def test_a_plugin_s_own_check_may_fail(train, problems):
+@pytest.mark.parametrize("method", ["problems(self)", "model_post_init(self, context)"])
+def test_a_plugin_s_own_check_may_fail(train, tiny_spec, problems, install_here, method):
     """In whatever way: it is told at its place, and nothing else is hidden."""
-    train |= {"model": {"type": "pretrained", "path": "x" * 5000, "revision": "1"}, "clip": -1}
-    clip, model = sorted(problems())
+    fails = f"    def {method}:\n        raise OSError('the disk is gone')\n\n"
+    plugin = _SPLIT.replace("    def check_processes", f"{fails}    def check_processes")
+    install_here({"engine_split/__init__.py": "", "engine_split/plugin.py": plugin})
+    tiny_spec["plugins"] = ["split"]
+    train |= {"strategy": "heads", "clip": -1}
+    clip, strategy = sorted(problems())
     assert clip == "stages.base.train.clip: -1: input should be greater than 0"
-    assert model.startswith("stages.base.train.model: cannot be checked: OSError: ")
+    assert strategy == ("stages.base.train.strategy: cannot be checked: OSError: the disk is gone")
 
 
 def test_weights_of_0_are_an_error_of_the_spec(

@@ -178,8 +178,9 @@ def test_a_revision_of_the_hub_is_the_one_asked_for(tmp_path, monkeypatch):
         assert len(_pretrained("someone/words", revision=revision)) == size
     with pytest.raises(RunError, match="tokenizer 'someone/words' cannot be opened"):
         _pretrained("someone/words", revision="c" * 40)
-    with pytest.raises(ValidationError, match=r"'someone/words' is no folder here.*revision"):
-        PretrainedTokenizer(path="someone/words")
+    wrong = PretrainedTokenizer(path="someone/words").problems()["path"]
+    assert wrong.startswith("'someone/words' is no folder here")
+    assert "revision" in wrong
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"version": "1.0", "model": {"type": "X"}}'])
@@ -187,13 +188,14 @@ def test_a_folder_without_a_whole_tokenizer_is_an_error(tmp_path, content):
     """It is named."""
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(RunError, match=f"tokenizer '{tmp_path}' cannot be opened"):
+    with pytest.raises(RunError, match=str(tmp_path)):
         _pretrained(tmp_path)
 
 
 def test_a_tokenizer_in_python_is_refused(tmp_path):
     """Only fast ones tell which characters a token stands for."""
     ByT5Tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text('{"a": 0}')  # of which it has no need
     with pytest.raises(RunError, match=r"is not a fast one; convert it to a tokenizer\.json"):
         _pretrained(tmp_path)
 

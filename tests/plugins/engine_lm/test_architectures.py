@@ -29,6 +29,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+PLAIN = {n: v for n, v in SIZES.items() if n not in ("intermediate_size", "num_key_value_heads")}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
 LATENT = {
     **SIZES, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
@@ -45,9 +46,9 @@ MODELS = {
     "qwen3_moe": {**SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     "deepseek_v3": LATENT,
     "granite": SIZES,
-    "opt": {**SIZES, "word_embed_proj_dim": 32, "ffn_dim": 48},
+    "opt": {**PLAIN, "word_embed_proj_dim": 32, "ffn_dim": 48},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
-    "falcon": SIZES,
+    "falcon": PLAIN,
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
 }
 APART = {"opt", "bloom", "falcon", "mamba"}
@@ -56,8 +57,8 @@ REFUSED = {
     "gemma2": ({**SIZES, "head_dim": 16}, "after the head"),
     "cohere": (SIZES, "after the head"),
     "granite scaled": ({**SIZES, "logits_scaling": 2.0}, "after the head"),
-    "modernbert-decoder": (SIZES, "between backbone and head"),
-    "bert": (SIZES, "reads ahead"),
+    "modernbert-decoder": ({**PLAIN, "intermediate_size": 48}, "between backbone and head"),
+    "bert": ({**PLAIN, "intermediate_size": 48}, "reads ahead"),
     "mixtral balanced": (
         {**SIZES, "num_local_experts": 4, "output_router_logits": True},
         "adds to the loss.*output_router_logits: false",
@@ -67,10 +68,9 @@ REFUSED = {
 
 def _model(name, config, context):
     torch.manual_seed(0)
-    architecture = CausalLM(
-        architecture=name.split()[0], config={"initializer_range": 0.2, **config}
-    )
-    return build_causal_lm(architecture, context).eval()
+    architecture = name.split()[0]
+    given = {"init_std" if name == "opt" else "initializer_range": 0.2, **config}
+    return build_causal_lm(CausalLM(architecture=architecture, config=given), context).eval()
 
 
 @pytest.mark.parametrize("name", MODELS)

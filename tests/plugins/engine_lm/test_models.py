@@ -95,7 +95,7 @@ def test_the_loss_is_the_negative_log_likelihood(context, tokenizer):
 
 ARCHITECTURES = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
-    "gpt_neox": {},
+    "gpt_neox": {"num_key_value_heads": None},
     "mistral": {"sliding_window": None},
     "qwen3": {"head_dim": 16},
     "phi3": {},
@@ -154,12 +154,12 @@ def test_a_packed_document_is_read_as_if_alone(name, context):
         ("lama", {}, "no causal language model 'lama'.*llama"),
         ("t5", {}, "no causal language model 't5'"),
         ("gpt2", {"n_embd": 30, "n_head": 4, "n_layer": 1}, "divisible"),
-        ("bert", {"hidden_size": -1}, ""),
+        ("bert", {"hidden_size": -1}, "no whole number above 0"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_the_specs_mistake(name, config, message, context):
     """With transformers' own words."""
-    with pytest.raises(SpecError, match=f"causal-lm.*{message}"):
+    with pytest.raises(SpecError, match=message):
         build_causal_lm(CausalLM(architecture=name, config=config), context)
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from engine_lm.config import Llama, Pretrained, StageModel
 from engine_lm.models import build_llama, build_pretrained
-from pydantic import ValidationError
 
 from engine import EngineError
 
@@ -92,8 +91,7 @@ def test_a_hub_model_is_the_pinned_revision(folder, tmp_path, context):
         for commit in ("a" * 40, "b" * 40)
     ]
     assert told == ["1.0\n", "2.0\n"]
-    with pytest.raises(ValidationError, match="needs a pinned revision"):
-        Pretrained(path="someone/small")
+    assert "needs a pinned revision" in Pretrained(path="someone/small").problems()["path"]
 
 
 def test_code_beside_a_model_is_never_run(folder, context, tmp_path):
@@ -146,10 +144,8 @@ def test_weights_that_do_not_fit_are_refused(folder, context):
 
 def test_folders_that_are_none_are_the_specs_mistake(tmp_path):
     """Seen before anything runs."""
-    with pytest.raises(ValidationError, match="no folder"):
-        Pretrained(path=str(tmp_path / "nowhere"))
-    with pytest.raises(ValidationError, match=r"no config\.json"):
-        Pretrained(path=str(tmp_path))
+    assert "no folder" in Pretrained(path=str(tmp_path / "nowhere")).problems()["path"]
+    assert "no config.json" in Pretrained(path=str(tmp_path)).problems()["path"]
 
 
 @pytest.mark.covers("model/stage.stage")

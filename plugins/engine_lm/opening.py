@@ -1,0 +1,111 @@
+"""Opens models that exist: from safetensors only, in float32, without code of their own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from engine import RunError
+from engine_lm import folders
+
+
+def open_model(path: str, revision: str | None) -> Any:
+    """A model from a folder or a hub, a folder's LoRA folded into its base.
+
+    Raises RunError for what transformers cannot open, or would fill up with noise.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return _opened(path, path, revision)
+    _refuse(path, folders.fault(folder))
+    base = folders.base_of(folder) or folder
+    if not folders.is_adapter(folder):
+        return _opened(str(base), path, None)
+    with _without_adapter(base) as whole:
+        model = _opened(whole, path, None)
+    return _merged(model, folder)
+
+
+def _opened(source: str, label: str, revision: str | None) -> Any:
+    from transformers import AutoModelForCausalLM, PreTrainedConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it draws over the run's own
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # what its report of the weights shows is told here in a line
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        _refuse(label, folders.config_fault(config, label))
+        model, found = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            trust_remote_code=False,
+            dtype="float32",  # exact, where a file holds several types, too
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except RunError:
+        raise
+    except Exception as error:  # a config's fields have errors of a kind of their own
+        raise RunError(f"model '{label}' cannot be opened: {why(error)}") from error
+    finally:
+        logging.set_verbosity(told)
+    if hasattr(model, "peft_config"):
+        merged = folders.merge_command(label, "merged")
+        raise RunError(f"model '{label}' is a LoRA", mend=f"merge it into its base first: {merged}")
+    if found["missing_keys"]:
+        missing = ", ".join(sorted(found["missing_keys"])[:3])
+        raise RunError(f"model '{label}' lacks weights that its config.json asks for: {missing} …")
+    for name, has, wanted in sorted(found["mismatched_keys"])[:1]:
+        raise RunError(
+            f"model '{label}': its weight {name} is {tuple(has)}, and its config.json asks for "
+            f"{tuple(wanted)}",
+            mend="fetch both from the same place",
+        )
+    return model
+
+
+@contextmanager
+def _without_adapter(folder: Path) -> Iterator[str]:
+    """A folder with the same files but an adapter's: transformers would load that too, unmerged."""
+    with TemporaryDirectory() as other:
+        for file in folder.iterdir():
+            if not file.name.startswith("adapter_"):
+                (Path(other) / file.name).symlink_to(file.resolve())
+        yield other
+
+
+def _refuse(path: str, fault: str | None) -> None:
+    if fault:
+        raise RunError(f"model '{path}' cannot be opened: {fault}")
+
+
+def why(error: Exception) -> str:
+    """The cause in one line: a field of a config of the wrong type has it in its second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
+
+
+def _merged(model: Any, folder: Path) -> Any:
+    """The model with the adapter of a folder in its weights: its class and their names stay.
+
+    Raises RunError where the adapter was made for another model.
+    """
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of peft's own calls
+            added = PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
+        whole = added.merge_and_unload()
+    except Exception as error:  # peft has kinds of its own
+        raise RunError(
+            f"'{folder}' cannot be merged into its base: {why(error)}",
+            mend="give the base that it was trained over",
+        ) from error
+    return whole.requires_grad_(True)
