@@ -1,0 +1,67 @@
+"""One way from a text to tokens and back, for tokenizers of every family."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.tokenizers import FAMILIES, TEXTS
+
+from engine.encoding import boundary, continuation, document_tokens, encoder, opened, opening
+
+SPELT = "He wrote <|end|> and </s>, <s> too."
+_BUILT = {name: make() for name, make in FAMILIES.items()}
+
+
+@pytest.fixture(params=_BUILT)
+def tokenizer(request):
+    return _BUILT[request.param]
+
+
+@pytest.mark.parametrize("text", [TEXTS[0], SPELT, "", " ", "naïve 猫\n\n  x"])
+def test_a_text_is_text(tokenizer, text):
+    """Names of special tokens, too: as by the tokenizer where it splits them, one by one or many."""
+    plain = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    assert encoder(tokenizer).text(text) == plain
+    assert encoder(tokenizer).texts([text, text]) == [plain, plain]
+    assert tokenizer.eos_token_id not in plain
+    assert document_tokens(tokenizer, text) == [
+        boundary(tokenizer), *plain, tokenizer.eos_token_id,
+    ]  # fmt: skip
+
+
+def test_bos_stands_there_once(tokenizer):
+    """By the tokenizer's own rule, or where the text begins with it already."""
+    text = TEXTS[0]
+    assert opened(tokenizer, [text]) == [tokenizer.encode(text)]
+    before = opening(tokenizer)
+    assert before == ([tokenizer.bos_token_id] if len(tokenizer.encode("")) else [])
+    if before:
+        (again,) = opened(tokenizer, [tokenizer.bos_token + text])
+        assert again.count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("family", _BUILT)
+@settings(max_examples=150, deadline=None)
+@given(text=st.sampled_from(TEXTS[:3]), cuts=st.lists(st.integers(0, 70), max_size=3))
+def test_parts_share_no_token_and_lose_nothing(family, text, cuts):
+    """A part is encoded as a model reads it that has not seen the next; together they are the text."""
+    tokenizer = _BUILT[family]
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    parts = [text[a:b] for a, b in pairwise(edges)]
+    found = encoder(tokenizer).parts(parts)
+    assert len(found) == len(parts)
+    assert tokenizer.decode([token for part in found for token in part]) == text
+    assert found[0] == encoder(tokenizer).text(parts[0]) or not parts[0]
+
+
+@pytest.mark.parametrize("family", _BUILT)
+@settings(max_examples=150, deadline=None)
+@given(text=st.sampled_from(TEXTS[:3]), cut=st.integers(1, 70))
+def test_a_continuation_is_decoded_in_its_context(family, text, cut):
+    """Also one that begins with spaces, which some decoders strip from the beginning of a text."""
+    tokenizer = _BUILT[family]
+    before, after = encoder(tokenizer).parts([text[:cut], text[cut:]])
+    assert continuation(tokenizer, [*opening(tokenizer), *before], after) == text[cut:]
