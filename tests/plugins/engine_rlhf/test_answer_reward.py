@@ -103,7 +103,7 @@ def test_divergence_by_hand(bench, asking, answered):
     assert 0 < sum(row["ended"] for row in rows) < 9
     other = asking.artifact("other").model().eval()
     for item, (one,), row in zip(items, responses, rows, strict=True):
-        prompt = asking.tokenizer().encode(item.data, add_special_tokens=False)
+        prompt = asking.tokenizer().encode(item.data.prompt, add_special_tokens=False)
         assert (one.ids[-1] == eos) == one.ended
         wanted = _logprob(policy, prompt, one.ids) - _logprob(other, prompt, one.ids)
         assert row["kl"] == pytest.approx(wanted, abs=2e-4)
