@@ -18,9 +18,12 @@ from engine.testing import run_spec
 SPEC = Path(__file__).parents[2] / "specs" / "sums.yaml"
 TINY = {
     "corpus.prepare.sources": "[{type: arithmetic, records: text, digits: 1}]",
-    "reader.train.model": "{type: llama, hidden_size: 32, layers: 1, heads: 2, context: 64}",
-    "reader.train.batch.tokens": 256,
-    "reader.train.budget": "2 steps",
+    "base.train.model": "{type: llama, hidden_size: 32, layers: 1, heads: 2, context: 64}",
+    "base.train.batch.tokens": 256,
+    "base.train.budget": "2 steps",
+    "pupil.train.data.digits": 1,
+    "pupil.train.batch.tokens": 256,
+    "pupil.train.budget": "2 steps",
     "solver.train.data.digits": 1,
     "solver.train.objective.answers": 2,
     "solver.train.batch.examples": 4,
@@ -61,7 +64,7 @@ def _scores(run):
 
 
 def test_the_spec_runs(tmp_path):
-    """Each answer is rewarded by its own row, no sum that is held out is tried or read, and the gain
+    """Each answer is rewarded by its own row, no stage reads a sum that is held out, and the gain
     is that of the same unseen sums."""
     run = run_spec(SPEC, tmp_path, *(f"stages.{k}={v}" for k, v in TINY.items()))
     spec = load_spec(SPEC, overrides=[f"stages.{k}={v}" for k, v in TINY.items()]).spec
@@ -78,9 +81,9 @@ def test_the_spec_runs(tmp_path):
     held = (run.folder / "corpus" / "holdout.jsonl").read_text("utf-8").splitlines()
     assert {json.loads(line)["text"].partition("=")[0] + "=" for line in held} == unseen
     scores = _scores(run)
-    gain = scores["solver", "gain_over_reader"]
-    assert gain["n"] == scores["reader", "reward"]["n"] == len(unseen) > 0
-    difference = scores["solver", "reward"]["value"] - scores["reader", "reward"]["value"]
+    gain = scores["solver", "gain_over_pupil"]
+    assert gain["n"] == scores["pupil", "reward"]["n"] == len(unseen) > 0
+    difference = scores["solver", "reward"]["value"] - scores["pupil", "reward"]["value"]
     assert gain["value"] == pytest.approx(difference)
 
 
@@ -93,7 +96,7 @@ def test_right_answers_teach_and_shuffled_ones_do_not(install_here, tmp_path, se
     begun = time.process_time()
     right = run_spec(SPEC, tmp_path / "right", f"seed={seed}")
     took = time.process_time() - begun
-    for stage in ("corpus", "reader"):
+    for stage in ("corpus", "base", "pupil"):
         shutil.copytree(right.folder / stage, tmp_path / "shuffled" / "sums" / stage)
     install_here(SHUFFLED)
     rewards = "stages.solver.train.objective.rewards=[{type: shuffled-answer}]"
@@ -102,7 +105,7 @@ def test_right_answers_teach_and_shuffled_ones_do_not(install_here, tmp_path, se
     lowest = {}
     for name, run in (("right", right), ("shuffled", shuffled)):
         scores = _scores(run)
-        gain, before = scores["solver", "gain_over_reader"], scores["reader", "reward"]
+        gain, before = scores["solver", "gain_over_pupil"], scores["pupil", "reward"]
         half = 1.96 * gain["stderr"]
         lowest[name] = gain["value"] - half
         print(f"  {name}: {before['value']:.3f}, gain {gain['value']:+.3f} ± {half:.3f}")
