@@ -14,7 +14,7 @@ from engine.component import Schema
 from engine.errors import RunError
 
 Messages = Sequence[Mapping[str, Any]]
-"""Turns of a conversation, each with ``role`` and ``content``; an assistant's may have ``tool_calls``."""
+"""Turns, each with ``role`` and ``content``; an assistant's may have ``tool_calls``."""
 Said = str | Messages
 """A text, or turns: a prompt's up to the answer, an answer's own."""
 Tools = Sequence[Mapping[str, Any]]
