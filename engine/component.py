@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from engine.config import Amount, Config
-    from engine.data.records import Bad, Record
+    from engine.data.records import Bad, Record, Said
 
 Schema = Literal["text", "chat", "completion", "preference", "labelled", "stepwise", "prompt"]
 Kind = Literal[
@@ -317,8 +317,17 @@ class Strategy(Protocol):
 class Reward(Protocol):
     """Scores answers; each named value has shape ``_N`` for N prompts."""
 
-    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
-        """Named values by answer."""
+    def score(
+        self,
+        prompts: Sequence[Said],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Tensor]:
+        """Named values by answer.
+
+        A prompt is its text; one of several turns is their messages. ``rows`` are the further columns
+        of each prompt's record by name, such as its ``answer``, ``tests`` or ``id``.
+        """
 
 
 class Adapter(Protocol):

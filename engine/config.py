@@ -253,6 +253,13 @@ class RewardConfig(Config):
         description="Name in logs and tables; without it, the type.",
     )
 
+    def check_row(self, row: Mapping[str, Any]) -> str | None:
+        """What it needs and does not find in the further columns of a prompt's record; or None.
+
+        Asked of every record before the first step.
+        """
+        return None
+
 
 class ModelConfig(Config):
     """Base of models."""

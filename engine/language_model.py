@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.attack import attack
 from engine.conversation import ends, example_tokens
+from engine.data.records import Said, Tools
 from engine.encoding import boundary, encoder, opened
 from engine.generation import Text, Writer
 from engine.likelihood import Asked, Scorer
@@ -176,9 +177,11 @@ class LanguageModel:
             self._progress(len(values), len(rows))
         return [values[i] for i in range(len(rows))]
 
-    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
-        """A scalar model's value at the end of each answer to its prompt, and whether the prompt had to
-        lose its beginning. Shifted and scaled by what config.json keeps as ``value_mean`` and
+    def scores(
+        self, pairs: Sequence[tuple[Said, Said] | tuple[Said, Said, Tools | None]]
+    ) -> list[tuple[float, bool]]:
+        """A scalar model's value at the end of each answer to its prompt, which may have tools, and
+        whether the prompt had to lose its beginning. Shifted and scaled by what config.json keeps as ``value_mean`` and
         ``value_std``."""
         rows = [example_tokens(self.tokenizer, *pair) for pair in pairs]
         whole = [[*prompt, *answer] for prompt, answer in rows]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -154,28 +155,49 @@ def _objective(new: Callable[[], Any], config: Any, context: StandAloneContext) 
         training.objective(built, config, context)
 
 
-def _reward(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+def _reward(new: Callable[[], Any], config: Any, context: StandAloneContext) -> None:
     import torch
+
+    given = [dict(row) for row in islice(cycle(context.rows), 5)]
+    for row in given:
+        wrong = config.check_row(row)
+        require(
+            wrong is None,
+            f"check_row says of {row}: {wrong}; give StandAloneContext `rows` that it can score",
+        )
+    rows = copy.deepcopy(given)
 
     prompts = list(context.documents[:5])
     completions = [*(text[::-1] for text in prompts[1:]), ""]
     reward = new()
-    values = reward.score(prompts, completions)
+    values = reward.score(prompts, completions, rows)
+    require(rows == given, "it leaves rows as they are: other rewards read them as well")
     require(values, "there is at least one named value")
     for name, value_N in values.items():
         require(tuple(value_N.shape) == (5,), f"{name} has shape {tuple(value_N.shape)}, not _N")
         require(bool(torch.isfinite(value_N).all()), f"{name} is finite")
-        alone = [reward.score([p], [c])[name] for p, c in zip(prompts, completions, strict=True)]
+        alone = [
+            reward.score([p], [c], [row])[name]
+            for p, c, row in zip(prompts, completions, rows, strict=True)
+        ]
         require(
             torch.allclose(torch.cat(alone).float(), value_N.float(), rtol=1e-4, atol=1e-5),
             f"{name} does not depend on what else is in the batch",
         )
-    again = new().score(prompts, completions)
+    again = new().score(prompts, completions, rows)
     require(
         again.keys() == values.keys()
         and all(torch.allclose(again[n].float(), v.float(), rtol=1e-4) for n, v in values.items()),
         "built anew, it gives the same answers the same values under the same names",
     )
+    if config.check_row({}) is None:
+        try:
+            reward.score(prompts[:1], completions[:1], [{}])
+        except Exception as error:  # whatever a stranger's class does
+            raise AssertionError(
+                f"broken contract: check_row names every column that is needed, but without any, "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def _callback(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:

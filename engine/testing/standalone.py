@@ -38,6 +38,12 @@ DOCUMENTS = tuple(
 )
 """Short texts, all different."""
 
+ROWS: Sequence[Mapping[str, Any]] = tuple(
+    {"id": f"row-{n}", "answer": str(n), "tests": f"assert add(1, {n}) == {n + 1}"}
+    for n in range(5)
+)
+"""Further columns of prompts' records, by which rewards check answers."""
+
 TINY_MODEL: Mapping[str, Any] = {
     "type": "llama",
     "hidden_size": 16,
@@ -54,10 +60,12 @@ TINY_OPTIMIZER: Mapping[str, Any] = {"type": "adamw", "lr": 1e-2}
 class StandAloneContext:
     """A :class:`engine.Context` without a run: a byte tokenizer, one process, the CPU.
 
-    ``documents`` are what is held out; ``folders`` hold the finished models of train stages.
+    ``documents`` are what is held out; ``rows`` the further columns of prompts' records, which rewards
+    read; ``folders`` hold the finished models of train stages.
     """
 
     documents: Sequence[str] = DOCUMENTS
+    rows: Sequence[Mapping[str, Any]] = ROWS
     folders: Mapping[str, Path] = field(default_factory=dict)
     rank: int = 0
     world_size: int = 1

@@ -255,6 +255,7 @@ def examples_of(built: Objective, schema: Schema, context: StandAloneContext) ->
                 {"role": "assistant", "content": answer},
             ],
         }
+        row |= context.rows[number % len(context.rows)]
         record = record_from_row(schema, row, id=f"kit-{number}", source="kit")
         made = built.encode(record, context.tokenizer(), LENGTH)
         examples.extend(e for e in made if not isinstance(e, str))

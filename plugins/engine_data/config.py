@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from engine import (
     Config,
@@ -57,6 +57,32 @@ class PythonQuestions(DataSourceConfig):
     def gives(self) -> Schema:
         """As configured."""
         return self.records
+
+
+class Arithmetic(DataSourceConfig):
+    """Questions of arithmetic, `12+34=`, in a shuffled order that is always the same."""
+
+    records: Literal["text", "completion", "prompt"] = Field(
+        "prompt",
+        description="Schema of the records: question and answer as one text or apart, or a prompt "
+        "whose row has the `answer`.",
+    )
+    operations: tuple[Literal["+", "-", "*"], ...] = Field(
+        ("+",), min_length=1, description="What is asked."
+    )
+    digits: Annotated[Count, Field(le=9)] = Field(2, description="Of both numbers, at most.")
+    questions: Count = Field(10_000, description="Questions, at most: there is each one once.")
+
+    def gives(self) -> Schema:
+        """As configured."""
+        return self.records
+
+    @field_validator("operations")
+    @classmethod
+    def _each_once(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(operations)) < len(operations):
+            raise ValueError("one of them is named twice")
+        return operations
 
 
 class Files(DataSourceConfig):

@@ -24,6 +24,12 @@ def engine_data_sources() -> Sequence[Component]:
             "Questions about that library, with right and wrong answers.",
         ),
         Component(
+            "arithmetic",
+            "engine_data.config:Arithmetic",
+            "engine_data.arithmetic:build",
+            "Questions of arithmetic, with their answers to check by.",
+        ),
+        Component(
             "files",
             "engine_data.config:Files",
             "engine_data.files:build",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from engine import Generation, Response
+from engine_evals.matching import answer_in, comparable
 from engine_evals.maths import Judge
-from engine_evals.record import GenerationRecord, Match
+from engine_evals.record import GenerationRecord
 from engine_evals.rows import Row
 from engine_evals.templates import template
-
-NOTHING = "[invalid]"
-"""What stands for an answer that was not found, as in lm-eval."""
 
 
 class GenerationTask:
@@ -48,27 +45,11 @@ class GenerationTask:
         }
         for match in self._record.metrics:
             if match.by == "text":
-                found = _found(match, response.text)
-                right = _plain(match, found) == _plain(match, data)
+                found = answer_in(match, response.text)
+                right = comparable(match, found) == comparable(match, data)
             else:
                 verdict = self._judge.compare(data, response.text)
                 found, right = verdict.found, verdict.same
                 values["undecided"] = float(verdict.undecided)
             values |= {match.name: float(right), f"{match.name}_extracted": found}
         return values
-
-
-def _found(match: Match, text: str) -> str:
-    if match.find is None:
-        return text
-    found = list(re.finditer(match.find, text))
-    if not found:
-        return NOTHING
-    one = found[0 if match.take == "first" else -1]
-    return next((group for group in one.groups() if group), one[0]).strip()
-
-
-def _plain(match: Match, text: str) -> str:
-    for pattern in match.ignore:
-        text = re.sub(pattern, "", text)
-    return text.lower() if match.ignore_case else text

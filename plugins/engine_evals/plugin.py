@@ -65,6 +65,25 @@ def engine_evaluators() -> Sequence[Component]:
     ]
 
 
+@hookimpl
+def engine_rewards() -> Sequence[Component]:
+    """Checks by what a record says of its answer."""
+    return [
+        Component(
+            "answer",
+            "engine_evals.reward_config:Answer",
+            "engine_evals.row_rewards:build_answer",
+            "Whether an answer is its record's, compared as `gsm8k` or `math` does.",
+        ),
+        Component(
+            "tests",
+            "engine_evals.reward_config:Tests",
+            "engine_evals.row_rewards:build_tests",
+            "Whether an answer's code passes its record's tests in the sandbox.",
+        ),
+    ]
+
+
 def _standard(name: str, summary: str, config: str = "Benchmark") -> Component:
     return Component(
         name, f"engine_evals.config:{config}", "engine_evals.standard:build", summary, extra="evals"

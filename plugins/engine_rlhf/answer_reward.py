@@ -24,7 +24,7 @@ from engine import (
     ratio,
     seed_of,
 )
-from engine_rlhf.answers import scored
+from engine_rlhf.answers import plain, row_of, scored
 from engine_rlhf.config import reward_name
 from engine_rlhf.evaluator_config import AnswerReward
 
@@ -42,26 +42,19 @@ class AnswerRewardEvaluator:
         self._rewards = [(reward_name(r), context.component("reward", r)) for r in config.rewards]
         self._costs = [(reward_name(c), context.component("reward", c)) for c in config.costs]
         self._reference = None if config.reference is None else _opened(config.reference, context)
+        self._records = _prompts(config, context)
 
     def items(self) -> Iterator[Item]:
-        """A prompt is an item. Raises RunError where there is none."""
+        """A prompt is an item."""
         config, tokenizer = self._config, self._context.tokenizer()
-        found = False
-        for record in self._context.held_out():
-            if isinstance(record, Prompt | Completion | Preference):
-                found = True
-                request = Generation(
-                    tuple(prompt_tokens(tokenizer, record.prompt, record.tools)),
-                    max_tokens=config.answer_tokens,
-                    temperature=config.temperature,
-                    seed=seed_of(self._context.seed, record.id),
-                )
-                yield Item(record.id, (request,), record.prompt)
-        if not found:
-            raise RunError(
-                "evaluator 'answer-reward': no held-out record has a prompt",
-                mend="let `data` name a train stage with prompts, and a `holdout`",
+        for record in self._records:
+            request = Generation(
+                tuple(prompt_tokens(tokenizer, record.prompt, record.tools)),
+                max_tokens=config.answer_tokens,
+                temperature=config.temperature,
+                seed=seed_of(self._context.seed, record.id),
             )
+            yield Item(record.id, (request,), record)
 
     def score(self, item: Item, responses: Sequence[Response]) -> Row:
         """See :meth:`score_all`."""
@@ -72,9 +65,14 @@ class AnswerRewardEvaluator:
     ) -> list[Row]:
         """The weighted ``reward``, each reward and cost by its name, and the answer's ``kl``: log π −
         log π_ref."""
-        prompts, answers = [item.data for item in items], [one.text for (one,) in responses]
-        rewards = scored(self._rewards, prompts, answers)
-        costs = scored(self._costs, prompts, answers)
+        records = [item.data for item in items]
+        prompts, texts = (
+            [plain(record.prompt) for record in records],
+            [r.text for (r,) in responses],
+        )
+        further = [row_of(record) for record in records]
+        rewards = scored(self._rewards, prompts, texts, further)
+        costs = scored(self._costs, prompts, texts, further)
         weights = [reward.weight for reward in self._config.rewards]  # type: ignore[attr-defined]
         factors = [cost.weight for cost in self._config.costs]  # type: ignore[attr-defined]
         rows: list[Row] = []
@@ -93,7 +91,7 @@ class AnswerRewardEvaluator:
                     "ended": float(response.ended),
                 }
             )
-        for row, kl in zip(rows, self._divergences(prompts, responses), strict=False):
+        for row, kl in zip(rows, self._divergences(items, responses), strict=False):
             row["kl"] = kl
         return rows
 
@@ -115,21 +113,37 @@ class AnswerRewardEvaluator:
         return found
 
     def _divergences(
-        self, prompts: Sequence[str], responses: Sequence[Sequence[Response]]
+        self, items: Sequence[Item], responses: Sequence[Sequence[Response]]
     ) -> list[float]:
         """Of every answer; none without a reference."""
         if self._reference is None:
             return []
         lm, most = self._reference, self._config.answer_tokens
         rows = [
-            (lm.fitting(prompt_tokens(lm.tokenizer, prompt), most), one.ids)
-            for prompt, (one,) in zip(prompts, responses, strict=True)
+            (lm.fitting(item.requests[0].prompt, most), one.ids)  # type: ignore[union-attr]
+            for item, (one,) in zip(items, responses, strict=True)
         ]
         given = self._reference.logprobs(rows)
         return [
             round(one.logprob - float(logprob_T.double().sum()), _ROUNDING)
             for (one,), (logprob_T, _) in zip(responses, given, strict=True)
         ]
+
+
+def _prompts(config: AnswerReward, context: Context) -> list[Any]:
+    """Held-out records with a prompt, looked at now: in a train stage this is before the first step.
+
+    Raises RunError where there is none, or a reward misses a column.
+    """
+    found = [r for r in context.held_out() if isinstance(r, Prompt | Completion | Preference)]
+    if not found:
+        raise RunError(
+            "evaluator 'answer-reward': no held-out record has a prompt",
+            mend="let `data` name a train stage with prompts, and a `holdout`",
+        )
+    for record in found:
+        row_of(record, (*config.rewards, *config.costs))
+    return found
 
 
 def _opened(stage: str, context: Context) -> LanguageModel:
@@ -157,5 +171,6 @@ def _mean(name: str, values: Sequence[float], *, better: bool = True) -> Score:
 
 
 def build(config: AnswerReward, context: Context) -> AnswerRewardEvaluator:
-    """The evaluator. Raises RunError where a reward or the reference cannot be opened."""
+    """The evaluator. Raises RunError where a reward or the reference cannot be opened, and where the
+    held-out records are not what it needs."""
     return AnswerRewardEvaluator(config, context)

@@ -22,9 +22,6 @@ from engine import (
 )
 from engine_rlhf.dropout_config import DropoutConfig
 
-_COLUMNS = {"prompt", "answer", "ended", "kl"}
-"""Of the table of rollouts, beside rewards and costs."""
-
 
 class StageReward(RewardConfig):
     """What a reward or cost model of this run gives, normalised as its artefact says."""
@@ -41,7 +38,8 @@ class Length(RewardConfig):
 
 
 class Http(RewardConfig):
-    """A service: it is posted `prompts` and `completions`, and answers with `scores`."""
+    """A service: it is posted `prompts`, `completions` and `rows` (the further columns of each prompt's
+    record), and answers with `scores`."""
 
     url: str = Field(pattern=r"^https?://", description="Where the service answers.")
     key_env: VariableName | None = Field(
@@ -120,16 +118,6 @@ class Online(Sampled, DropoutConfig):
     length_penalty: Number | None = Field(
         None, gt=0, description="Taken from the reward for each token of the answer."
     )
-
-    @model_validator(mode="after")
-    def _rewards_hide_no_column(self) -> Online:
-        for name in map(reward_name, self.rewards):
-            if name in _COLUMNS:
-                raise ValueError(
-                    f"rewards: '{name}' is a column of its own in the table of rollouts; give the "
-                    "reward another `name`"
-                )
-        return self
 
     @model_validator(mode="after")
     def _costs_have_names(self) -> Online:

@@ -26,7 +26,7 @@ from engine import (
     padded,
     seed_of,
 )
-from engine_rlhf.answers import prompt_example, scored
+from engine_rlhf.answers import as_text, prompt_example, scored
 from engine_rlhf.config import Online, reward_name
 from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.multiplier import Multiplier, Penalty
@@ -104,8 +104,10 @@ class OnlineObjective(DropoutOff, BaseOnlineObjective):
         raise NotImplementedError
 
     def encode(self, record: Any, tokenizer: Any, length: int) -> Iterator[Example | str]:
-        """A prompt that leaves room for an answer."""
-        return prompt_example(record, tokenizer, length - self._config.answer_tokens)
+        """A prompt that leaves room for an answer. Raises RunError where a reward misses a column."""
+        config = self._config
+        asked = (*config.rewards, *(one.reward for one in config.constraints))
+        return prompt_example(record, tokenizer, length - config.answer_tokens, asked)
 
     def freeze(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """The reference, where there is a penalty for leaving it."""
@@ -137,9 +139,13 @@ class OnlineObjective(DropoutOff, BaseOnlineObjective):
         if REFERENCE in models:
             reference = models[REFERENCE].logprobs(pairs, self._config.temperature)
         answers = [one.text for one in written]
-        questions = [str(prompts[place].fields["prompt"]) for place, _ in asked]
-        rewards = scored([(reward_name(c), r) for c, r in self._rewards], questions, answers)
-        costs = scored([(reward_name(c.reward), r) for c, r in self._costs], questions, answers)
+        questions, rows = (
+            [prompts[place].fields[name] for place, _ in asked] for name in ("prompt", "row")
+        )
+        rewards = scored([(reward_name(c), r) for c, r in self._rewards], questions, answers, rows)
+        costs = scored(
+            [(reward_name(c.reward), r) for c, r in self._costs], questions, answers, rows
+        )
         values = self._values(pairs, models)
         return [
             Episode(
@@ -154,7 +160,7 @@ class OnlineObjective(DropoutOff, BaseOnlineObjective):
                     config.reward.weight * scores[i]  # type: ignore[attr-defined]
                     for (config, _), scores in zip(self._costs, costs.values(), strict=True)
                 ],
-                texts=(questions[i], answers[i]),
+                texts=(as_text(questions[i]), answers[i]),
                 values={name: rows[i] for name, rows in values.items()},
             )
             for i in range(len(pairs))
@@ -271,7 +277,8 @@ class OnlineObjective(DropoutOff, BaseOnlineObjective):
             f"cost/{reward_name(c.reward)}": cost
             for (c, _), cost in zip(self._costs, episode.costs, strict=True)
         }
-        figures = {**episode.rewards, **costs, "kl": episode.kl}
+        rewards = {f"reward/{name}": value for name, value in episode.rewards.items()}
+        figures = {**rewards, **costs, "kl": episode.kl}
         told = {name: round(value, 4) for name, value in figures.items()}
         prompt, answer = episode.texts
         return {"prompt": prompt, "answer": answer, "ended": episode.ended, **told}

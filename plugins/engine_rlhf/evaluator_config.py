@@ -24,7 +24,9 @@ class AnswerReward(EvaluatorConfig):
         None, description="Train stage from whose model the divergence is estimated, by k1."
     )
     answer_tokens: Count = Field(64, description="Longest answer, in tokens.")
-    temperature: Number = Field(1.0, gt=0, description="Temperature of sampling.")
+    temperature: Number = Field(
+        1.0, ge=0, description="Temperature of sampling; 0 takes the likeliest token."
+    )
 
     @model_validator(mode="after")
     def _samples_the_model(self) -> AnswerReward:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine import Context, LanguageModel, RunError, attend
+from engine_rlhf.answers import Row
 from engine_rlhf.config import Http, Length, StageReward, reward_name
 
 _LARGEST = torch.finfo(torch.float32).max
@@ -23,9 +26,12 @@ class ModelReward:
     def __init__(self, lm: LanguageModel, name: str) -> None:
         self._lm, self._name = lm, name
 
-    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
+    def score(
+        self, prompts: Sequence[Any], completions: Sequence[str], rows: Sequence[Row]
+    ) -> dict[str, Tensor]:
         """See :class:`engine.Reward`."""
-        values = self._lm.scores(list(zip(prompts, completions, strict=True)))
+        tools = (row.get("tools") for row in rows)
+        values = self._lm.scores(list(zip(prompts, completions, tools, strict=True)))
         return {self._name: torch.tensor([value for value, _ in values])}
 
 
@@ -35,15 +41,17 @@ class LengthReward:
     def __init__(self, config: Length) -> None:
         self._config = config
 
-    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
+    def score(
+        self, prompts: Sequence[Any], completions: Sequence[str], rows: Sequence[Row]
+    ) -> dict[str, Tensor]:
         """See :class:`engine.Reward`."""
         words = torch.tensor([len(answer.split()) for answer in completions])
         return {reward_name(self._config): words / self._config.scale}
 
 
 class HttpReward:
-    """A service that is asked as ``{"prompts": […], "completions": […]}`` in JSON and answers
-    ``{"scores": […]}``, or several named lists of them."""
+    """A service that is asked as ``{"prompts": […], "completions": […], "rows": [{…}, …]}`` in JSON and
+    answers ``{"scores": […]}``, or several named lists of them."""
 
     def __init__(self, config: Http) -> None:
         self._config = config
@@ -55,10 +63,13 @@ class HttpReward:
                 mend="set it to the service's key, with no blank or line's end in it",
             )
 
-    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> dict[str, Tensor]:
+    def score(
+        self, prompts: Sequence[Any], completions: Sequence[str], rows: Sequence[Row]
+    ) -> dict[str, Tensor]:
         """See :class:`engine.Reward`. Raises RunError where no usable answer comes."""
         config = self._config
-        answer = self._ask({"prompts": list(prompts), "completions": list(completions)})
+        asked = {"prompts": prompts, "completions": completions, "rows": rows}
+        answer = self._ask(json.dumps(_plain(asked), default=str).encode())
         scores = answer.get("scores") if isinstance(answer, dict) else None
         named = scores if scores and isinstance(scores, dict) else {reward_name(config): scores}
         for name, values in named.items():
@@ -70,15 +81,17 @@ class HttpReward:
                 )
         return {name: torch.tensor(values, dtype=torch.float32) for name, values in named.items()}
 
-    def _ask(self, question: dict[str, Any]) -> Any:
+    def _ask(self, question: bytes) -> Any:
         import httpx
 
         config = self._config
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         for attempt in range(1, config.attempts + 1):
             try:
                 reply = httpx.post(
-                    config.url, json=question, headers=headers, timeout=config.timeout
+                    config.url, content=question, headers=headers, timeout=config.timeout
                 )
                 reply.raise_for_status()
                 return reply.json()
@@ -120,6 +133,15 @@ def build_length(config: Length, context: Context) -> LengthReward:
 def build_http(config: Http, context: Context) -> HttpReward:
     """The reward. Raises RunError where its key is missing."""
     return HttpReward(config)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: null for numbers that are none, as data frames mark what is missing."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _numbers(values: Any, count: int) -> bool:

@@ -12,8 +12,8 @@ from engine.spec import load_spec
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
 
-POST_TRAINING = {"pipeline", "rlhf", "rlhf-trl"}
-"""More stages than these changes make tiny: see test_rlhf.py."""
+POST_TRAINING = {"pipeline", "rlhf", "rlhf-trl", "sums"}
+"""Other stages than these changes make tiny: see test_rlhf.py and test_sums.py."""
 
 TINY = {
     # The help topics alone: the same reader, a tenth of the text.

@@ -168,9 +168,13 @@ VALUE = "-torch.tensor(above, dtype=torch.float32)"
         ("brevity does not depend on what else is in the batch", VALUE, f"({VALUE}).cumsum(0)"),
         (
             "built anew, it gives the same answers the same values",
-            "self._free = free",
-            "self._free = BrevityReward.made = getattr(BrevityReward, 'made', 0) + 40",
+            "self._free, self._column = free, column",
+            "self._column = column\n"
+            "        self._free = BrevityReward.made = getattr(BrevityReward, 'made', 0) + 40",
         ),
+        ("it leaves rows as they are", 'row.get(self._column, "")', 'row.pop("id")'),
+        ("check_row names every column that is needed", 'row.get(self._column, "")', 'row["id"]'),
+        ("check_row says of {'id': 'row-0'", "if self.column is None or", "if"),
     ],
 )
 def test_reward(refuses, contract, old, new):

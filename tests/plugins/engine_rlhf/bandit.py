@@ -88,7 +88,7 @@ class Table:
     def __init__(self, values: torch.Tensor, name: str) -> None:
         self._values, self._name = values, name
 
-    def score(self, prompts: Any, completions: Any) -> dict[str, torch.Tensor]:
+    def score(self, prompts: Any, completions: Any, rows: Any) -> dict[str, torch.Tensor]:
         """See :class:`engine.Reward`; special tokens are the empty text, words follow a space."""
         indices = [TOKENS.index(text.strip()) if text else 0 for text in completions]
         return {self._name: self._values[indices]}

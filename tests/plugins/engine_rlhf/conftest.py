@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.scoring_service import Service
 from torch import Tensor
 
 from engine.artifact import Artifact
@@ -205,6 +207,18 @@ def _rows_as_trl_has_them(documents: Sequence[Any], *, shifted: bool) -> dict[st
 @pytest.fixture(scope="session")
 def trl_rows() -> Callable[..., dict[str, Tensor]]:
     return _rows_as_trl_has_them
+
+
+@pytest.fixture
+def service():
+    made = Service()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.open.set()
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
 
 
 class _Anything(dict):

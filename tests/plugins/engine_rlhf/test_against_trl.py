@@ -98,14 +98,14 @@ class Replay(PPOObjective):
         self._rounds, self._scorer = rounds, models["reward"].eval()
 
     def encode(self, record, tokenizer, length):
-        yield Example(2, {"input_ids": np.array([2, 2]), "prompt": ""})
+        yield Example(2, {"input_ids": np.array([2, 2]), "prompt": "", "row": {}})
 
     def companions(self, model):
         made = super().companions(model)
         self.critic = made["value"].build()
         return made
 
-    def score(self, prompts, completions):
+    def score(self, prompts, completions, rows):
         values = LanguageModel(self._scorer, bandit.tokenizer()).values(
             [[*prompt, *answer] for prompt, answer in self._pairs]
         )
@@ -114,7 +114,7 @@ class Replay(PPOObjective):
     def collect(self, number, prompts, models):
         self._pairs = self._rounds[number - 1]
         prompts = {
-            i: Example(len(p), {"input_ids": np.array(p), "prompt": ""})
+            i: Example(len(p), {"input_ids": np.array(p), "prompt": "", "row": {}})
             for i, (p, _) in enumerate(self._pairs)
         }
         models["model"].rollouts = lambda ids, requests: [

@@ -38,7 +38,7 @@ class Letters:
     def __init__(self, name="a", broken=False):
         self.name, self.broken = name, broken
 
-    def score(self, prompts, completions):
+    def score(self, prompts, completions, rows):
         letter = "\ufffd" if self.name == "no-text" else self.name  # most of what models here write
         values = [float(text.count(letter)) for text in completions]
         return {self.name: torch.tensor(values[:-1] if self.broken else values)}
@@ -225,14 +225,6 @@ def test_a_cost_has_a_weight_and_a_name(make, models, kind):
         make(kind, constraints=[cost, cost])
 
 
-@EVERY
-@pytest.mark.parametrize("name", ["kl", "ended", "prompt", "answer"])
-def test_a_reward_hides_no_column(kind, name):
-    """Of the table of rollouts, which has these already."""
-    with pytest.raises(ValidationError, match=f"'{name}' is a column of its own"):
-        BUILDERS[kind][0](rewards=[Length(name=name)])
-
-
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
@@ -382,9 +374,9 @@ def test_a_reward_of_the_wrong_shape_is_named(make, models, kind):
 
 def test_a_reward_without_values_is_named():
     """It may forget to return what it found."""
-    nothing = SimpleNamespace(score=lambda prompts, completions: {})
+    nothing = SimpleNamespace(score=lambda prompts, completions, rows: {})
     with pytest.raises(RunError, match="reward 'mine' gave no 1 finite numbers"):
-        scored([("mine", nothing)], ["p"], ["a"])
+        scored([("mine", nothing)], ["p"], ["a"], [{}])
 
 
 def test_rollouts_end_with_eos_or_at_their_longest(models):

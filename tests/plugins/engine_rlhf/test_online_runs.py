@@ -112,7 +112,7 @@ def test_metrics_are_means_over_the_table(whole):
     for name in online.OBJECTIVES:
         rounds = [online.steps(whole, name)[at] for at in (0, online.A_ROUND)]
         for told, rows in zip(rounds, online.tables(whole, name), strict=True):
-            means = {"kl": "kl", "ended": "ended", "reward/taste": "taste"}
+            means = {"kl": "kl", "ended": "ended", "reward/taste": "reward/taste"}
             means |= {"cost/words": "cost/words"} if name == "ppo" else {}
             for figure, column in means.items():
                 expected = np.mean([row[column] for row in rows])
@@ -267,7 +267,7 @@ def test_real_prompts_are_answered(stage, run_here, request, kind, source):
     assert len(asked) == 2 * online.PROMPTS
     assert asked.keys() <= {row["prompt"] for row in rows}
     for step, table in zip(steps[::2], tables, strict=True):
-        assert all(row["length"] == len(row["answer"].split()) for row in table)
-        assert step["reward"] == pytest.approx(np.mean([row["length"] for row in table]))
+        assert all(row["reward/length"] == len(row["answer"].split()) for row in table)
+        assert step["reward"] == pytest.approx(np.mean([row["reward/length"] for row in table]))
         assert step["kl"] == pytest.approx(np.mean([row["kl"] for row in table]), abs=1e-3)
     assert steps[0]["kl"] == 0 != steps[-1]["kl"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,51 +13,8 @@ from engine.errors import RunError
 from engine.language_model import LanguageModel
 
 PROMPTS, ANSWERS = ["p", "q"], ["a b c", "a b c d e"]
+ROWS = [{"id": "one", "answer": "a"}, {}]
 SECRET = "tell-nobody-0123"
-
-
-class Service:
-    """Answers a question with what ``answer`` makes of it, once it has refused ``refusals`` times and
-    ``open`` is set; keeps questions and keys."""
-
-    def __init__(self):
-        self.questions, self.keys, self.refusals = [], [], 0
-        self.answer = lambda asked: {"scores": [float(len(text)) for text in asked["completions"]]}
-        self.open = threading.Event()
-        self.open.set()
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                size = int(self.headers["Content-Length"])
-                service.questions.append(json.loads(self.rfile.read(size)))
-                service.keys.append(self.headers["Authorization"])
-                service.open.wait(10)
-                service.refusals -= 1
-                answer = service.answer(service.questions[-1])
-                body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(503 if service.refusals >= 0 else 200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/score"
-
-
-@pytest.fixture
-def service():
-    made = Service()
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.open.set()
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
 
 
 @pytest.fixture
@@ -67,7 +23,7 @@ def ask(bench, service):
 
     def asked(**fields):
         config = {"type": "http", "url": service.url, "attempts": 1, **fields}
-        values = bench.context.build("reward", config).score(PROMPTS, ANSWERS)
+        values = bench.context.build("reward", config).score(PROMPTS, ANSWERS, ROWS)
         return {name: tensor.tolist() for name, tensor in values.items()}
 
     return asked
@@ -77,16 +33,16 @@ def ask(bench, service):
 def test_length_counts_words(bench):
     """Over the scale, under the name or the type."""
     plain = bench.context.build("reward", {"type": "length"})
-    assert plain.score(PROMPTS, ANSWERS)["length"].tolist() == [3, 5]
+    assert plain.score(PROMPTS, ANSWERS, ROWS)["length"].tolist() == [3, 5]
     named = bench.context.build("reward", {"type": "length", "name": "words", "scale": 2.0})
-    assert named.score(PROMPTS, ANSWERS)["words"].tolist() == [1.5, 2.5]
+    assert named.score(PROMPTS, ANSWERS, ROWS)["words"].tolist() == [1.5, 2.5]
 
 
 @pytest.mark.covers("reward/http.url", "reward/http.name")
 def test_a_service_scores_answers(ask, service):
-    """It is given prompts and completions, and gives one list of numbers or several with names."""
+    """It is given prompts, completions and rows, and gives a list of numbers or several with names."""
     assert ask() == {"http": [5, 9]}
-    assert service.questions == [{"prompts": PROMPTS, "completions": ANSWERS}]
+    assert service.questions == [{"prompts": PROMPTS, "completions": ANSWERS, "rows": ROWS}]
     assert service.keys == [None]
     assert ask(name="size") == {"size": [5, 9]}
     service.answer = lambda asked: {"scores": {"kind": [1, 2.5], "true": [0, -1]}}
@@ -213,7 +169,7 @@ def test_a_run_adds_up_several_rewards(stage, animals, service, run_here, monkey
     given = {"taste": values, "http": [len(answer) for _, answer in pairs]}
     given |= {"size": given["http"], "words": [len(answer.split()) for _, answer in pairs]}
     for name, expected in given.items():
-        assert [row[name] for row in rows] == pytest.approx(expected, abs=1e-3), name
+        assert [row[f"reward/{name}"] for row in rows] == pytest.approx(expected, abs=1e-3), name
         assert step[f"reward/{name}"] == pytest.approx(np.mean(expected), abs=1e-3), name
     total = 3 * np.mean(values) + 0.5 * np.mean(given["http"]) + 2 * np.mean(given["words"])
     assert step["reward"] == pytest.approx(total, abs=1e-3)

@@ -16,7 +16,7 @@ from engine.log import EventLog, SilentDisplay
 from engine.run import Run
 from engine.spec import load_spec
 
-COLUMNS = ["prompt", "answer", "ended", "words", "cost/brevity", "kl"]
+COLUMNS = ["prompt", "answer", "ended", "reward/words", "cost/brevity", "kl"]
 
 
 class Bars(SilentDisplay):

@@ -1,0 +1,64 @@
+"""Questions of arithmetic with their answers, as rewards that check an answer need them.
+
+They come in a shuffled order that is always the same, so that any first part is a fair sample. A
+question is held out alike from what is read as text and as prompts, and with it 34+12 for 12+34.
+"""
+
+from __future__ import annotations
+
+import operator
+import random
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from types import MappingProxyType
+from typing import Any
+
+from engine import Completion, Context, Prompt, Record, Text
+from engine_data.config import Arithmetic
+
+_OPERATIONS: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
+    {"+": operator.add, "-": operator.sub, "*": operator.mul}
+)
+_SYMMETRIC = "+*"
+
+
+class ArithmeticSource:
+    """``12+34=`` and ``46``; every question once, up to the limit."""
+
+    def __init__(self, config: Arithmetic) -> None:
+        self._config = config
+
+    def records(self, part: int, of: int) -> Iterator[Record]:
+        """See :class:`engine.DataSource`."""
+        return islice(self._all(), part, None, of)
+
+    def _all(self) -> Iterator[Record]:
+        config = self._config
+        numbers, operations = 10**config.digits, config.operations
+        total = numbers * numbers * len(operations)
+        for place in random.Random(0).sample(range(total), min(config.questions, total)):
+            place, kind = divmod(place, len(operations))
+            yield self._record(*divmod(place, numbers), operations[kind])
+
+    def _record(self, first: int, second: int, sign: str) -> Record:
+        asked, answer = f"{first}{sign}{second}", str(_OPERATIONS[sign](first, second))
+        group = f"{min(first, second)}{sign}{max(first, second)}" if sign in _SYMMETRIC else asked
+        common: dict[str, Any] = {
+            "id": asked,
+            "source": "arithmetic",
+            "license": "CC0-1.0",
+            "meta": {"group": group},
+        }
+        match self._config.records:
+            case "text":
+                return Text(text=f"{asked}={answer}", **common)
+            case "completion":
+                return Completion(prompt=f"{asked}=", completion=answer, **common)
+            case _:
+                common["meta"]["answer"] = answer
+                return Prompt(prompt=f"{asked}=", **common)
+
+
+def build(config: Arithmetic, context: Context) -> ArithmeticSource:
+    """The source."""
+    return ArithmeticSource(config)

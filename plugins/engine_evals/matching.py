@@ -1,0 +1,28 @@
+"""What of a text is the answer, and which of two answers are the same, letter by letter."""
+
+from __future__ import annotations
+
+import re
+
+from engine_evals.record import Match
+
+NOTHING = "[invalid]"
+"""What stands for an answer that was not found, as in lm-eval."""
+
+
+def answer_in(match: Match, text: str) -> str:
+    """The answer in a text."""
+    if match.find is None:
+        return text
+    findings = list(re.finditer(match.find, text))
+    if not findings:
+        return NOTHING
+    one = findings[0 if match.take == "first" else -1]
+    return next((group for group in one.groups() if group), one[0]).strip()
+
+
+def comparable(match: Match, text: str) -> str:
+    """An answer without what makes no difference."""
+    for pattern in match.ignore:
+        text = re.sub(pattern, "", text)
+    return text.lower() if match.ignore_case else text
