@@ -99,7 +99,9 @@ class LanguageModel:
         for i, response in zip([*scored, *generated], [*answers, *texts], strict=True):
             responses[i] = response
         asked = [i for i, r in enumerate(requests) if isinstance(r, Value)]
-        values = self.scores([(r.prompt, r.completion) for r in requests if isinstance(r, Value)])
+        values = self.scores(
+            [(r.prompt, r.completion, r.tools) for r in requests if isinstance(r, Value)]
+        )
         for i, (value, truncated) in zip(asked, values, strict=True):
             responses[i] = Response(value=value, value_std=self._norm[1], truncated=truncated)
         done = len(scored) + len(generated) + len(asked)
@@ -181,8 +183,8 @@ class LanguageModel:
         self, pairs: Sequence[tuple[Said, Said] | tuple[Said, Said, Tools | None]]
     ) -> list[tuple[float, bool]]:
         """A scalar model's value at the end of each answer to its prompt, which may have tools, and
-        whether the prompt had to lose its beginning. Shifted and scaled by what config.json keeps as ``value_mean`` and
-        ``value_std``."""
+        whether the prompt had to lose its beginning. Shifted and scaled by what config.json keeps as
+        ``value_mean`` and ``value_std``."""
         rows = [example_tokens(self.tokenizer, *pair) for pair in pairs]
         whole = [[*prompt, *answer] for prompt, answer in rows]
         values = self.values([tokens[-self.context :] for tokens in whole])

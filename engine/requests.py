@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from engine.data.records import Said, Tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,9 @@ class Attack:
 class Value:
     """Asks a scalar model, such as a reward model, for the value of an answer."""
 
-    prompt: str
-    completion: str
+    prompt: Said
+    completion: Said
+    tools: Tools | None = None
 
 
 Request = LogLikelihood | Rolling | Generation | Attack | Value

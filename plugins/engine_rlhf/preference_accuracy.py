@@ -33,8 +33,8 @@ class PreferenceAccuracyEvaluator:
         for record in self._context.held_out():
             if isinstance(record, Preference):
                 asked = (
-                    Value(record.prompt, record.chosen),
-                    Value(record.prompt, record.rejected),
+                    Value(record.prompt, record.chosen, record.tools),
+                    Value(record.prompt, record.rejected, record.tools),
                 )
                 yield Item(record.id, asked, (record.chosen_safe, record.rejected_safe))
 
