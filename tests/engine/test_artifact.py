@@ -56,6 +56,16 @@ def test_transformers_opens_the_very_weights(kind, tmp_path, tokenizer):
     assert opened.get_vocab() == tokenizer.get_vocab()
 
 
+def test_the_ends_of_turns_stay_with_the_model(tmp_path, tokenizer):
+    """Those that its generation configuration lists, and the one that training taught it."""
+    model = _model("tied")
+    model.generation_config.eos_token_id = [300, 301]
+    Artifact.save(tmp_path / "final", model, model.state_dict().items(), tokenizer)
+    opened = AutoModelForCausalLM.from_pretrained(tmp_path / "final")
+    assert opened.generation_config.eos_token_id == [300, 301, tokenizer.eos_token_id]
+    assert model.generation_config.eos_token_id == [300, 301]
+
+
 def test_narrow_models_are_saved_as_wide_as_their_weights(tmp_path, tokenizer):
     """In training a model may hold bfloat16 beside float32 masters, which are what is saved."""
     model = _model("tied")

@@ -6,9 +6,11 @@ import copy
 
 import pytest
 import torch
+from support.tokenizers import FAMILIES
 
 from engine import generation
 from engine.artifact import Artifact
+from engine.encoding import boundary
 from engine.errors import RunError, SpecError
 from engine.language_model import LanguageModel
 from engine.likelihood import Asked
@@ -125,6 +127,65 @@ def test_the_numbers_are_lm_evals(lm, model, tokenizer):
     theirs = peer.loglikelihood_rolling(asked, disable_tqdm=True)
     ours = lm.loglikelihoods([Rolling(text) for text in texts])
     assert [r.logprob for r in ours] == pytest.approx(theirs, abs=2e-4)
+
+
+def _foreign(tokenizer, **fields):
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.3,
+        max_position_embeddings=128,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.generation_config = GenerationConfig(**fields)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")  # lm-eval's and its libraries' own
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_lm_evals_numbers(family):
+    """With BOS where the tokenizer puts it; but lm-eval scores a text of its own after two of them."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    words = FAMILIES[family]()
+    model = _foreign(words)
+    peer = HFLM(pretrained=model, tokenizer=words, max_length=128, batch_size=2)
+    lm = LanguageModel(model, words)
+    pairs = [("Ada took", " 4 pears"), ("Ada took ", "4 pears"), ("Who?\n", "Ben"), ("", "Cleo")]
+    asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    theirs = [logprob for logprob, _ in peer.loglikelihood(asked, disable_tqdm=True)]
+    ours = [one.logprob for one in lm.loglikelihoods([LogLikelihood(*pair) for pair in pairs])]
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    (rolling,) = lm.loglikelihoods([Rolling("Ada took 4 pears.")])
+    ids = [boundary(words), *_ids(words, "Ada took 4 pears.")]
+    assert rolling.logprob == pytest.approx(_plain(model, ids, len(ids) - 1)[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_generation_ends_where_transformers_does(family):
+    """At any of several ends, after the ids that transformers makes of the prompt."""
+    words = FAMILIES[family]()
+    free = _foreign(words)
+    ids = torch.tensor([words.encode("Ada took 4")])
+    own = {"max_new_tokens": 24, "do_sample": False, "pad_token_id": words.eos_token_id}
+    with torch.no_grad():
+        text = free.generate(ids, attention_mask=torch.ones_like(ids), **own)[0, ids.shape[1] :]
+        ends = [words.eos_token_id, int(text[5])]
+        model = _foreign(words, eos_token_id=ends)
+        expected = model.generate(ids, attention_mask=torch.ones_like(ids), **own)
+    found = LanguageModel(model, words).generate(Generation("Ada took 4", max_tokens=24))
+    assert list(found.ids) == expected[0, ids.shape[1] :].tolist()
+    assert found.ended
+    assert found.ids[-1] == ends[1]
+    whole = words.decode([*ids[0], *found.ids], skip_special_tokens=True)
+    assert words.decode(ids[0], skip_special_tokens=True) + found.text == whole
 
 
 SHOTS = "the cat sat on a mat and saw one small grey mouse that ran under two old chairs. " * 40
@@ -306,6 +367,14 @@ def test_prompts_too_long_keep_their_end(lm):
     assert found.truncated
     assert found.tokens <= 8
     assert lm.generate(Generation("", max_tokens=4)).tokens <= 4
+
+
+def test_a_prompt_keeps_a_quarter_of_the_context(lm, tokenizer):
+    """However long the answer may become, which then has the rest."""
+    long = "the cat sat on a mat and saw one small grey mouse " * 10
+    text = lm._text(Generation(long, max_tokens=10 * CONTEXT))
+    assert list(text.prompt) == _ids(tokenizer, long)[-CONTEXT // 4 :]
+    assert text.limit == CONTEXT - CONTEXT // 4
 
 
 def test_answers_come_in_the_order_of_the_requests(lm):
