@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any
 
 from engine.data.records import Messages, Tools
@@ -119,10 +120,7 @@ class Conversation:
         Some templates close the whole conversation by one more token, which later turns push on.
         """
         own = self.render(turn + 1).text
-        common = next(
-            (i for i, (a, b) in enumerate(zip(text, own, strict=False)) if a != b),
-            min(len(text), len(own)),
-        )
+        common = len(own) if text.startswith(own) else len(commonprefix([text, own]))  # noqa: RUF071 - of characters
         last = self._encoder.last_special(text[start:common])
         if last is None:
             return None
