@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _SPELLED = 0x100000
 """Private characters (Unicode, plane 16) for the special tokens that a record spells out."""
@@ -164,6 +165,8 @@ def continuation(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> s
 
 def _renamed(backend: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
     """A copy that knows its special tokens by other names, and adds none to a text."""
+    from tokenizers import Tokenizer  # not at the top: configurations import this module
+
     state = json.loads(backend.to_str())
     state |= {"post_processor": None, "truncation": None, "padding": None}
     for token in state["added_tokens"]:

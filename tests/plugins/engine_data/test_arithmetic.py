@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from engine.data.reading import is_held_out
+from engine import EngineError
+from engine.data.holdout import is_held_out
 from engine.testing import StandAloneContext, check_component
 
 
@@ -66,3 +67,30 @@ def test_what_is_held_out_is_unseen_in_every_form():
     apart = [one for one, other in mirrored if sides[one] != sides[other]]
     assert apart
     assert all("-" in one for one in apart)
+
+
+@pytest.mark.covers(
+    "data-source/arithmetic.weight",
+    "data-source/arithmetic.max_epochs",
+    "data-source/arithmetic.bad",
+)
+@pytest.mark.parametrize(
+    ("field", "told"), [({"weight": 0}, "has weight 0"), ({"max_epochs": 2}, "the data ends after")]
+)
+def test_it_obeys_its_share(tiny_spec, run_here, field, told):
+    """A weight of 0 is nothing, and epochs are counted; no row is bad, whatever the limit."""
+    train = tiny_spec["stages"]["base"]["train"]
+    source = {"type": "arithmetic", "records": "completion", "questions": 10, "bad": 0}
+    tiny_spec["stages"]["tuned"] = {
+        "train": {
+            **train,
+            "data": {**source, **field},
+            "model": "base",
+            "objective": {"type": "sft", "packing": False},
+            "batch": {"examples": 2, "sequence": 32},
+            "budget": "11 steps",
+            "evaluate": [],
+        }
+    }
+    with pytest.raises(EngineError, match=told):
+        run_here(tiny_spec)

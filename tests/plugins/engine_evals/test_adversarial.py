@@ -39,8 +39,8 @@ def test_the_text_found_does_what_is_said_of_it(lm):
 
 
 def test_gradients_find_more_than_chance_does(lm, monkeypatch):
-    """With the slopes replaced by noise, as many tries get less far, over ten seeds of ten steps."""
-    attacks = [replace(ATTACK, seed=seed, steps=10) for seed in range(10)]
+    """With the slopes replaced by noise, as many tries get less far, over ten seeds of thirty steps."""
+    attacks = [replace(ATTACK, seed=seed, steps=30) for seed in range(10)]
     guided = sum(r.logprob for r in lm.answer(attacks))
     noise = torch.Generator().manual_seed(0)
 

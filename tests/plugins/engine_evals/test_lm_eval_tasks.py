@@ -207,7 +207,9 @@ def test_figures_and_standard_errors_are_lm_evals(
             compared.add(score.metric)
     assert compared == set(scores)
     assert "acc/tiny_group" in compared
-    assert 0 < scores["exact_match,first-word/tiny_words"].value < 1
+    right = scores["exact_match,first-word/tiny_words"].value
+    assert 0 <= right < 1
+    assert right > 0 or not shots  # which the tiny model needs
     assert 0 < scores["bleu,whole/tiny_words"].value < 100
     assert not scores["perplexity/tiny_last_word"].higher_is_better
     assert scores["acc/tiny_choice"].higher_is_better
