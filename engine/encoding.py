@@ -40,18 +40,30 @@ class Encoder:
         self._spelled = {name: chr(_SPELLED + n) for n, name in enumerate(names)}
         self._named = {ord(char): name for name, char in self._spelled.items()}
         self._alias = {name: chr(_ALIASES + n) for n, name in enumerate(names)}
+        self._private = re.compile(f"[{chr(_ALIASES)}-{chr(_SPELLED + len(names))}]")
+        self._tokenizer = tokenizer
         self._backend = _renamed(tokenizer.backend_tokenizer, self._alias)
         for name, alias in self._alias.items():
             assert self._backend.token_to_id(alias) == self.special[name], name
 
     def text(self, text: str) -> list[int]:
         """Tokens of a text in which nothing is special."""
+        if self.has_private(text):  # which may be another name of a special token here
+            options = {"add_special_tokens": False, "split_special_tokens": True}
+            plain: list[int] = self._tokenizer.encode(text, **options)
+            return plain
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of many texts, each as :meth:`text` has them."""
+        if any(map(self.has_private, texts)):
+            return [self.text(text) for text in texts]
         return [e.ids for e in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def has_private(self, text: str) -> bool:
+        """Whether a text has private characters by which this class knows special tokens."""
+        return self._private.search(text) is not None
 
     def spelled(self, value: Any) -> Any:
         """The data with characters that no template knows for special tokens that it spells out."""
@@ -83,15 +95,21 @@ class Encoder:
             self._pattern.sub(lambda found: self._alias[found[0]], text[a:b]).translate(self._named)
             for a, b in pairwise(edges)
         ]
-        return self.parts(parts)
+        return self._cut(parts)
 
     def parts(self, parts: Sequence[str]) -> list[list[int]]:
         """Tokens of the parts of one text: each as in the whole, but no token is in two of them.
 
         A part has the tokens that it has where nothing follows, as a model reads it that goes on.
         """
+        if any(map(self.has_private, parts)):
+            return [self.text(part) for part in parts]
+        return self._cut(parts)
+
+    def _cut(self, parts: Sequence[str]) -> list[list[int]]:
+        """The same of a text that has the names by which special tokens are known here."""
         if len(parts) == 1:
-            return [self.text(parts[0])]
+            return [self._backend.encode(parts[0], add_special_tokens=False).ids]
         encoded = self._backend.encode("".join(parts), add_special_tokens=False)
         ids, ends = encoded.ids, [end for _, end in encoded.offsets]
         found: list[list[int]] = []
@@ -102,7 +120,7 @@ class Encoder:
             while until < len(ids) and ends[until] <= edge:
                 until += 1
             if until < len(ids) and encoded.offsets[until][0] < edge:
-                before = self.parts(parts[:number])
+                before = self._cut(parts[:number])
                 return before + self._after(parts[number:])
             found.append(ids[at:until])
             at = until
@@ -113,8 +131,8 @@ class Encoder:
         for anchor in _ANCHORS:
             encoded = self._backend.encode(anchor + "".join(parts), add_special_tokens=False)
             if not any(start < len(anchor) < end for start, end in encoded.offsets):
-                return self.parts([anchor, *parts])[1:]
-        return self.parts(parts)
+                return self._cut([anchor, *parts])[1:]
+        return self._cut(parts)
 
 
 @lru_cache(maxsize=8)

@@ -51,6 +51,10 @@ class Conversation:
 
     def __init__(self, tokenizer: Any, messages: Messages, tools: Tools | None) -> None:
         self._tokenizer, self._encoder = tokenizer, encoder(tokenizer)
+        if self._encoder.has_private(
+            json.dumps([*messages, tools], ensure_ascii=False, default=str)
+        ):
+            raise RecordError("with private characters of Unicode's planes 15 or 16")
         self._messages = [self._encoder.spelled(_plain(message)) for message in messages]
         self._tools = self._encoder.spelled(tools) if tools else None
         self._known: dict[tuple[int, bool], Rendered] = {}

@@ -6,12 +6,9 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from engine.data.records import Said, Tools
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +71,9 @@ class Attack:
 class Value:
     """Asks a scalar model, such as a reward model, for the value of an answer."""
 
-    prompt: Said
-    completion: Said
-    tools: Tools | None = None
+    prompt: str | Sequence[Mapping[str, Any]]
+    completion: str | Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
 
 
 Request = LogLikelihood | Rolling | Generation | Attack | Value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tokenizers import FAMILIES, TEXTS
 
+from engine import RecordError, prompt_tokens
 from engine.encoding import boundary, continuation, document_tokens, encoder, opened, opening
 
 SPELT = "He wrote <|end|> and </s>, <s> too."
@@ -65,3 +67,16 @@ def test_a_continuation_is_decoded_in_its_context(family, text, cut):
     tokenizer = _BUILT[family]
     before, after = encoder(tokenizer).parts([text[:cut], text[cut:]])
     assert continuation(tokenizer, [*opening(tokenizer), *before], after) == text[cut:]
+
+
+def test_private_characters_are_text_as_well(tokenizer):
+    """None is another name of a special token; a record that a template would write is refused."""
+    text = "a\U000f0000b \U000f0001\U00100000 c"
+    plain = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    assert encoder(tokenizer).text(text) == encoder(tokenizer).texts([text])[0] == plain
+    found = encoder(tokenizer).parts([text, text])
+    assert found[0] == plain
+    talking = copy.deepcopy(tokenizer)
+    talking.chat_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
+    with pytest.raises(RecordError, match="with private characters"):
+        prompt_tokens(talking, text)
