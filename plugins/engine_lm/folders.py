@@ -135,10 +135,9 @@ def _without_config(folder: Path) -> str:
     packed = next(iter(sorted(folder.glob("*.gguf"))), None)
     if packed is None:
         return f"'{folder}' has no config.json, so it is no model's folder"
-    given = f", gguf_file={packed.name!r}"
     return (
         f"'{folder}' has its model as {packed.name} only; convert it: pip install gguf; "
-        f"{_converted(str(folder), f'{folder}-converted', given=given)}"
+        f"{_unpacked(packed, f'{folder}-converted')}"
     )
 
 
@@ -171,16 +170,29 @@ def _weights_fault(folder: Path) -> str | None:
     )
 
 
-def _converted(source: str, target: str, method: str = "", *, given: str = "") -> str:
+def _converted(source: str, target: str, method: str) -> str:
     """The command that saves a model and its tokenizer elsewhere, as safetensors.
 
     The weights that a ``method`` made have no way back to those of the file.
     """
-    layout = ", save_original_format=False" if method else ""
     return (
         'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
-        f"M.from_pretrained({source!r}{given}){method}.save_pretrained({target!r}{layout}); "
-        f'T.from_pretrained({source!r}{given}).save_pretrained({target!r})"'
+        f"M.from_pretrained({source!r}){method}.save_pretrained({target!r}, "
+        f'save_original_format=False); T.from_pretrained({source!r}).save_pretrained({target!r})"'
+    )
+
+
+def _unpacked(file: Path, target: str) -> str:
+    """The command that saves the model of a GGUF file as safetensors.
+
+    Newer versions of transformers keep its blocks, which cannot be saved, unless told not to.
+    """
+    source = f"{str(file.parent)!r}, gguf_file={file.name!r}"
+    return (
+        "python -c \"import transformers as t; keep = getattr(t, 'GgufConfig', None); "
+        "wide = {'quantization_config': keep(dequantize=True)} if keep else {}; "
+        f"t.AutoModelForCausalLM.from_pretrained({source}, **wide).save_pretrained({target!r}); "
+        f't.AutoTokenizer.from_pretrained({source}).save_pretrained({target!r})"'
     )
 
 

@@ -60,7 +60,7 @@ class SFTObjective(BaseObjective):
             raise SpecError(
                 f"the tokenizer pads with its EOS, '{tokenizer.eos_token}': whoever masks padding "
                 "masks the end of every answer with it",
-                mend="set objective.pad_token to another token of its vocabulary",
+                mend=f"set objective.pad_token to another of its tokens{_spare(tokenizer)}",
             )
         install(tokenizer, self._config.template)
 
@@ -114,6 +114,14 @@ class SFTObjective(BaseObjective):
 def build(config: SFT, context: Context) -> SFTObjective:
     """The objective."""
     return SFTObjective(config)
+
+
+def _spare(tokenizer: Any) -> str:
+    """A special token that may pad, as words after a mend; empty where there is none."""
+    taken = {tokenizer.eos_token, tokenizer.bos_token}
+    special = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+    spare = sorted((t for t in special if t not in taken), key=lambda t: "pad" not in t.lower())
+    return f", such as '{spare[0]}'" if spare else ""
 
 
 def _joined(examples: Sequence[Example], length: int) -> Example:

@@ -47,7 +47,7 @@ def test_padding_by_eos(refused, sums):
     """It would mask the end of every answer wherever padding is masked."""
     told = refused(sums, pad_is_eos=True, status=2)
     assert "the tokenizer pads with its EOS, '<|endoftext|>'" in told
-    assert "set objective.pad_token to another token of its vocabulary" in told
+    assert "set objective.pad_token to another of its tokens" in told
 
 
 @pytest.mark.covers("objective/sft.pad_token")
