@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from engine import manifest
 from engine.conversation import ends
 from engine.errors import RunError
-from engine.pretrained import pretrained_tokenizer
+from engine.pretrained import loading_fault, pretrained_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,9 +56,8 @@ class Artifact:
             )
         except Exception as error:  # safetensors and transformers have kinds of their own
             raise self._damaged(error) from error
-        if found["missing_keys"]:  # they would be drawn anew: a reward model without its head, say
-            missing = ", ".join(sorted(found["missing_keys"])[:3])
-            raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
+        if wrong := loading_fault(found):
+            raise RunError(f"{self.folder}: {wrong}")
         self._check_scalar(model)
         examine(model, learns=False)
         return cast("nn.Module", model.eval())

@@ -107,7 +107,7 @@ def _only_text(said: Said, role: str, tools: Tools | None = None) -> str:
         raise SpecError(
             "messages cannot be encoded: the tokenizer has no chat template, and they are more than a "
             "question and its answer in plain text",
-            mend="train the model by `sft` first, whose `template`, e.g. chatml, stays with it",
+            mend="train it first with an `objective.template`, e.g. chatml, which then stays with it",
         )
     return text
 

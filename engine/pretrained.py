@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COMPLETE = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json")
 """Files from which transformers makes a fast tokenizer with no other package."""
 _POINTER = b"version https://git-lfs"
+_COMPUTED = re.compile(r"(inv_freq|masked_bias)$")
+"""Of older files: what a model computes for itself."""
 _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 
@@ -101,6 +104,21 @@ def _weights_fault(file: Path) -> str | None:
     return None if size == whole else f"is cut off: {size:,} bytes of {whole:,}"
 
 
+def loading_fault(found: Mapping[str, Any]) -> str | None:
+    """Why a model cannot be used, by what transformers tells of its loading: weights that would be
+    drawn anew, or that nothing took, such as layers beyond those of its config.json."""
+    missing = found["missing_keys"]
+    if missing:
+        return f"lacks weights that its config.json asks for: {_some(missing)}; fetch both anew"
+    left = [name for name in found["unexpected_keys"] if not _COMPUTED.search(name)]
+    if left:
+        return (
+            f"holds weights that its config.json has no place for: {_some(left)}; fetch both from the "
+            "same place, or take these weights out of the file"
+        )
+    return None
+
+
 def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
     """The fast tokenizer of a folder or a name on the hub; code of its own is never run.
 
@@ -126,6 +144,11 @@ def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
             f"tokenizer '{path}' is not a fast one", mend="convert it to a tokenizer.json first"
         )
     return tokenizer
+
+
+def _some(names: Collection[str]) -> str:
+    first = sorted(names)[:3]
+    return ", ".join(first) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def _saved(source: str | Path, folder: Path) -> str:
