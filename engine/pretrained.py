@@ -1,4 +1,4 @@
-"""Models and tokenizers that exist: whether a path can be one, and tokenizers opened or refused.
+"""Models and tokenizers that exist: whether they can be used, and tokenizers opened or refused.
 
 What a folder's files say is read as data: without transformers, and before anything is built.
 """
@@ -6,7 +6,6 @@ What a folder's files say is read as data: without transformers, and before anyt
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Collection, Mapping
 from importlib import metadata
@@ -15,32 +14,12 @@ from typing import Any
 
 from engine.errors import RunError
 
-_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COMPLETE = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json")
 """Files from which transformers makes a fast tokenizer with no other package."""
 _POINTER = b"version https://git-lfs"
 _COMPUTED = re.compile(r"(inv_freq|masked_bias)$")
 """Of older files: what a model computes for itself."""
 _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
-
-
-def misplaced(path: str, revision: str | None) -> str | None:
-    """Why there can be no model or tokenizer at a path: a folder that is missing, or a name on the hub
-    without a revision."""
-    folder = Path(path)
-    if os.path.isdir(path):  # no error for what can be no path, as pathlib has
-        return None
-    if os.path.exists(path):
-        return f"'{path}' is a file; give the folder that holds it"
-    local = folder.parent != Path() and os.path.isdir(folder.parent) and revision is None
-    if local or not _HUB_NAME.fullmatch(path):
-        return f"no folder '{path}' (from {Path.cwd()})"
-    if revision is None:
-        return (
-            f"'{path}' is no folder here, and as a name on the hub it needs a pinned revision "
-            "(`revision`: a commit's hash)"
-        )
-    return None
 
 
 def tokenizer_fault(folder: Path) -> str | None:

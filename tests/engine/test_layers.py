@@ -15,8 +15,8 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component encoding errors figures layout log pieces prefixes \
-requests sampling shrunk weight_types
+accelerators comparison component encoding errors figures layout log pieces places \
+prefixes requests sampling shrunk weight_types
 activations config devices document hookspecs manifest measured objective pretrained shapes terms
 checkpoint compiling data flops joint launch logprobs parameters plan plugins products source suited
 compose modules observers precision probe problems rendering replicas scaffold watch

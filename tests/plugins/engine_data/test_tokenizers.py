@@ -207,4 +207,4 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert _pretrained("~/words").get_vocab() == _bytes().get_vocab()
     assert PretrainedTokenizer(path="~/words").vocabulary() == 258
     wrong = PretrainedTokenizer(path="~/word", revision="a" * 40).problems()["path"]
-    assert wrong.startswith(f"no folder '{tmp_path / 'word'}'")
+    assert wrong.startswith(f"'{tmp_path / 'word'}' is no folder here; in ")
