@@ -122,7 +122,25 @@ def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
         raise RunError(
             f"tokenizer '{path}' is not a fast one", mend="convert it to a tokenizer.json first"
         )
+    if tokenizer.eos_token_id is None:
+        raise RunError(
+            f"tokenizer '{path}' has no EOS token: nothing would end documents and answers",
+            mend=f"name it, and save it: {_saved(path, Path(path), _ending(Path(path), tokenizer))}",
+        )
     return tokenizer
+
+
+def _ending(folder: Path, tokenizer: Any) -> str:
+    """The token by which the model of a folder ends, as its own files say; or a place for its name."""
+    for name in ("generation_config.json", "config.json"):
+        try:
+            ends = json.loads((folder / name).read_text(encoding="utf-8"))["eos_token_id"]
+            token = tokenizer.convert_ids_to_tokens(ends[0] if isinstance(ends, list) else ends)
+        except (OSError, ValueError, LookupError, TypeError, OverflowError):
+            continue
+        if isinstance(token, str):
+            return token
+    return "TOKEN"
 
 
 def _some(names: Collection[str]) -> str:
@@ -130,11 +148,12 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(first) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
-def _saved(source: str | Path, folder: Path) -> str:
-    """The command that saves the tokenizer of one model into a folder."""
+def _saved(source: str | Path, folder: Path, eos: str | None = None) -> str:
+    """The command that saves the tokenizer of one model into a folder, perhaps with an EOS token."""
+    given = f", eos_token={eos!r}" if eos else ""
     return (
         'python -c "from transformers import AutoTokenizer as T; '
-        f'T.from_pretrained({str(source)!r}).save_pretrained({str(folder)!r})"'
+        f'T.from_pretrained({str(source)!r}{given}).save_pretrained({str(folder)!r})"'
     )
 
 
