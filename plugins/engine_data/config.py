@@ -107,9 +107,9 @@ class Files(DataSourceConfig):
         """As configured, or as the first rows show. Raises RunError where they show nothing known."""
         if self.records != "auto":
             return self.records
-        from engine_data.files import FilesSource
+        from engine_data.reading import FilesSource
 
-        return FilesSource(self).schema()
+        return FilesSource(self.paths, self.records, self.columns).schema()
 
 
 class HuggingFace(DataSourceConfig):
