@@ -40,7 +40,10 @@ class Artifact:
 
         transformers.utils.logging.disable_progress_bar()  # it draws over the run's own
         if (self.folder / manifest.NAME).is_file():
-            manifest.verify(self.folder)
+            # Whoever made it counts as done: to remove it would not bring it back.
+            manifest.verify(
+                self.folder, mend="copy it anew, or make it anew by --rerun of its stage"
+            )
         config = self._config()
         names = config.architectures or ["AutoModelForCausalLM"]
         if names[0].endswith(_SCALAR) and config.num_labels != 1:
