@@ -49,7 +49,8 @@ _PUBLIC = {
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
     "parameters": ("average_decay", "parameter_groups"),
-    "pretrained": ("file_fault", "misplaced", "pretrained_tokenizer", "tokenizer_fault"),
+    "places": ("misplaced", "neighbours"),
+    "pretrained": ("file_fault", "loading_fault", "pretrained_tokenizer", "tokenizer_fault"),
     "requests": (
         "Attack", "Evaluator", "Generation", "Item", "LogLikelihood", "Response", "Rolling", "Score",
         "Value", "seed_of",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from engine import manifest
 from engine.conversation import ends
 from engine.errors import RunError
-from engine.pretrained import pretrained_tokenizer
+from engine.pretrained import loading_fault, pretrained_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +40,10 @@ class Artifact:
 
         transformers.utils.logging.disable_progress_bar()  # it draws over the run's own
         if (self.folder / manifest.NAME).is_file():
-            manifest.verify(self.folder)
+            # Whoever made it counts as done: to remove it would not bring it back.
+            manifest.verify(
+                self.folder, mend="copy it anew, or make it anew by --rerun of its stage"
+            )
         config = self._config()
         names = config.architectures or ["AutoModelForCausalLM"]
         if names[0].endswith(_SCALAR) and config.num_labels != 1:
@@ -56,9 +59,8 @@ class Artifact:
             )
         except Exception as error:  # safetensors and transformers have kinds of their own
             raise self._damaged(error) from error
-        if found["missing_keys"]:  # they would be drawn anew: a reward model without its head, say
-            missing = ", ".join(sorted(found["missing_keys"])[:3])
-            raise RunError(f"{self.folder}: lacks weights that its config.json asks for: {missing}")
+        if wrong := loading_fault(found):
+            raise RunError(f"{self.folder}: {wrong}")
         self._check_scalar(model)
         examine(model, learns=False)
         return cast("nn.Module", model.eval())

@@ -7,6 +7,7 @@ becomes, when a spec is loaded, the union of the configs of all installed schedu
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 from dataclasses import dataclass
@@ -270,6 +271,12 @@ class ModelConfig(Config):
     def tokenizer_path(self) -> str | None:
         """Folder, or name on the hub, of the tokenizer that comes with the model."""
         return getattr(self, "path", None)
+
+    def folders(self) -> Sequence[str]:
+        """The folders that it is opened from, with its base: a stage goes on only while they hold the
+        same."""
+        path = getattr(self, "path", None)
+        return [path] if path is not None and os.path.isdir(path) else []
 
     def context_length(self) -> int | None:
         """Tokens the model can attend to, as far as the configuration alone can tell."""

@@ -1,7 +1,8 @@
 """Prompts and answers as tokens, alike in training, rollouts, rewards and scores.
 
-With a chat template they are turns of a conversation; without one, plain text. Where a template
-rewrites earlier turns, an answer is taken from the conversation as it was at that turn.
+With a chat template they are turns of a conversation; without one, plain text, as one message of the
+user and one of the assistant are, too. Where a template rewrites earlier turns, an answer is taken from
+the conversation as it was at that turn.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from engine.rendering import PROBE, QUESTION, Conversation, Piece, RecordError
 def prompt_tokens(tokenizer: Any, prompt: Said, tools: Tools | None = None) -> list[int]:
     """The tokens before the answer, with all that asks for it. Raises RecordError."""
     if tokenizer.chat_template is None:
-        ids = encoder(tokenizer).text(_only_text(prompt))
+        ids = encoder(tokenizer).text(_only_text(prompt, "user", tools))
         return [*opening(tokenizer), *ids] or [boundary(tokenizer)]
     talk = Conversation(tokenizer, _turns(prompt, "user"), tools)
     return [token for piece in talk.asked() for token in piece.tokens]
@@ -31,7 +32,8 @@ def example_tokens(
 ) -> tuple[list[int], list[int]]:
     """The tokens of a prompt, and of its answer with what ends it. Raises RecordError."""
     if tokenizer.chat_template is None:
-        first, last = encoder(tokenizer).parts([_only_text(prompt), _only_text(answer)])
+        texts = [_only_text(prompt, "user", tools), _only_text(answer, "assistant")]
+        first, last = encoder(tokenizer).parts(texts)
         before = [*opening(tokenizer), *first] or [boundary(tokenizer)]
         return before, [*last, tokenizer.eos_token_id]
     asking, after = _turns(prompt, "user"), _turns(answer, "assistant")
@@ -98,10 +100,23 @@ def _turns(said: Said, role: str) -> list[Mapping[str, Any]]:
     return [{"role": role, "content": said}] if isinstance(said, str) else list(said)
 
 
-def _only_text(said: Said) -> str:
-    if not isinstance(said, str):
+def _only_text(said: Said, role: str, tools: Tools | None = None) -> str:
+    """What is said in plain text. Raises SpecError for more than that."""
+    text = said if isinstance(said, str) else _only_content(said, role)
+    if text is None or tools:
         raise SpecError(
-            "a prompt of several messages cannot be encoded: the tokenizer has no chat template",
-            mend="set objective.template where the model learns to answer, e.g. to chatml",
+            "messages cannot be encoded: the tokenizer has no chat template, and they are more than a "
+            "question and its answer in plain text",
+            mend="train it first with an `objective.template`, e.g. chatml, which then stays with it",
         )
-    return said
+    return text
+
+
+def _only_content(messages: Messages, role: str) -> str | None:
+    """The text of the only message, where it is of this role and has nothing else."""
+    if len(messages) != 1:
+        return None
+    told = {name: value for name, value in messages[0].items() if value or name == "content"}
+    content = told.get("content")
+    alone = isinstance(content, str) and told == {"role": role, "content": content}
+    return content if alone else None

@@ -15,7 +15,7 @@ from engine.spec import RESOLVED, load_resolved
 
 if TYPE_CHECKING:
     from engine.data.records import Record
-    from engine.spec import Spec, Train
+    from engine.spec import Prepare, Spec, Train
 
 
 def ancestors(spec: Spec) -> dict[str, list[str]]:
@@ -29,18 +29,25 @@ def ancestors(spec: Spec) -> dict[str, list[str]]:
 
 
 def unequal(spec: Spec) -> Iterator[str]:
-    """A warning for every two stages of a lineage that hold out other shares of their records."""
+    """A warning for every two stages of a lineage that hold out other shares of their records.
+
+    Stages of records share prompts; with a prepared corpus one shares groups and texts, so that a stage
+    which holds nothing out, as by default, is held against it only where it reads texts.
+    """
     for name, others in ancestors(spec).items():
         own = _of_records(spec, name)
         for other in others if own else ():
-            its = _of_records(spec, other)
-            if own and its and own.holdout != its.holdout:
-                more, less = (name, other) if own.holdout > its.holdout else (other, name)
-                yield (
-                    f"'{name}' holds out {own.holdout:.3g} of its records, and '{other}', on which it "
-                    f"depends, {its.holdout:.3g}: of prompts that both read, '{less}' trains on some "
-                    f"that '{more}' holds out; give both the same `holdout`"
-                )
+            its: Train | Prepare | None = spec.stages[other].prepare or _of_records(spec, other)
+            if own is None or its is None or own.holdout == its.holdout:
+                continue
+            if spec.stages[other].prepare and not (its.holdout and (own.holdout or _of_texts(own))):
+                continue
+            more, less = (name, other) if own.holdout > its.holdout else (other, name)
+            yield (
+                f"'{name}' holds out {own.holdout:.3g} of its records, and '{other}', on which it "
+                f"depends, {its.holdout:.3g}: of what both read, '{less}' trains on some that "
+                f"'{more}' holds out; give both the same `holdout`"
+            )
 
 
 def holding_out(spec: Spec, prepared: str) -> list[str]:
@@ -73,6 +80,11 @@ def corpora(folder: Path, spec: Spec, stage: str) -> Iterator[tuple[Path, list[s
                 continue
             if made.name in other.stages:
                 yield from corpora(made.parent, other, made.name)
+
+
+def _of_texts(train: Train) -> bool:
+    data: Any = train.data
+    return bool(data.gives() == "text")
 
 
 def _of_records(spec: Spec, stage: str) -> Train | None:

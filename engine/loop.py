@@ -280,6 +280,7 @@ class Loop:
         data = self._feed.data
         self._say("resumed")
         self.plan.check_versions(state["versions"])
+        self.plan.check_inputs(state.get("inputs", {}))
         kept = state["callbacks"]
         for name, callback in named(self._callbacks).items():
             if name in kept:
@@ -305,6 +306,7 @@ class Loop:
             "feed": feed,
             "budget": str(self.plan.budget),
             "versions": dict(self.plan.versions),
+            "inputs": dict(self.plan.inputs),
         }
         self._checkpoints.save(
             self._strategy.state(), state, step=self.state.step, score=self._score, blob=blob

@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def verify(folder: Path, part: str = "") -> dict[str, Any]:
+def verify(folder: Path, part: str = "", *, mend: str | None = None) -> dict[str, Any]:
     """Checks the files against the manifest, or those only whose names begin with ``part``.
 
     Raises RunError naming the file that differs.
@@ -44,7 +44,7 @@ def verify(folder: Path, part: str = "") -> dict[str, Any]:
     manifest = read(folder)
     if manifest is None:
         raise RunError(f"{folder}: no readable manifest, so it is not whole")
-    mend = f"remove {folder} and run again: it goes on from what was saved before"
+    mend = mend or f"remove {folder} and run again: it goes on from what was saved before"
     for name, expected in manifest["files"].items():
         if not name.startswith(part):
             continue

@@ -53,9 +53,9 @@ class Plan:
     """What the loop is to do.
 
     ``sequence`` counts tokens in a row, ``micro_rows`` rows in one forward pass. ``versions`` are
-    those on which exact numbers depend; ``inexact`` resumes with others all the same. ``compile``
-    says that layers are compiled. ``overhead`` is what a micro-batch costs beside its tokens, in
-    tokens.
+    those on which exact numbers depend; ``inexact`` resumes with others all the same. ``inputs`` are
+    digests of what training is made from, by name. ``compile`` says that layers are compiled.
+    ``overhead`` is what a micro-batch costs beside its tokens, in tokens.
     """
 
     stage: str
@@ -71,6 +71,7 @@ class Plan:
     check_every: Amount | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     inexact: bool = False
+    inputs: Mapping[str, str] = field(default_factory=dict)
     compile: bool = False
     overhead: float = 0
 
@@ -88,6 +89,16 @@ class Plan:
                 f"{self.stage}: its checkpoint was written with {was}; here is {now}",
                 mend="install the same, or go on with `--allow versions`: the weights will not be"
                 " bit-identical to an unbroken run's",
+            )
+
+    def check_inputs(self, saved: Mapping[str, str]) -> None:
+        """Raises RunError where training would go on with something else than it began with."""
+        other = [name for name, digest in self.inputs.items() if saved.get(name, digest) != digest]
+        if other:
+            raise RunError(
+                f"{self.stage}: {' and '.join(other)} changed since its last checkpoint was written: "
+                "it would go on with something else than it began with",
+                mend=f"put back what was there, or begin anew with --rerun {self.stage}",
             )
 
 

@@ -1,4 +1,4 @@
-"""Models and tokenizers that exist: whether a path can be one, and tokenizers opened or refused.
+"""Models and tokenizers that exist: whether they can be used, and tokenizers opened or refused.
 
 What a folder's files say is read as data: without transformers, and before anything is built.
 """
@@ -6,38 +6,20 @@ What a folder's files say is read as data: without transformers, and before anyt
 from __future__ import annotations
 
 import json
-import os
 import re
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from engine.errors import RunError
 
-_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COMPLETE = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json")
 """Files from which transformers makes a fast tokenizer with no other package."""
 _POINTER = b"version https://git-lfs"
+_COMPUTED = re.compile(r"(inv_freq|masked_bias)$")
+"""Of older files: what a model computes for itself."""
 _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
-
-
-def misplaced(path: str, revision: str | None) -> str | None:
-    """Why there can be no model or tokenizer at a path: a folder that is missing, or a name on the hub
-    without a revision."""
-    folder = Path(path)
-    if os.path.isdir(path):  # no error for what can be no path, as pathlib has
-        return None
-    if os.path.exists(path):
-        return f"'{path}' is a file; give the folder that holds it"
-    local = folder.parent != Path() and os.path.isdir(folder.parent) and revision is None
-    if local or not _HUB_NAME.fullmatch(path):
-        return f"no folder '{path}' (from {Path.cwd()})"
-    if revision is None:
-        return (
-            f"'{path}' is no folder here, and as a name on the hub it needs a pinned revision "
-            "(`revision`: a commit's hash)"
-        )
-    return None
 
 
 def tokenizer_fault(folder: Path) -> str | None:
@@ -101,6 +83,21 @@ def _weights_fault(file: Path) -> str | None:
     return None if size == whole else f"is cut off: {size:,} bytes of {whole:,}"
 
 
+def loading_fault(found: Mapping[str, Any]) -> str | None:
+    """Why a model cannot be used, by what transformers tells of its loading: weights that would be
+    drawn anew, or that nothing took, such as layers beyond those of its config.json."""
+    missing = found["missing_keys"]
+    if missing:
+        return f"lacks weights that its config.json asks for: {_some(missing)}; fetch both anew"
+    left = [name for name in found["unexpected_keys"] if not _COMPUTED.search(name)]
+    if left:
+        return (
+            f"holds weights that its config.json has no place for: {_some(left)}; fetch both from the "
+            "same place, or take these weights out of the file"
+        )
+    return None
+
+
 def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
     """The fast tokenizer of a folder or a name on the hub; code of its own is never run.
 
@@ -125,14 +122,38 @@ def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
         raise RunError(
             f"tokenizer '{path}' is not a fast one", mend="convert it to a tokenizer.json first"
         )
+    if tokenizer.eos_token_id is None:
+        raise RunError(
+            f"tokenizer '{path}' has no EOS token: nothing would end documents and answers",
+            mend=f"name it, and save it: {_saved(path, Path(path), _ending(Path(path), tokenizer))}",
+        )
     return tokenizer
 
 
-def _saved(source: str | Path, folder: Path) -> str:
-    """The command that saves the tokenizer of one model into a folder."""
+def _ending(folder: Path, tokenizer: Any) -> str:
+    """The token by which the model of a folder ends, as its own files say; or a place for its name."""
+    for name in ("generation_config.json", "config.json"):
+        try:
+            ends = json.loads((folder / name).read_text(encoding="utf-8"))["eos_token_id"]
+            token = tokenizer.convert_ids_to_tokens(ends[0] if isinstance(ends, list) else ends)
+        except (OSError, ValueError, LookupError, TypeError, OverflowError):
+            continue
+        if isinstance(token, str):
+            return token
+    return "TOKEN"
+
+
+def _some(names: Collection[str]) -> str:
+    first = sorted(names)[:3]
+    return ", ".join(first) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def _saved(source: str | Path, folder: Path, eos: str | None = None) -> str:
+    """The command that saves the tokenizer of one model into a folder, perhaps with an EOS token."""
+    given = f", eos_token={eos!r}" if eos else ""
     return (
         'python -c "from transformers import AutoTokenizer as T; '
-        f'T.from_pretrained({str(source)!r}).save_pretrained({str(folder)!r})"'
+        f'T.from_pretrained({str(source)!r}{given}).save_pretrained({str(folder)!r})"'
     )
 
 

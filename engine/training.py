@@ -23,6 +23,7 @@ from engine.compiling import are_full, eager
 from engine.component import Adapter, Callback, Objective, Setup
 from engine.compose import Composer
 from engine.config import Config
+from engine.data import contents
 from engine.data.dataset import TrainingData
 from engine.evaluation import evaluate
 from engine.feed import EpisodeFeed, Feed, RecordFeed
@@ -158,6 +159,7 @@ def train(
         check_every=config.check_replicas,
         versions={name: metadata.version(name) for name in _EXACT_WITH},
         inexact=run.inexact,
+        inputs=_inputs(run, name, config, data),
         compile=compiled,
         overhead=overhead(matrices.number, matrices.weights, run.process.device.type),
     )
@@ -224,6 +226,17 @@ def train(
         "scores": [{"model": name, **asdict(score)} for score in outcome.scores],
         "fingerprint": folders.fingerprint(path / "final" / "manifest.json"),
     }
+
+
+def _inputs(run: Run, name: str, config: Train, data: TrainingData) -> dict[str, str]:
+    """Digests of what comes from outside the run; its own stages' results have theirs in stage.json."""
+    model: Any = config.model
+    given = {
+        f"the model in '{folder}'": contents.of_folder(Path(folder)) for folder in model.folders()
+    }
+    if run.data_stage(name) is None:
+        given["its data"] = contents.of_examples(data.examples())
+    return given
 
 
 def _save(

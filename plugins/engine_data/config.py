@@ -21,7 +21,7 @@ from engine import (
     misplaced,
     tokenizer_fault,
 )
-from engine_data.places import expanded, missing_folder
+from engine_data.places import expanded
 
 
 class PythonLibrary(DataSourceConfig):
@@ -107,9 +107,9 @@ class Files(DataSourceConfig):
         """As configured, or as the first rows show. Raises RunError where they show nothing known."""
         if self.records != "auto":
             return self.records
-        from engine_data.files import FilesSource
+        from engine_data.reading import FilesSource
 
-        return FilesSource(self).schema()
+        return FilesSource(self.paths, self.records, self.columns).schema()
 
 
 class HuggingFace(DataSourceConfig):
@@ -135,21 +135,10 @@ class HuggingFace(DataSourceConfig):
 
     @model_validator(mode="after")
     def _pinned(self) -> HuggingFace:
-        _check_place(self.path, self.revision)
+        """Raises ValueError for a folder that is not there, and for what may change on the hub."""
+        if wrong := misplaced(self.path, self.revision):
+            raise ValueError(wrong)
         return self
-
-
-def _check_place(path: str, revision: str | None) -> None:
-    """Raises ValueError for a folder that is not there, and for what may change on the hub."""
-    try:
-        missing = missing_folder(path, revision)
-        exists = Path(expanded(path)).exists()
-    except OSError as error:
-        raise ValueError(f"'{path}' cannot be read: {error.strerror or error}") from error
-    if missing is not None:
-        raise ValueError(missing)
-    if not exists and revision is None:
-        raise ValueError(f"'{path}' is no folder here, and on the hub it needs a pinned revision")
 
 
 class ExactDedup(Config):

@@ -1,47 +1,17 @@
-"""Files and folders by the names that people give them."""
+"""Files by the names and globs that people give them."""
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
-import re
-from itertools import islice
 from pathlib import Path
 
-from engine import RunError
-
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+from engine import RunError, neighbours
 
 
 def expanded(name: str) -> str:
     """The name with ``~`` for a home folder replaced."""
     return os.path.expanduser(name)
-
-
-def missing_folder(name: str, revision: str | None) -> str | None:
-    """What to say of a name that is a missing folder's; None where it is there, or is one on the hub.
-
-    A name that could be either is one on the hub if it has a revision.
-    """
-    path = Path(expanded(name))
-    if path.exists():
-        return None
-    local = name.startswith((".", "~", "/")) or "\\" in name or not _HUB_ID.fullmatch(name)
-    if local or (revision is None and path.parent != Path() and path.parent.is_dir()):
-        return f"'{name}' is no folder here; {nearest(path)}"
-    return None
-
-
-def nearest(path: Path) -> str:
-    """What there is in the last folder of the path that exists, the most similar names first."""
-    missing = path
-    while not missing.parent.is_dir():
-        missing = missing.parent
-    folder = missing.parent
-    names = sorted(p.name for p in islice(folder.iterdir(), 1000))
-    near = difflib.get_close_matches(missing.name, names, n=1) or names[:3]
-    return f"in '{folder.resolve().name}' there is: {', '.join(near) or 'nothing'}"
 
 
 def matches(pattern: str) -> list[Path]:
@@ -80,5 +50,5 @@ def unmatched(pattern: str) -> RunError:
     if Path(pattern).is_dir():
         mend = f"it is a folder: write '{pattern.rstrip('/')}/**/*', or a narrower glob"
     else:
-        mend = nearest(Path(pattern))
+        mend = neighbours(Path(pattern))
     return RunError(f"files: no file matches '{pattern}'", mend=mend)

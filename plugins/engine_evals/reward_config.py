@@ -22,7 +22,7 @@ class Answer(RewardConfig):
 
     def check_row(self, row: Mapping[str, Any]) -> str | None:
         """See :class:`engine.RewardConfig`: a column with an answer in it."""
-        from engine_evals.row_rewards import last_number, right_answer
+        from engine_evals.columns import last_number, right_answer
 
         try:
             right = right_answer(row, self.column)
@@ -46,7 +46,7 @@ class Tests(RewardConfig):
 
     def check_row(self, row: Mapping[str, Any]) -> str | None:
         """See :class:`engine.RewardConfig`: a column with tests of something in it."""
-        from engine_evals.row_rewards import programs
+        from engine_evals.columns import programs
 
         try:
             programs("", row, self.column, apart=self.partial)

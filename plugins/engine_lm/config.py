@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -165,6 +165,12 @@ class Pretrained(Existing):
         """The folder itself; of a LoRA without one, its base."""
         folder = Path(self.path)
         return str(folders.tokenizer_folder(folder)) if os.path.isdir(folder) else self.path
+
+    def folders(self) -> Sequence[str]:
+        """The folder, and of a LoRA its base's."""
+        own = super().folders()
+        bases = [str(base) for base in map(folders.base_of, map(Path, own)) if base]
+        return list(dict.fromkeys([*own, *bases]))
 
     def context_length(self) -> int | None:
         """Tokens, as config.json says."""

@@ -6,6 +6,7 @@ A new model's vocabulary is the tokenizer's, rounded up to 64 so that matrix pro
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from typing import Any
 
@@ -70,12 +71,23 @@ def _check_names(config: CausalLM, usual: Any, made: Any) -> None:
     plain attributes, and nothing reads them."""
     known = [*vars(usual), *usual.attribute_map]
     for name, value in config.config.items():
-        if value is not None and name not in known and name in vars(made):
+        taken = value is None or name in known or name not in vars(made)
+        if not taken and name not in _asked_for(made):
             near = difflib.get_close_matches(name, known, 1)
             meant = f"; did you mean '{near[0]}'?" if near else ""
             raise FieldError(
                 f"config.{name}", f"unknown to architecture '{config.architecture}'{meant}"
             )
+
+
+def _asked_for(made: Any) -> list[str]:
+    """The names that a model's code looks for in its config, though it may not have them."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    code = inspect.getmodule(MODEL_FOR_CAUSAL_LM_MAPPING[type(made)])
+    return re.findall(
+        r"getattr\((?:self\.)?config, ['\"](\w+)", inspect.getsource(code) if code else ""
+    )
 
 
 def _check_tokens(config: CausalLM, made: Any, tokens: int) -> None:

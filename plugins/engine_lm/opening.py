@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from engine import RunError
+from engine import RunError, loading_fault
 from engine_lm import folders
 
 
@@ -58,9 +58,8 @@ def _opened(source: str, label: str, revision: str | None) -> Any:
     if hasattr(model, "peft_config"):
         merged = folders.merge_command(label, "merged")
         raise RunError(f"model '{label}' is a LoRA", mend=f"merge it into its base first: {merged}")
-    if found["missing_keys"]:
-        missing = ", ".join(sorted(found["missing_keys"])[:3])
-        raise RunError(f"model '{label}' lacks weights that its config.json asks for: {missing} …")
+    if wrong := loading_fault(found):
+        raise RunError(f"model '{label}' {wrong}")
     for name, has, wanted in sorted(found["mismatched_keys"])[:1]:
         raise RunError(
             f"model '{label}': its weight {name} is {tuple(has)}, and its config.json asks for "

@@ -1,35 +1,11 @@
-"""Strategy ``auto``: whatever costs least of what fits."""
+"""Strategy ``auto`` where nothing was chosen before: the whole model on every process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine import Context
-from engine_parallel.config import DDP, Mesh, Single
-
-if TYPE_CHECKING:
-    from engine import Candidate
-    from engine_parallel.config import Auto
-
-
-def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str] | None:
-    """The first that fits of candidates that come cheapest first, and why it was taken.
-
-    Only this plugin's: DeepSpeed and others want to be asked for by name. Where none fits, the one
-    that needs least: the estimate may be wrong, and `engine plan` says what can be done.
-    """
-    candidates = [c for c in candidates if isinstance(c.config, Single | DDP | Mesh)]
-    if not candidates:
-        return None
-    fitting = [candidate for candidate in candidates if candidate.fits]
-    if fitting:
-        others = f" of {len(fitting)} layouts that fit" if len(fitting) > 1 else ""
-        return fitting[
-            0
-        ], f"least traffic and waiting{others}" if others else "the only one that fits"
-    least = min(candidates, key=lambda candidate: candidate.estimate.memory.total)
-    return least, f"none of {len(candidates)} layouts fits, and this one needs the least memory"
+from engine_parallel.config import DDP, Auto, Single
 
 
 def build(config: Auto, context: Context) -> Any:

@@ -151,10 +151,21 @@ class Auto(StrategyConfig):
     chooses: ClassVar[bool] = True
 
     def choice(self, candidates: Sequence[Candidate]) -> tuple[Candidate, str] | None:
-        """See :mod:`engine_parallel.auto`."""
-        from engine_parallel.auto import choose
+        """The first that fits of candidates that come cheapest first, and why it was taken.
 
-        return choose(candidates)
+        Only this plugin's: DeepSpeed and others want to be asked for by name. Where none fits, the one
+        that needs least: the estimate may be wrong, and `engine plan` says what can be done.
+        """
+        own = [c for c in candidates if isinstance(c.config, Single | DDP | Mesh)]
+        if not own:
+            return None
+        fitting = [candidate for candidate in own if candidate.fits]
+        if fitting:
+            others = f" of {len(fitting)} layouts that fit" if len(fitting) > 1 else ""
+            why = f"least traffic and waiting{others}" if others else "the only one that fits"
+            return fitting[0], why
+        least = min(own, key=lambda candidate: candidate.estimate.memory.total)
+        return least, f"none of {len(own)} layouts fits, and this one needs the least memory"
 
 
 def _divisors(number: int) -> str:

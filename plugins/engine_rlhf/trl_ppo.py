@@ -95,7 +95,8 @@ class TrlPPOObjective(BaseTrainer):
             group["lr"] = job.lr * group["lr_scale"]
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: job.schedule(progress(n)))
         transformers.set_seed(job.seed)
-        eos = job.tokenizer.convert_tokens_to_ids(end_of_turn(job.tokenizer))
+        end = end_of_turn(job.tokenizer) or job.tokenizer.eos_token
+        eos = job.tokenizer.convert_tokens_to_ids(end)
         for other in (reference, self._value):
             attend(other)  # rows are padded on the left
         with _generating(policy, eos):

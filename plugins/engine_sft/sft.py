@@ -45,10 +45,6 @@ class SFTObjective(BaseObjective):
 
     def check(self, tokenizer: Any) -> None:
         """Gives the tokenizer template and padding. Raises SpecError for one that will not do."""
-        if tokenizer.eos_token is None:
-            raise SpecError(
-                "the tokenizer has no EOS token: no model would learn where answers end"
-            )
         pad = self._config.pad_token
         if pad is not None:
             if pad not in tokenizer.get_vocab():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tokenizers import FAMILIES, TEXTS
 
-from engine import RecordError, prompt_tokens
+from engine import RecordError, SpecError, example_tokens, prompt_tokens
 from engine.encoding import boundary, continuation, document_tokens, encoder, opened, opening
 
 SPELT = "He wrote <|end|> and </s>, <s> too."
@@ -80,3 +80,22 @@ def test_private_characters_are_text_as_well(tokenizer):
     talking.chat_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
     with pytest.raises(RecordError, match="with private characters"):
         prompt_tokens(talking, text)
+
+
+def test_without_a_template_a_question_and_its_answer_are_plain_text():
+    """As one message each, too; more than that is refused, and no tool is left out in silence."""
+    tokenizer = _BUILT["byte-level"]
+    asks, says = {"role": "user", "content": "Two?"}, {"role": "assistant", "content": "2"}
+    plain = example_tokens(tokenizer, "Two?", "2")
+    assert example_tokens(tokenizer, [asks], [{**says, "tool_calls": None}]) == plain
+    assert prompt_tokens(tokenizer, [asks]) == prompt_tokens(tokenizer, "Two?")
+    call = {"function": {"name": "f", "arguments": {}}}
+    for prompt, answer, tools in (
+        ([{"role": "system", "content": "Be short."}, asks], [says], None),
+        ([asks], [{**says, "tool_calls": [call]}], None),
+        ([{**asks, "role": "system"}], [says], None),
+        ([asks], [{**says, "content": ""}, says], None),
+        ("Two?", "2", [{"function": {"name": "f"}}]),
+    ):
+        with pytest.raises(SpecError, match="has no chat template"):
+            example_tokens(tokenizer, prompt, answer, tools)

@@ -118,8 +118,8 @@ def test_unequal_shares_of_a_lineage_are_warned_of_before_anything_runs(
     spec["stages"]["other"] = _tuned(tmp_path, "other", ROWS, holdout=0.2)
     told = list(unequal(load_spec(write_spec(spec)).spec))
     assert told == [
-        "'further' holds out 0.1 of its records, and 'tuned', on which it depends, 0.3: of prompts "
-        "that both read, 'further' trains on some that 'tuned' holds out; give both the same `holdout`"
+        "'further' holds out 0.1 of its records, and 'tuned', on which it depends, 0.3: of what "
+        "both read, 'further' trains on some that 'tuned' holds out; give both the same `holdout`"
     ]
     with pytest.raises(SystemExit) as ended:
         main(["validate", str(write_spec(spec))])
@@ -130,3 +130,25 @@ def test_unequal_shares_of_a_lineage_are_warned_of_before_anything_runs(
     events = [json.loads(line)["event"] for line in lines]
     assert events.index("warning") < events.index("stage_started")
     assert _warnings(run) == told
+
+
+def test_a_corpus_that_holds_out_another_share_is_warned_of(spec, write_spec, tmp_path, texts):
+    """Where the later stage holds out something, or reads texts as the corpus does."""
+    spec["stages"]["corpus"]["prepare"]["holdout"] = 0.1
+
+    def told():
+        return list(unequal(load_spec(write_spec(spec)).spec))
+
+    (warning,) = told()
+    assert warning.startswith(
+        "'tuned' holds out 0.3 of its records, and 'corpus', on which it depends"
+    )
+    assert "'corpus' trains on some that 'tuned' holds out" in warning
+    spec["stages"]["tuned"] = _tuned(tmp_path, "tuned", ROWS, holdout=0.1)
+    assert told() == []
+    spec["stages"]["tuned"] = _tuned(tmp_path, "tuned", ROWS, holdout=0)
+    assert told() == []
+    source = {"type": "files", "paths": [f"{texts}/*.txt"]}
+    spec["stages"]["tuned"]["train"] |= {"data": source, "objective": "next-token"}
+    (warning,) = told()
+    assert "'tuned' trains on some that 'corpus' holds out" in warning

@@ -17,10 +17,10 @@ RollBack Rolling Rollout Round RunError Said Schedule Schema Score Scores Setup 
 StageRef Step Stepwise Stop Strategy StrategyConfig Text TokenizerConfig TokenizerTrainer Tools
 Value VariableName attend average_decay compile_layers continuation conversation_pieces
 cross_entropy document_tokens end_of_turn example_tokens file_fault head hidden_states hookimpl join
-label_places labelled_rows layers loss_terms mark_bounds misplaced pack padded parameter_groups
-place pretrained_tokenizer prompt_tokens ratio reads_packed recompute_layers record_from_row
-record_or_bad record_to_row runtime seed_of shrunk_config token_logprobs tokenizer_fault units
-with_scalar_head
+label_places labelled_rows layers loading_fault loss_terms mark_bounds misplaced neighbours pack
+padded parameter_groups place pretrained_tokenizer prompt_tokens ratio reads_packed recompute_layers
+record_from_row record_or_bad record_to_row runtime seed_of shrunk_config token_logprobs
+tokenizer_fault units with_scalar_head
 """.split()
 
 

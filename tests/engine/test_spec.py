@@ -176,7 +176,12 @@ def test_the_resolved_spec_has_every_default_and_reads_as_the_same(tiny_spec, wr
 def test_a_secret_is_named_and_never_repeated(told, tiny_spec, write_spec, monkeypatch):
     """The spec holds the name of its variable; a secret put there by mistake is not shown again."""
     monkeypatch.setenv("HUB_TOKEN", "hf_secret")
-    source = {"type": "hugging-face", "path": "org/name", "revision": "1", "token_env": "HUB_TOKEN"}
+    source = {
+        "type": "hugging-face",
+        "path": "org/name",
+        "revision": "1" * 40,
+        "token_env": "HUB_TOKEN",
+    }
     tiny_spec["stages"]["corpus"]["prepare"]["sources"] = [source]
     assert "hf_secret" not in resolved_yaml(load_spec(write_spec(tiny_spec)))
     source["token_env"] = "hf_secret"

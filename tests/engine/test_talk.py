@@ -89,3 +89,36 @@ def test_a_stage_that_cannot_be_looked_into(command, copied, name):
     (copied / "resolved.yaml").write_text("stages: {")
     _, err = command(name, copied / "base", *rest, status=1)
     assert "resolved.yaml: cannot be read" in err
+
+
+def _cut(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+DAMAGES = {
+    "weights": (_cut, "model.safetensors: damaged (its checksum differs); copy it anew"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: missing"),
+    "config": (lambda f: (f / "config.json").write_text("[]"), "config.json: damaged"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: missing"),
+}
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "without a manifest"])
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["generate", "chat"])
+def test_a_damaged_model_is_told_in_one_line(command, copied, monkeypatch, name, damage, listed):
+    """With the file where a manifest tells it, else with the folder."""
+    final = copied / "base" / "final"
+    spoil, told = DAMAGES[damage]
+    spoil(final)
+    if not listed:
+        (final / "manifest.json").unlink()
+        told = str(final)
+    rest = ["--prompt", "x"] if name == "generate" else []
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    out, err = command(name, copied / "base", *rest, status=1)
+    assert out == ""
+    assert err.startswith("error: ")
+    assert told in err
+    assert err.count("\n") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from engine_data.arithmetic import ArithmeticSource
-from engine_evals.row_rewards import last_number
+from engine_evals.columns import last_number
 
 from engine.data.reading import is_held_out
 from engine.spec import load_spec

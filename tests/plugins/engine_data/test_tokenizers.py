@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -200,6 +201,24 @@ def test_a_tokenizer_in_python_is_refused(tmp_path):
         _pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("told", ["config.json", "generation_config.json", None])
+def test_a_tokenizer_without_an_eos_token_is_told_with_the_command_that_names_it(tmp_path, told):
+    """It knows the token where the model's own files do; the command is right as it stands."""
+    _bytes().save_pretrained(tmp_path)
+    eos = _bytes().eos_token
+    (tmp_path / "tokenizer_config.json").unlink()
+    if told:
+        ends = _bytes().eos_token_id
+        given = {"eos_token_id": [ends, 0] if "gen" in told else ends, "model_type": "llama"}
+        (tmp_path / told).write_text(json.dumps(given))
+    with pytest.raises(RunError, match=f"'{tmp_path}' has no EOS token") as error:
+        _pretrained(tmp_path)
+    ((line, source),) = re.findall(r'(python -c "(.*)")', str(error.value))
+    assert f"eos_token={eos if told else 'TOKEN'!r}" in line
+    exec(source.replace("'TOKEN'", repr(eos)), {})
+    assert _pretrained(tmp_path).eos_token == eos
+
+
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     """In a tokenizer's path, as in a shell; a folder that is not there is no name on the hub."""
     _bytes().save_pretrained(tmp_path / "words")
@@ -207,4 +226,4 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert _pretrained("~/words").get_vocab() == _bytes().get_vocab()
     assert PretrainedTokenizer(path="~/words").vocabulary() == 258
     wrong = PretrainedTokenizer(path="~/word", revision="a" * 40).problems()["path"]
-    assert wrong.startswith(f"no folder '{tmp_path / 'word'}'")
+    assert wrong.startswith(f"'{tmp_path / 'word'}' is no folder here; in ")

@@ -8,8 +8,8 @@ import shutil
 import pytest
 import torch
 from engine_lm import architectures
-from engine_lm.config import Llama
-from engine_lm.models import build_llama
+from engine_lm.config import CausalLM, Llama
+from engine_lm.models import build_causal_lm, build_llama
 from engine_lm.opening import open_model
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -251,6 +251,14 @@ def test_a_field_of_a_new_model_is_told_with_its_line(field, tiny_spec, run_here
     assert says in told
 
 
+def test_a_field_that_only_the_architecture_s_code_looks_for_is_taken(context):
+    """transformers' config class does not list it, and the model reads it."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}
+    config = CausalLM(architecture="granite", config={**sizes, "num_key_value_heads": 2})
+    attention = build_causal_lm(config, context).model.layers[0].self_attn
+    assert attention.q_proj.out_features == 2 * 8
+
+
 def test_a_long_context_gives_rows_of_a_sensible_length(folder, tiny_spec, run_here, tmp_path):
     """Said once, recorded, kept where it is resumed, and no longer than a batch."""
     _config(folder, max_position_embeddings=131072)
@@ -273,13 +281,15 @@ def test_a_long_context_gives_rows_of_a_sensible_length(folder, tiny_spec, run_h
     run = run_here(tiny_spec)
     (chosen,) = run.events("rows_chosen")
     assert (chosen["sequence"], chosen["context"]) == (256, 131072)
-    record = json.loads((run.folder / "base" / "stage.json").read_text())
+    recorded = run.folder / "base" / "stage.json"
+    record = json.loads(recorded.read_text())
     assert record["choices"]["sequence"] == 256
-    _config(folder, max_position_embeddings=128)
+    record["choices"]["sequence"] = 128
+    recorded.write_text(json.dumps(record))
+    shutil.rmtree(run.folder / "base" / "checkpoints")
     train["budget"] = "2 steps"
-    assert run_here(tiny_spec).events("rows_chosen")[-1]["sequence"] == 256
+    assert run_here(tiny_spec).events("rows_chosen")[-1]["sequence"] == 128
     train["batch"] = {"examples": 2}
-    _config(folder, max_position_embeddings=131072)
     with pytest.raises(RunError, match=r"rows of at most 4096 tokens.*a shorter `batch\.sequence`"):
         run_here({**tiny_spec, "name": "short"})
 

@@ -15,6 +15,7 @@ from engine_lm.config import Llama, Pretrained, StageModel
 from engine_lm.models import build_llama, build_pretrained
 
 from engine import EngineError
+from engine.artifact import Artifact
 
 
 @pytest.fixture
@@ -140,6 +141,34 @@ def test_weights_that_do_not_fit_are_refused(folder, context):
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
     with pytest.raises(EngineError, match=r"layers\.1\."):
         _build(folder, context)
+
+
+def test_weights_that_nothing_takes_are_refused_by_name(folder, context):
+    """A config.json with fewer layers than the file would train another model, without a word."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    spare = {
+        name.replace("layers.0", "layers.1"): weight.clone()
+        for name, weight in weights.items()
+        if "layers.0" in name
+    }
+    save_file({**weights, **spare}, folder / "model.safetensors", {"format": "pt"})
+    for opened in (lambda: _build(folder, context), Artifact(folder).model):
+        with pytest.raises(EngineError, match=r"no place for: model\.layers\.1\..* and 6 more"):
+            opened()
+
+
+def test_what_a_model_computes_for_itself_may_stand_in_its_file(folder, context):
+    """Frequencies of positions, and a head that is the embeddings, as other versions saved them."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    _build(folder, context)
+    Artifact(folder).model()
 
 
 def test_folders_that_are_none_are_the_specs_mistake(tmp_path):

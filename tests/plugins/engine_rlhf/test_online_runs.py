@@ -207,10 +207,10 @@ def test_a_roll_back_leaves_the_round_out(run, install_here):
     assert rewards[0] != rewards[-1]
 
 
-def test_two_processes_train_as_one(spec, run, whole, write_spec, tmp_path):
+def test_two_processes_train_as_one(spec, run, whole, write_spec, tmp_path, service, animals):
     """Under `ddp`, `mesh` and `zero`, also beside an average of the weights and from the middle of
     a round of one process: the curves of `single`, to 1e-3; broken off there, the weights of the
-    unbroken run, bit by bit."""
+    unbroken run, bit by bit. On both, rewards see the row of each answer."""
     folders = [tmp_path / "shared" / str(number) / "tiny" for number in range(len(STRATEGIES))]
     shutil.copytree(run("begun", _all("budget=4 steps", "ema=0.9")), folders[-1])
     for folder in folders[:-1]:
@@ -218,6 +218,9 @@ def test_two_processes_train_as_one(spec, run, whole, write_spec, tmp_path):
     script, spec = Path(__file__).with_name("two_ranks.py"), copy.deepcopy(spec)
     for name in online.OBJECTIVES:
         spec["stages"][name]["train"]["ema"] = 0.9
+    asks = {"rewards": [{"type": "http", "url": service.url}], "answers": 2, "answer_tokens": 2}
+    rows = {**spec["stages"]["grpo"]["train"], "objective": {"type": "grpo", **asks}}
+    spec["stages"]["rows"] = {"train": {**rows, "budget": "2 steps"}}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), str(write_spec(spec))]
     command += [str(tmp_path / "shared"), *map(json.dumps, STRATEGIES)]
@@ -229,6 +232,12 @@ def test_two_processes_train_as_one(spec, run, whole, write_spec, tmp_path):
     for name in online.OBJECTIVES:
         online.same_tensors(online.weights(folders[0], name), online.weights(folders[1], name))
         assert online.tables(folders[0], name) == online.tables(folders[1], name)
+    by_prompt = {row["prompt"]: row for row in animals}
+    assert len(service.questions) == len(STRATEGIES) * 2 * 2  # every round from both
+    for asked in service.questions:
+        assert len(asked["rows"]) == online.PROMPTS
+        for prompt, row in zip(asked["prompts"], asked["rows"], strict=True):
+            assert {"prompt": prompt, **row} == by_prompt[prompt]
 
 
 def test_killed_in_the_middle_of_a_round(spec, write_spec):

@@ -152,6 +152,32 @@ def test_every_field_changes_what_is_learnt(learn, plain, field):
     assert any(not torch.equal(plain[name], other[name]) for name in plain)
 
 
+TURNS = (
+    "{% for m in messages %}{{ m.content + ' ' }}"
+    "{% if m.role == 'assistant' %}END{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(("end", "length"), [("e ", 1), ("<eos> ", 3), ("", 3)])
+def test_answers_stop_at_the_templates_end_of_turn(tmp_path, end, length):
+    """Which is not the tokenizer's EOS; that is the end where the template writes no special token. A
+    policy that writes `e` and nothing else has then ended its turn, or never does."""
+    words = bandit.tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["e"]})
+    words.chat_template = TURNS.replace("END", end)
+    policy = bandit.policy()
+    policy.lm_head = torch.nn.Linear(16, len(bandit.TOKENS))
+    policy.lm_head.bias.data[bandit.TOKENS.index("e")] = 40.0
+    models = {"r": trl_bench.TableModel(bandit.REWARDS)}
+    config = TrlPPO(reward="r", answer_tokens=3, passes=2, missing_eos_penalty=5.0)
+    _, (logged,) = trl_bench.train(
+        config, policy, models, [[2, 2]] * 8, words, tmp_path, rounds=1, episodes=8, lr=1e-6
+    )
+    assert logged["tokens"] == config.passes * 8 * (2 + length)
+    penalty = 0.0 if length == 1 else 5.0
+    assert logged["reward"] == pytest.approx(float(bandit.REWARDS[-1]) - penalty, abs=1e-4)
+
+
 @pytest.mark.covers("objective/trl-ppo.value_weight")
 def test_the_critics_loss_is_weighted(learn):
     """The critic shares nothing with the policy and Adam knows no scale, so it shows in the loss."""
