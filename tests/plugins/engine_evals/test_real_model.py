@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -117,19 +115,15 @@ def test_it_is_scored_as_by_lm_eval(stage, tuned, model, real_rows, lm_eval_task
         assert scores[metric]["stderr"] == pytest.approx(found[f"{metric}_stderr,none"], abs=1e-12)
 
 
-def test_it_answers_as_in_transformers(tuned):
+def test_it_answers_as_in_transformers(tuned, engine):
     """The likeliest answer to a question in its template, to its own end of turn."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    asked = [sys.executable, "-m", "engine", "chat", f"{tuned.folder}/tuned", "--temperature", "0"]
-    done = subprocess.run(
-        [*asked, "--max-tokens", "80"], input=ASKED + "\n", capture_output=True, text=True
-    )
-    print(done.stdout)
-    assert done.returncode == 0, done.stderr
-    target = tuned.folder.parent / "exported"
-    export = [sys.executable, "-m", "engine", "export", f"{tuned.folder}/tuned", str(target)]
-    subprocess.run(export, check=True, capture_output=True)
+    stage, target = tuned.folder / "tuned", tuned.folder.parent / "exported"
+    limits = ("--temperature", "0", "--max-tokens", "80")
+    talk = engine("chat", stage, *limits, input=ASKED + "\n").stdout
+    print(talk)
+    engine("export", stage, target)
     words = AutoTokenizer.from_pretrained(target)
     model = AutoModelForCausalLM.from_pretrained(target).eval()
     ids = words.apply_chat_template(
@@ -140,7 +134,7 @@ def test_it_answers_as_in_transformers(tuned):
         0, ids["input_ids"].shape[1] :
     ]
     assert int(answer[-1]) == words.convert_tokens_to_ids("<|im_end|>")
-    assert words.decode(answer, skip_special_tokens=True).strip() in done.stdout
+    assert words.decode(answer, skip_special_tokens=True).strip() in talk
 
 
 def test_right_answers_teach_it_to_add(model, tmp_path, monkeypatch):
