@@ -181,7 +181,9 @@ class Sandbox:
         """A tier, what to call it in an error, and what gives the command before the limits."""
         if "bubblewrap" in tiers:
             for bwrap in bubblewrap.installed():
-                yield "bubblewrap", bwrap, partial(bubblewrap.confined, bwrap, self._limits.folder)
+                build = partial(bubblewrap.confined, bwrap, self._limits.folder)
+                yield "bubblewrap", bwrap, partial(build, self._limits.folder // _BLOCK)
+                yield "bubblewrap", bwrap, partial(build, 0)
         if "landlock" in tiers:
             yield "landlock", "Landlock", landlock.confined
 
