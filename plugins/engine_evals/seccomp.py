@@ -44,7 +44,7 @@ chmod 90 -, fchmod 91 52, fchmodat 268 53, utimensat 280 88, truncate 76 45, fal
 chdir 80 49, fchdir 81 50, umask 95 166, fsync 74 82, fdatasync 75 83, flock 73 32, msync 26 227,
 statfs 137 43, fstatfs 138 44, socketpair 53 199, sendto 44 206, recvfrom 45 207, shutdown 48 210,
 getsockname 51 204, getsockopt 55 209, epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 -,
-epoll_pwait 281 22
+epoll_pwait 281 22, listxattr 194 11, llistxattr 195 12
 """
 _MACHINES = {"x86_64": (0xC000003E, 1), "aarch64": (0xC00000B7, 2)}
 """By machine: its AUDIT_ARCH, and its column above."""
@@ -108,6 +108,8 @@ def _program(arch: int, column: int, signalled: Iterable[int] | None) -> Iterato
         "socketpair": _one_of(0, [_AF_UNIX]),
         "prctl": _one_of(0, _PRCTLS),
         "ioctl": _one_of(1, _IOCTLS),
+        # No file has any, so there are none to copy: shutil takes ENOSYS for a failure.
+        **dict.fromkeys(("listxattr", "llistxattr"), [_return(_ERROR | errno.ENOTSUP)]),
     }
     calls = CALLS.split(",")
     if signalled is None:
