@@ -109,7 +109,8 @@ def _program(arch: int, column: int, signalled: Iterable[int] | None) -> Iterato
         "prctl": _one_of(0, _PRCTLS),
         "ioctl": _one_of(1, _IOCTLS),
         # No file has any, so there are none to copy: shutil takes ENOSYS for a failure.
-        **dict.fromkeys(("listxattr", "llistxattr"), [_return(_ERROR | errno.ENOTSUP)]),
+        "listxattr": [_return(_ERROR | errno.ENOTSUP)],
+        "llistxattr": [_return(_ERROR | errno.ENOTSUP)],
     }
     calls = CALLS.split(",")
     if signalled is None:
