@@ -27,6 +27,7 @@ newfstatat 262 79, statx 332 291, access 21 -, faccessat 269 48, faccessat2 439 
 readlink 89 -, readlinkat 267 78, select 23 -, pselect6 270 72, poll 7 -, ppoll 271 73,
 mmap 9 222, munmap 11 215, mprotect 10 226, mremap 25 216, madvise 28 233, brk 12 214,
 rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139, sigaltstack 131 132,
+rt_sigtimedwait 128 137, rt_sigpending 127 136, rt_sigsuspend 130 133, pause 34 -,
 restart_syscall 219 128, alarm 37 -, setitimer 38 103, getitimer 36 102, kill 62 129,
 tgkill 234 131, wait4 61 260, exit 60 93, exit_group 231 94, futex 202 98, sched_yield 24 124,
 nanosleep 35 101, clock_nanosleep 230 115, clock_gettime 228 113, clock_getres 229 114,

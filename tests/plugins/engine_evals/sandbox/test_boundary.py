@@ -37,7 +37,7 @@ perf_event_open 298 241
 """
 
 PROGRAM = """
-import ctypes, errno, fcntl, os, platform, resource, socket, sys
+import ctypes, errno, fcntl, mmap, os, platform, resource, signal, socket, sys
 
 libc = ctypes.CDLL(None, use_errno=True)
 numbers = dict(call.split(maxsplit=1) for call in <numbers>.split(","))
@@ -76,6 +76,23 @@ def filled():
     finally:
         for name in os.listdir("."): os.remove(name)
 
+def forks():
+    made = []
+    try:
+        while len(made) < 20:
+            made.append(os.fork())
+            if made[-1] == 0: signal.pause()
+    finally:
+        for child in made:
+            os.kill(child, signal.SIGKILL)
+            os.wait()
+    return len(made)
+
+def denied(change):
+    try: change()
+    except PermissionError: return True
+    except OSError as error: return error.errno == errno.EROFS or errno.errorcode[error.errno]
+
 def one(expression):
     try: return eval(expression)
     except OSError as error: return errno.errorcode[error.errno]
@@ -101,7 +118,8 @@ ctypes.CDLL(None).syscall(keyctl - 2, b"user", b"engine-canary", b"secret", 6, -
 os.environ["ENGINE_CANARY"] = "secret"
 try: sandbox = Sandbox(limits=Limits(folder=1 << 22, memory=1 << 28), tiers=[sys.argv[1]])
 except Exception as error: sys.exit(f"no tier: {error}")
-outcomes = sandbox.run_all([Program(**program) for program in json.load(sys.stdin)])
+programs = json.loads(sys.stdin.read().replace("<victim>", str(os.getpid())))
+outcomes = sandbox.run_all([Program(**program) for program in programs])
 print(json.dumps([outcome.detail for outcome in outcomes]))
 """
 
@@ -121,6 +139,8 @@ def caller(request) -> Iterator[list[str]]:
     try:
         python, user = interpreter.copied(place), str(interpreter.NOBODY)
         (place / "lib" / Path(os.__file__).parent.name / "site-packages").mkdir()
+        for path in (place, *place.rglob("*")):
+            os.chown(path, interpreter.NOBODY, interpreter.NOBODY, follow_symlinks=False)
         yield ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", str(python)]
     finally:
         shutil.rmtree(place)
@@ -172,8 +192,8 @@ def expected(name: str, tier: str) -> object:
 
 
 def filled(expression: str) -> str:
-    """With a process and a file outside."""
-    return expression.replace("<victim>", str(os.getppid())).replace("<secret>", __file__)
+    """With a file outside; the caller fills in itself."""
+    return expression.replace("<secret>", __file__)
 
 
 @pytest.mark.parametrize("name", PROBES)
