@@ -234,22 +234,3 @@ def test_a_folder_of_files_without_a_byte_is_full_under_landlock(small):
     code = "def f():\n  for n in range(1 << 20): open(f'empty-{n}', 'w').close()\n  return 1"
     outcome = sandbox.run(Program(code, "assert f() == 1", ("f",)))
     assert outcome.detail == f"its files are over {small.folder} bytes"
-
-
-@pytest.mark.parametrize("signalled", ["None", "[os.getpid()]"])
-def test_numpy_runs_under_either_filter(signalled):
-    """On several threads where there may be any."""
-    threads = "2" if signalled == "None" else "1"
-    code = f"""
-import ctypes, os
-from engine_evals import seccomp
-ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-seccomp.restrict({signalled})
-import numpy as np
-a = np.random.default_rng(0).normal(size=(300, 300))
-assert np.allclose(np.linalg.inv(a) @ a, np.eye(300))
-np.save("/dev/null", np.sort(a))
-"""
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-    done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
