@@ -51,7 +51,7 @@ def leave_keyring() -> None:
 
 
 def mount_folder(size: int, files: int) -> None:
-    """Memory as a folder of at most so many bytes and inodes, in a mount namespace of its own.
+    """Memory as a folder of so many bytes and files, itself one, in a mount namespace of its own.
 
     bubblewrap limits bytes only, and a file without any takes a kilobyte of the kernel's memory.
     """

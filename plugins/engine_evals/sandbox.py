@@ -133,7 +133,7 @@ class Sandbox:
                 "package) where user namespaces are allowed, or take a kernel with Landlock (Linux "
                 "6.2), or set 'allow_unsandboxed: true' on a machine that may be harmed",
             )
-        self.tier, self.missing = "unsandboxed", (*counted, _FILES, "the network", "rights")
+        self.tier, self.missing = "unsandboxed", (*counted, _FILES, "the network")
         self._command = [*command(), harness.__file__]
 
     def run(self, program: Program) -> Outcome:
@@ -200,7 +200,7 @@ class Sandbox:
         if "bubblewrap" in tiers:
             for bwrap in bubblewrap.installed():
                 build = partial(bubblewrap.confined, bwrap, self._limits.folder)
-                yield "bubblewrap", bwrap, (), partial(build, self._limits.folder // _BLOCK)
+                yield "bubblewrap", bwrap, (), partial(build, self._limits.folder // _BLOCK + 1)
                 yield "bubblewrap", f"{bwrap}, files uncounted", (_FILES,), partial(build, 0)
         if "landlock" in tiers:
             yield "landlock", "Landlock", (), landlock.confined

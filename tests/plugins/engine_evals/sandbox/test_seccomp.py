@@ -74,6 +74,56 @@ def test_the_calls_numbers_are_the_kernels(column):
         assert number == numbers.get(name, "-"), name
 
 
+def answer(machine, signalled, number, *arguments, arch=None):
+    """What the filter of a machine makes of a call, worked out as the kernel does."""
+    audited, column = seccomp._MACHINES[machine]
+    words = {0: number, 4: arch or audited}
+    words |= {16 + 8 * i: value & 0xFFFFFFFF for i, value in enumerate(arguments)}
+    code = list(seccomp._program(audited, column, signalled))
+    at = loaded = 0
+    while True:
+        operation, if_true, if_false, value = code[at]
+        at += 1
+        if operation == seccomp._RETURN:
+            return value
+        if operation == seccomp._LOAD:
+            loaded = words[value]
+        else:
+            holds = loaded == value if operation == seccomp._EQUAL else loaded & value
+            at += if_true if holds else if_false
+
+
+@pytest.mark.parametrize("machine", seccomp._MACHINES)
+def test_each_machines_filter_looks_at_what_calls_are_given(machine):
+    """Allowed, denied (EPERM), absent (ENOSYS) or the end: also on the machine that this is not."""
+    column = seccomp._MACHINES[machine][1]
+    number = {call.split()[0]: call.split()[column] for call in listed_in("bubblewrap")}
+    allow, denied = seccomp._ALLOW, seccomp._ERROR | errno.EPERM
+    absent = seccomp._ERROR | errno.ENOSYS
+    own = [7, 8]
+
+    def alone(name, *arguments):
+        return answer(machine, own, int(number[name]), *arguments)
+
+    def among_its_own(name, *arguments):
+        return answer(machine, None, int(number[name]), *arguments)
+
+    assert alone("read") == among_its_own("read") == allow
+    assert (alone("kill", 7), alone("kill", 9), alone("kill", -1)) == (allow, denied, denied)
+    assert among_its_own("kill", 9) == allow
+    assert alone("clone", 0x11) == alone("execve") == alone("unlinkat") == absent
+    assert among_its_own("clone", 0x3D0F00) == among_its_own("clone", 0x11) == allow
+    for bit in (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
+        assert among_its_own("clone", bit | 0x11) == denied
+    assert among_its_own("openat", 0, 0, os.O_RDWR | os.O_CREAT | os.O_DIRECTORY) == allow
+    assert among_its_own("openat", 0, 0, os.O_TMPFILE | os.O_RDWR) == denied
+    assert (among_its_own("ioctl", 0, 0x5401), among_its_own("ioctl", 0, 0x5412)) == (allow, denied)
+    assert among_its_own("socketpair", 1) == allow
+    assert among_its_own("socketpair", 2) == denied
+    assert answer(machine, None, 0x40000000 | int(number["read"])) == absent
+    assert answer(machine, None, int(number["read"]), arch=0x40000003) == seccomp._KILL
+
+
 def test_another_machines_calls_end_the_process(sandbox, run):
     """A 64-bit kernel would take a 32-bit call, whose numbers mean other things."""
     if os.uname().machine != "x86_64":
