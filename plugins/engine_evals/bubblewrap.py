@@ -3,8 +3,9 @@
 Inside there is no network, nothing of the host but a Python with its standard library and the
 system's C libraries, all read-only, and one small folder to write in, which is memory and goes with
 the sandbox. Processes have an id space of their own and end with it; further namespaces cannot be
-made. Where we are root, root only lays out that view: bubblewrap proper is started by an
-unprivileged user, for whom a limit on processes holds.
+made, and :mod:`engine_evals.seccomp` leaves of the kernel what Python needs. Where we are root, root
+only lays out that view: bubblewrap proper is started by an unprivileged user, for whom a limit on
+processes holds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine_evals import harness
+from engine_evals import confinement, harness, seccomp
 from engine_evals.interpreter import (
     DEVICES,
     LIBRARY_CACHE,
@@ -26,7 +27,8 @@ from engine_evals.interpreter import (
     command,
 )
 
-INSIDE = "/harness.py"
+INSIDE = "/sandbox"
+"""Where a program's Python finds what confines it, and its harness."""
 
 _DROP = (
     "import os, sys; os.setgroups([]); "
@@ -44,8 +46,11 @@ def installed() -> Iterator[str]:
         yield system
 
 
-def confined(bwrap: str, folder: int) -> list[str]:
-    """The command before the harness's arguments; ``folder`` is how many bytes may be written."""
+def confined(bwrap: str, folder: int, files: int) -> list[str]:
+    """The command before the harness's arguments; how many bytes and files may be written.
+
+    No ``files``: their number is not limited, for machines that give a sandbox no capability.
+    """
     confine = [
         "--unshare-user", "--unshare-all", "--disable-userns", "--uid", "1000", "--gid", "1000",
         "--new-session", "--die-with-parent", "--hostname", "sandbox",
@@ -54,7 +59,9 @@ def confined(bwrap: str, folder: int) -> list[str]:
         "--chdir", "/tmp", "--clearenv", "--setenv", "HOME", "/tmp", "--setenv", "TMPDIR", "/tmp",
         "--setenv", "PYTHONHASHSEED", "0",
     ]  # fmt: skip
-    inside = [*command(), INSIDE]
+    if files:
+        confine += ["--cap-add", "CAP_SYS_ADMIN"]  # to mount that folder, and then given up
+    inside = [*command(), "-c", confinement.START, INSIDE, str(folder), str(files)]
     if os.geteuid() != 0:
         return [bwrap, *_view(), *confine, "--", *inside]
     # Root may read what others may not, so it lays out the view, the second bubblewrap in it.
@@ -78,8 +85,14 @@ def _view(*more: str) -> list[str]:
     for device in DEVICES:
         binds += ["--dev-bind", device, device]
     for packages in libraries.glob(OTHER_PACKAGES):
-        binds += ["--tmpfs", str(packages)]
+        binds += ["--tmpfs", str(packages), "--remount-ro", str(packages)]
     folders = {parent for path in seen for parent in Path(path).parents} - {Path("/")}
-    folders |= {Path("/dev"), Path("/proc"), Path("/tmp")}
+    folders |= {Path("/dev"), Path("/proc"), Path("/tmp"), Path(INSIDE, "engine_evals")}
     made = [a for path in sorted(folders) for a in ("--perms", "0755", "--dir", str(path))]
-    return [*made, *binds, "--ro-bind", harness.__file__, INSIDE]
+    for module in (confinement, harness, seccomp):
+        binds += [
+            "--ro-bind",
+            module.__file__,
+            f"{INSIDE}/engine_evals/{Path(module.__file__).name}",
+        ]
+    return [*made, *binds]

@@ -71,24 +71,28 @@ class CodeEvaluator:
             raise none_right(self.name, self._malformed.first)
 
     def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
-        """How many samples there are, how many came to which outcome, and where they were run."""
+        """How many samples there are, how many came to which outcome, where and under what they ran."""
         programs = [self.program(item.data, response.text) for response in responses]
         outcomes = self._sandbox.run_all(programs)
         statuses = Counter(outcome.status for outcome in outcomes)
-        return {"samples": len(outcomes), "passed": 0, **statuses, "tier": self._sandbox.tier}
+        where = {"tier": self._sandbox.tier, "missing": list(self._sandbox.missing)}
+        return {"samples": len(outcomes), "passed": 0, **statuses, **where}
 
     def summarise(self, rows: Sequence[dict[str, Any]]) -> list[Score]:
-        """pass@k, under each tier's name the share of rows run there, and how many were malformed."""
+        """pass@k, shares of rows run in each tier and without each limit, how many were malformed."""
         if not rows:
             return []
         scores = [
             mean(f"pass@{k}", [[pass_at_k(row["samples"], row["passed"], k) for row in rows]])
             for k in self._config.k
         ]
-        tiers = Counter(row["tier"] for row in rows)
+        ran = Counter(f"run in {row['tier']}" for row in rows)
+        # Rows of before missing limits were noted have none.
+        ran += Counter(
+            f"run without a limit on {what}" for row in rows for what in row.get("missing", ())
+        )
         scores += [
-            Score(f"run in {tier}", count / len(rows), None, len(rows))
-            for tier, count in sorted(tiers.items())
+            Score(how, count / len(rows), None, len(rows)) for how, count in sorted(ran.items())
         ]
         return scores + self._malformed.counted(len(rows))
 

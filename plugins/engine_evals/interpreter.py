@@ -40,12 +40,17 @@ def reachable() -> tuple[Path, Path]:
         return python, libraries
     place = Path(tempfile.mkdtemp(prefix="engine-python-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return copied(place), place / "lib"
+
+
+def copied(place: Path) -> Path:
+    """Our interpreter with its standard library, copied to where any user may start it."""
     place.chmod(0o755)
     standard = Path(os.__file__).parent
     shutil.copytree(
         standard, place / "lib" / standard.name, ignore=shutil.ignore_patterns(*_UNUSED)
     )
-    for library in libraries.glob("*.so*"):
+    for library in Path(sys.base_prefix, "lib").glob("*.so*"):
         shutil.copy2(library, place / "lib", follow_symlinks=False)
     (place / "bin").mkdir()
-    return Path(shutil.copy2(python, place / "bin")), place / "lib"
+    return Path(shutil.copy2(command()[0], place / "bin"))

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from engine_evals import harness, seccomp
+from engine_evals import confinement, harness, seccomp
 from engine_evals.interpreter import (
     DEVICES,
     LIBRARY_CACHE,
@@ -80,6 +80,7 @@ def _without_packages(folder: Path) -> Iterator[tuple[str, int]]:
 def main() -> None:
     """The harness, confined; the rules are JSON in the argument before its own."""
     granted = json.loads(sys.argv[2])
+    confinement.leave_keyring()
     try:
         if os.geteuid() == 0:
             os.chown(".", NOBODY, NOBODY)

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Literal
 
 from engine import RunError
-from engine_evals import bubblewrap, harness, landlock
+from engine_evals import bubblewrap, cgroup, harness, landlock
 from engine_evals.interpreter import command
 
 Tier = Literal["bubblewrap", "landlock", "unsandboxed"]
@@ -30,6 +30,8 @@ _BLOCK = 4096
 """The least that a file counts for, so that a limit on bytes is one on files as well."""
 _LOOK = 0.02
 """Seconds between looks at a program's folder. What it writes in one is over the limit."""
+_HELPERS = 8
+"""Processes that a sandbox has beside the program's own: bubblewrap's, the tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class Limits:
     """What one program may use; bytes and seconds.
 
     ``memory`` and ``cpu`` hold for each of its processes, so all together take at most
-    ``processes`` times as much (under Landlock there is one); ``folder`` holds for all it writes.
-    lm-eval gives 3 s of wall time; more keeps a busy machine from failing what is right.
+    ``processes`` times as much (under Landlock there is one), and what the kernel keeps for them;
+    where a control group can be had, :attr:`together` holds for all of it. ``folder`` holds for all
+    it writes. lm-eval gives 3 s of wall time; more keeps a busy machine from failing what is right.
     """
 
     wall: float = 15.0
@@ -49,6 +52,11 @@ class Limits:
     processes: int = 8
     answer: int = 1 << 22
     """The longest value that a call may give, as JSON. What it prints is kept nowhere."""
+
+    @property
+    def together(self) -> int:
+        """Bytes of memory in all: as much as the program and its tests may take, and the folder."""
+        return 2 * self.memory + self.folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,9 @@ class _FullError(Exception):
 
 
 _Output = tuple[bytes, bytes]
-_Way = tuple[Tier, str, Callable[[], list[str]]]
+_Way = tuple[Tier, str, tuple[str, ...], Callable[[], list[str]]]
+
+_MEMORY, _FILES = "all memory together", "the number of files"
 
 
 class Sandbox:
@@ -99,9 +109,13 @@ class Sandbox:
         """Raises RunError where none of the tiers works, and none is not allowed."""
         self._limits = limits or Limits()
         self.tier: Tier
+        self.missing: tuple[str, ...]
+        """What is not limited here, of what the sandbox would limit elsewhere."""
         tried = []
-        for tier, name, build in self._ways(tiers):
-            self.tier = tier
+        self._group = cgroup.limited(self._limits.together, self._limits.processes + _HELPERS)
+        counted = () if self._group else (_MEMORY,)
+        for tier, name, missing, build in self._ways(tiers):
+            self.tier, self.missing = tier, (*counted, *missing)
             try:
                 self._command = build()
                 outcome = self.run(Program("def one(): return 1", "assert one() == 1", ("one",)))
@@ -119,7 +133,7 @@ class Sandbox:
                 "package) where user namespaces are allowed, or take a kernel with Landlock (Linux "
                 "6.2), or set 'allow_unsandboxed: true' on a machine that may be harmed",
             )
-        self.tier = "unsandboxed"
+        self.tier, self.missing = "unsandboxed", (*counted, _FILES, "the network")
         self._command = [*command(), harness.__file__]
 
     def run(self, program: Program) -> Outcome:
@@ -137,12 +151,16 @@ class Sandbox:
             inside["RLIMIT_NPROC"] = limits.processes + 3  # bubblewrap, the tests, the program
         with tempfile.TemporaryDirectory() as folder:
             process = subprocess.Popen(
-                [*self._command, json.dumps(inside)],
+                [*self._group, *self._command, json.dumps(inside)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=folder,
-                env={"HOME": folder, "PYTHONHASHSEED": "0"},
+                env={
+                    "HOME": folder,
+                    "PYTHONHASHSEED": "0",
+                    **(cgroup.manager() if self._group else {}),
+                },
                 start_new_session=True,
             )
             try:
@@ -178,12 +196,14 @@ class Sandbox:
                 return output
 
     def _ways(self, tiers: Sequence[Tier]) -> Iterator[_Way]:
-        """A tier, what to call it in an error, and what gives the command before the limits."""
+        """A tier, its name in errors, what it leaves unlimited, what gives the command."""
         if "bubblewrap" in tiers:
             for bwrap in bubblewrap.installed():
-                yield "bubblewrap", bwrap, partial(bubblewrap.confined, bwrap, self._limits.folder)
+                build = partial(bubblewrap.confined, bwrap, self._limits.folder)
+                yield "bubblewrap", bwrap, (), partial(build, self._limits.folder // _BLOCK + 1)
+                yield "bubblewrap", f"{bwrap}, files uncounted", (_FILES,), partial(build, 0)
         if "landlock" in tiers:
-            yield "landlock", "Landlock", landlock.confined
+            yield "landlock", "Landlock", (), landlock.confined
 
     def run_all(self, programs: Sequence[Program]) -> list[Outcome]:
         """Outcomes in the programs' order; as many at a time as there are cores."""

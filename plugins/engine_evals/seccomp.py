@@ -1,10 +1,13 @@
-"""A seccomp filter for one Python process that computes, and does nothing to others.
+"""A seccomp filter for Python processes that compute, and do nothing to others.
 
 Which calls there are is a list of what is allowed, since every kernel brings new ones: the rest
 does not exist (ENOSYS, at which the C library takes another way where it has one). So there is no
-socket, no new process, thread, program or namespace, no tracing, no mounting, no shared memory, and
-no file is removed, linked or given other rights. See seccomp(2); the calls' numbers are those of
-Linux's ``asm/unistd_64.h`` and, for aarch64, ``asm-generic/unistd.h``.
+namespace, no mounting, no tracing, no key and no keyring, and no memory that RLIMIT_AS does not
+count (System V's, ``memfd_create``, pages pinned in pipes). Under ``CALLS`` alone there is no
+socket, no new process, thread or program either, and no file is removed, linked or given other
+rights; ``OF_A_NAMESPACE`` adds what harms nobody where processes, network and files are the
+program's own. See seccomp(2); the calls' numbers are those of Linux's ``asm/unistd_64.h`` and, for
+aarch64, ``asm-generic/unistd.h``.
 """
 
 from __future__ import annotations
@@ -24,12 +27,25 @@ newfstatat 262 79, statx 332 291, access 21 -, faccessat 269 48, faccessat2 439 
 readlink 89 -, readlinkat 267 78, select 23 -, pselect6 270 72, poll 7 -, ppoll 271 73,
 mmap 9 222, munmap 11 215, mprotect 10 226, mremap 25 216, madvise 28 233, brk 12 214,
 rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139, sigaltstack 131 132,
+rt_sigtimedwait 128 137, rt_sigpending 127 136, rt_sigsuspend 130 133, pause 34 -,
 restart_syscall 219 128, alarm 37 -, setitimer 38 103, getitimer 36 102, kill 62 129,
 tgkill 234 131, wait4 61 260, exit 60 93, exit_group 231 94, futex 202 98, sched_yield 24 124,
 nanosleep 35 101, clock_nanosleep 230 115, clock_gettime 228 113, clock_getres 229 114,
 gettimeofday 96 169, time 201 -, times 100 153, getrusage 98 165, prlimit64 302 261,
 sched_getaffinity 204 123, getrandom 318 278, uname 63 160, getpid 39 172, getppid 110 173,
 gettid 186 178, getuid 102 174, geteuid 107 175, getgid 104 176, getegid 108 177
+"""
+OF_A_NAMESPACE = """
+clone 56 220, fork 57 -, vfork 58 -, execve 59 221, waitid 247 95, set_tid_address 218 96,
+set_robust_list 273 99, rseq 334 293, arch_prctl 158 -, prctl 157 167, ioctl 16 29,
+getpgrp 111 -, getpgid 121 155, setpgid 109 154, getsid 124 156, setsid 112 157,
+getgroups 115 158, getresuid 118 148, getresgid 120 150, unlink 87 -, unlinkat 263 35,
+rename 82 -, renameat 264 38, renameat2 316 276, mkdir 83 -, mkdirat 258 34, rmdir 84 -,
+chmod 90 -, fchmod 91 52, fchmodat 268 53, utimensat 280 88, truncate 76 45, fallocate 285 47,
+chdir 80 49, fchdir 81 50, umask 95 166, fsync 74 82, fdatasync 75 83, flock 73 32, msync 26 227,
+statfs 137 43, fstatfs 138 44, socketpair 53 199, sendto 44 206, recvfrom 45 207, shutdown 48 210,
+getsockname 51 204, getsockopt 55 209, epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 -,
+epoll_pwait 281 22, listxattr 194 11, llistxattr 195 12
 """
 _MACHINES = {"x86_64": (0xC000003E, 1), "aarch64": (0xC00000B7, 2)}
 """By machine: its AUDIT_ARCH, and its column above."""
@@ -42,6 +58,12 @@ _PR_SET_SECCOMP, _FILTER = 22, 2
 # What fcntl's other commands do: F_SETOWN and F_SETSIG have any signal sent to any process.
 _F_DUPFD_TO_F_SETLKW, _F_DUPFD_CLOEXEC = range(8), 1030
 _TMPFILE = os.O_TMPFILE & ~os.O_DIRECTORY
+_NEW_NAMESPACES = 0x7E020000
+_AF_UNIX = 1
+# PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME
+_PRCTLS = (1, 3, 4, 15, 16)
+# TCGETS, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what Python asks of files and pipes. No TIOCSTI.
+_IOCTLS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
 
 _Code = tuple[int, int, int, int]
 
@@ -59,10 +81,11 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction)))
 
 
-def restrict(signalled: Iterable[int]) -> None:
+def restrict(signalled: Iterable[int] | None) -> None:
     """Leaves this thread the calls above; of processes it may signal those given, by their ids.
 
-    For good, and only after ``no_new_privs``. Raises OSError where the kernel or machine cannot.
+    ``None``: it is in a namespace of its own, and may signal all there. For good, and only after
+    ``no_new_privs``. Raises OSError where the kernel or machine cannot.
     """
     machine = platform.machine()
     if machine not in _MACHINES:
@@ -74,18 +97,28 @@ def restrict(signalled: Iterable[int]) -> None:
         raise OSError(ctypes.get_errno(), "seccomp cannot be used")
 
 
-def _program(arch: int, column: int, signalled: Iterable[int]) -> Iterator[_Code]:
+def _program(arch: int, column: int, signalled: Iterable[int] | None) -> Iterator[_Code]:
     """Another machine's calls, which a 64-bit kernel may take as well, end the process."""
     yield from (_load(_ARCH), (_EQUAL, 1, 0, arch), _return(_KILL), _load(_NUMBER))
     with_argument = {
-        "kill": _one_of(0, signalled),
-        "tgkill": _one_of(0, signalled),
         "prlimit64": _one_of(0, [0]),  # one's own
         "fcntl": _one_of(1, (*_F_DUPFD_TO_F_SETLKW, _F_DUPFD_CLOEXEC)),
-        "open": _named(1),
-        "openat": _named(2),
+        "open": _without(1, _TMPFILE),  # the size of a file without a name could not be seen
+        "openat": _without(2, _TMPFILE),
+        "clone": _without(0, _NEW_NAMESPACES),
+        "socketpair": _one_of(0, [_AF_UNIX]),
+        "prctl": _one_of(0, _PRCTLS),
+        "ioctl": _one_of(1, _IOCTLS),
+        # No file has any, so there are none to copy: shutil takes ENOSYS for a failure.
+        "listxattr": [_return(_ERROR | errno.ENOTSUP)],
+        "llistxattr": [_return(_ERROR | errno.ENOTSUP)],
     }
-    for call in CALLS.split(","):
+    calls = CALLS.split(",")
+    if signalled is None:
+        calls += OF_A_NAMESPACE.split(",")
+    else:
+        with_argument |= dict.fromkeys(("kill", "tgkill"), _one_of(0, signalled))
+    for call in calls:
         name, number = call.split()[0], call.split()[column]
         if number != "-":
             then = with_argument.get(name, [_return(_ALLOW)])
@@ -99,10 +132,10 @@ def _one_of(argument: int, values: Iterable[int]) -> list[_Code]:
     return [_load(_ARGUMENTS + 8 * argument), *tests, _return(_ERROR | errno.EPERM)]
 
 
-def _named(flags: int) -> list[_Code]:
-    """Opens files, but makes none without a name: its size could not be seen."""
-    refuse = ((_ANY_BIT, 0, 1, _TMPFILE), _return(_ERROR | errno.EPERM))
-    return [_load(_ARGUMENTS + 8 * flags), *refuse, _return(_ALLOW)]
+def _without(argument: int, bits: int) -> list[_Code]:
+    """Allowed where the argument, of which the kernel takes 32 bits, has none of the bits."""
+    refuse = ((_ANY_BIT, 0, 1, bits), _return(_ERROR | errno.EPERM))
+    return [_load(_ARGUMENTS + 8 * argument), *refuse, _return(_ALLOW)]
 
 
 def _load(offset: int) -> _Code:

@@ -198,6 +198,8 @@ def test_the_second_tier_is_recorded_with_the_score(name, make, monkeypatch):
     rows = [TASK[name](i)[SOLUTION[name]] for i in (7, 9)]
     scores = answered(evaluator, [[row] for row in rows])
     assert (scores["pass@1"].value, scores["run in landlock"].value) == (0.5, 1.0)
+    missing = {f"run without a limit on {what}" for what in evaluator._sandbox.missing}
+    assert {metric for metric in scores if metric.startswith("run without")} == missing
 
 
 def test_samples_must_be_enough_and_differ():

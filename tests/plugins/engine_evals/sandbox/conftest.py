@@ -19,7 +19,7 @@ from textwrap import dedent
 
 import pytest
 import yaml
-from engine_evals import bubblewrap, landlock
+from engine_evals import confinement, landlock
 from engine_evals.sandbox import Limits, Outcome, Program, Sandbox
 
 from engine import RunError
@@ -146,6 +146,6 @@ def running() -> set[int]:
             command = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if bubblewrap.INSIDE.encode() in command or landlock.START.encode() in command:
+        if confinement.START.encode() in command or landlock.START.encode() in command:
             found.add(int(process.name))
     return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from engine_evals.sandbox import Outcome, Program
+from engine_evals.sandbox import Outcome, Program, Sandbox
+
+from engine import RunError
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,37 @@ def test_a_program_sees_a_small_folder_only_for_itself(sandbox, run):
         """
     assert run(sandbox, code).passed
     assert run(sandbox, code).passed
+
+
+def test_what_programs_do_with_processes_threads_and_files_works_in_bubblewrap(run, small):
+    """The filter of calls leaves the standard library what it needs."""
+    try:
+        sandbox = Sandbox(limits=small, tiers=["bubblewrap"])
+    except RunError as error:
+        pytest.skip(f"no bubblewrap here: {error}")
+    code = """
+        import asyncio, concurrent.futures, os, shutil, sqlite3, subprocess, sys, tempfile, threading
+        def double(x): return 2 * x
+        def f():
+            found = subprocess.run([sys.executable, "-S", "-c", "print(3)"], capture_output=True).stdout
+            thread = threading.Thread(target=os.mkdir, args=("made",))
+            thread.start()
+            thread.join()
+            async def wait():
+                await asyncio.sleep(0.01)
+                process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "")
+                return await process.wait()
+            assert asyncio.run(wait()) == 0
+            with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as file:
+                file.write(b"x")
+                with open(f"{folder}/a", "w") as out: out.write("x")
+                shutil.copytree(folder, "made/b")
+                os.rename("made/b/a", "made/c")
+            with sqlite3.connect("file.db") as data:
+                data.execute("create table t (x)")
+                data.execute("insert into t values (1)")
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                assert [*pool.map(double, [1, 2])] == [2, 4]
+            return int(found), sorted(os.listdir("made"))
+        """
+    assert run(sandbox, code, "assert f() == (3, ['b', 'c']), f()") == Outcome("passed")

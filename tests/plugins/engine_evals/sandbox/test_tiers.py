@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
-from engine_evals import bubblewrap, landlock
-from engine_evals.sandbox import Sandbox
+from engine_evals import bubblewrap, cgroup, landlock
+from engine_evals.sandbox import Outcome, Sandbox
 
 from engine import RunError
 
@@ -58,3 +60,72 @@ def test_without_a_sandbox_nothing_runs_unless_allowed(run, small, attacks):
     assert run(bare, "def f(): return 1").passed
     for attack in ("endless loop", "memory", "os._exit before the tests", "equal to everything"):
         assert not run(bare, attacks[attack]).passed
+
+
+def stands_in(monkeypatch, tmp_path, told):
+    """A systemd-run that starts commands, but says of its limits what it is told to."""
+    script = tmp_path / "systemd-run"
+    command = f'#!/bin/sh\nwhile [ $1 != -- ]; do shift; done\nshift\n{told}\nexec "$@"\n'
+    script.write_text(command, encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/0")
+
+
+def test_a_limit_that_does_not_hold_is_missing(monkeypatch, tmp_path, sandbox):
+    """systemd may take a limit that nobody enforces, or not be there: either is said."""
+    stands_in(monkeypatch, tmp_path, 'case "$*" in *memory.max*) echo max max; exit;; esac')
+    assert cgroup.limited(1 << 30, 16) == []
+    assert "all memory together" in Sandbox(tiers=[sandbox.tier]).missing
+    monkeypatch.setenv("PATH", "")
+    assert cgroup.limited(1 << 30, 16) == []
+
+
+def test_a_program_in_a_group_knows_nothing_of_who_made_it(
+    monkeypatch, tmp_path, sandbox, small, run
+):
+    """It runs as without one; where systemd is reached stays outside."""
+    told = f'case "$*" in *memory.max*) echo {small.together} {small.processes + 8}; exit;; esac'
+    stands_in(monkeypatch, tmp_path, told)
+    grouped = Sandbox(tiers=[sandbox.tier], limits=small)
+    assert grouped.missing == ()
+    code = "import os\ndef f(): return 1 if 'XDG_RUNTIME_DIR' not in os.environ else 0"
+    assert run(grouped, code) == Outcome("passed")
+
+
+def test_a_group_holds_for_all_processes_together(small, run):
+    """Where systemd makes groups: three processes that are each within their limit are not all."""
+    sandbox = Sandbox(limits=small, tiers=["bubblewrap", "landlock"])
+    if sandbox.missing or sandbox.tier != "bubblewrap":
+        pytest.skip(f"{sandbox.tier} has no limit on {sandbox.missing}")
+    code = """
+        import os, time
+        def f():
+            for _ in range(4):
+                if os.fork() == 0:
+                    kept = bytearray(b"x") * (small - (1 << 26))
+                    time.sleep(2)
+                    os._exit(0)
+            return 1 if all(os.wait()[1] == 0 for _ in range(4)) else 0
+        """
+    assert not run(sandbox, code.replace("small", str(small.memory))).passed
+
+
+def test_where_a_sandbox_gets_no_capability_files_are_not_counted(monkeypatch, small, run):
+    """It is taken all the same, and says so."""
+    whole = bubblewrap.confined
+    monkeypatch.setattr(
+        bubblewrap, "confined", lambda *given: ["false"] if given[-1] else whole(*given)
+    )
+    try:
+        sandbox = Sandbox(limits=small, tiers=["bubblewrap"])
+    except RunError as error:
+        pytest.skip(f"no bubblewrap here: {error}")
+    assert "the number of files" in sandbox.missing
+    code = """
+        import os
+        def f():
+            whole = os.statvfs(".")
+            return 1 if whole.f_blocks * whole.f_bsize == 1 << 22 and os.getcwd() == "/tmp" else 0
+        """
+    assert run(sandbox, code) == Outcome("passed")
