@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from engine_lm.next_token import NextTokenObjective
 
 from engine.errors import RunError
+from engine.launch import Process
+from engine.session import run_spec
+from engine.spec import load_spec
 
 ROWS = 78
 """Of the tiny corpus; two of them are alike."""
@@ -61,43 +65,61 @@ def test_more_epochs_than_the_data_has_are_refused_before_the_first_step(
         run_here(tiny_spec)
 
 
-def _steps(run: Path) -> dict[str, list[tuple[float, ...]]]:
-    """Tokens, loss and norm of every step, by stage."""
+JOBS = {
+    "ddp": ("ddp", 38),
+    "shard": ({"type": "mesh", "shard": 2}, 38),
+    "divided": ({"type": "zero", "stage": 3}, 12),
+}
+"""By stage its strategy, and the rows of a batch: of 39 rows one or three are left for the last."""
+
+
+@pytest.fixture(scope="module")
+def both(_tiny, engine, finished_run, tmp_path_factory):
+    """The folders of a run by one process and of one by two, in one start: a stage for every job, each
+    scored on three documents and on one."""
+    runs, spec = tmp_path_factory.mktemp("both"), copy.deepcopy(_tiny)
+    base = spec["stages"].pop("base")
+    base["train"] |= {"precision": "fp32", "budget": "0.5 epochs"}
+    base["train"]["evaluate"] = [{"type": "perplexity", "limit": limit} for limit in (3, 1)]
+    for name, (strategy, rows) in JOBS.items():
+        stage = spec["stages"][name] = copy.deepcopy(base)
+        batch = {"tokens": rows * 32, "micro_tokens": 32}
+        stage["train"] |= {"strategy": strategy, "batch": batch}
+    (runs / "spec.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    for folder in ("alone", "two"):
+        shutil.copytree(finished_run / "corpus", runs / folder / "tiny" / "corpus")
+    engine("run", runs / "spec.yaml", "--nproc", 2, "--runs", runs / "two")
+    overrides = [f"stages.{name}.train.strategy=single" for name in JOBS]
+    alone = load_spec(runs / "spec.yaml", overrides=overrides)
+    assert run_spec(alone, runs / "alone", Process(), as_json=True) == 0
+    return runs / "alone" / "tiny", runs / "two" / "tiny"
+
+
+def _events(run: Path, event: str, *fields: str) -> dict[str, list[tuple[float, ...]]]:
+    """These fields of every such event, by stage."""
     found = defaultdict(list)
     for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        if event["event"] == "step":
-            found[event["stage"]].append((event["tokens"], event["loss"], event["grad_norm"]))
+        told = json.loads(line)
+        if told["event"] == event:
+            found[told["stage"]].append(tuple(told[field] for field in fields))
     return found
 
 
-def test_a_rank_without_rows_takes_part_and_counts_for_nothing(
-    tiny_spec, train, run_here, engine, tmp_path
-):
+@pytest.mark.parametrize("name", JOBS)
+def test_a_rank_without_rows_takes_part_and_counts_for_nothing(both, name):
     """Of a step of one row, and of one of three in micro-batches of one, two ranks make what one
     process makes, however they share the work: sums of 1e-5 and no rank that waits for another."""
-    jobs = {
-        "ddp": ("ddp", 38),
-        "shard": ({"type": "mesh", "shard": 2}, 38),
-        "divided": ({"type": "zero", "stage": 3}, 12),
-    }
-    base = tiny_spec["stages"].pop("base")
-    train |= {"budget": "0.5 epochs"}
-    for name, (strategy, rows) in jobs.items():
-        stage = tiny_spec["stages"][name] = copy.deepcopy(base)
-        stage["train"] |= {
-            "strategy": strategy,
-            "batch": {"tokens": rows * 32, "micro_tokens": 32},
-        }
-    alone = copy.deepcopy(tiny_spec)
-    for name in jobs:
-        alone["stages"][name]["train"]["strategy"] = "single"
-    run_here(alone, runs="alone")
-    (tmp_path / "spec.yaml").write_text(json.dumps(tiny_spec), encoding="utf-8")
-    engine("run", tmp_path / "spec.yaml", "--nproc", 2, "--runs", tmp_path / "two")
-    expected, found = (_steps(tmp_path / runs / "tiny") for runs in ("alone", "two"))
-    for name, (_, rows) in jobs.items():
-        assert [step[0] for step in found[name]][-1] == 39 * 32
-        assert len(found[name]) == -(-39 // rows)
-        for own, its in zip(found[name], expected[name], strict=True):
-            assert own == pytest.approx(its, rel=1e-5)
+    expected, found = (_events(run, "step", "tokens", "loss", "grad_norm")[name] for run in both)
+    assert found[-1][0] == 39 * 32
+    assert len(found) == -(-39 // JOBS[name][1])
+    for own, its in zip(found, expected, strict=True):
+        assert own == pytest.approx(its, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_uneven_shares_of_a_score(both, name):
+    """Three documents and one, on two ranks: nobody waits for ever; the figures are one process's."""
+    expected, found = (_events(run, "score", "n", "value")[name] for run in both)
+    assert [n for n, _ in found] == [3, 3, 1, 1]
+    for own, its in zip(found, expected, strict=True):
+        assert own == pytest.approx(its, rel=1e-4)

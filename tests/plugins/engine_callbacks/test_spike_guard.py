@@ -50,7 +50,9 @@ def test_poison_does_no_harm(tiny_spec, train, run_here, samples, tmp_path):
     tiny_spec["stages"]["corpus"]["prepare"]["sources"] = sources
     train |= {"budget": "80 steps", "checkpoint": {"every": "4 steps"}, "clip": None}
     train |= {"evaluate": [{"type": "perplexity"}]}
-    train["optimizer"] |= {"lr": 5e-3, "schedule": {"type": "warmup-stable-decay", "decay": 0.5}}
+    schedule = {"type": "warmup-stable-decay", "decay": 0.5}
+    # A long second moment remembers a spike to the end: unguarded, little is learnt after it.
+    train["optimizer"] |= {"lr": 2.5e-3, "betas": [0.9, 0.999], "schedule": schedule}
     train["callbacks"] = [_guard(window=20)]
 
     def perplexity(run) -> float:
@@ -75,7 +77,7 @@ def test_poison_does_no_harm(tiny_spec, train, run_here, samples, tmp_path):
 
     samples.taken.clear()
     train["callbacks"] = []
-    assert perplexity(run_here(tiny_spec, runs="unguarded")) > 1.03 * clean
+    assert perplexity(run_here(tiny_spec, runs="unguarded")) > 1.3 * clean
 
 
 @pytest.mark.parametrize("breaks_before", [7, 9, 11])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,26 @@ def evaluator() -> Callable[..., Any]:
         return build(config(type=type_name, **fields), None)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def taught(_tiny, finished_run, tmp_path_factory) -> Callable[[int, float], Path]:
+    """The folder of the tiny model after so many steps at a rate: one that has learnt something."""
+    from engine.launch import Process
+    from engine.session import run_spec
+    from engine.spec import load_spec
+
+    @cache
+    def train(steps: int, lr: float) -> Path:
+        runs, spec = tmp_path_factory.mktemp("taught"), copy.deepcopy(_tiny)
+        shutil.copytree(finished_run / "corpus", runs / "tiny" / "corpus")
+        spec["stages"]["base"]["train"] |= {"budget": f"{steps} steps", "evaluate": []}
+        spec["stages"]["base"]["train"]["optimizer"]["lr"] = lr
+        (runs / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+        assert run_spec(load_spec(runs / "spec.yaml"), runs, Process(), as_json=True) == 0
+        return runs / "tiny" / "base" / "final"
+
+    return train
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from engine_lm import architectures
-from engine_lm.config import CausalLM, Llama
+from engine_lm.config import CausalLM, Llama, Pretrained
 from engine_lm.models import build_causal_lm, build_llama
 from engine_lm.opening import open_model
 from peft import LoraConfig, get_peft_model
@@ -186,6 +186,8 @@ def test_a_lora_with_its_base_is_folded_into_it(whole, tmp_path, own_base):
     for name, weight in found.state_dict().items():
         torch.testing.assert_close(weight, expected[name])
     assert all(parameter.requires_grad for parameter in found.parameters())
+    looked_at = Pretrained(path=str(folder)).folders()  # before a stage goes on
+    assert looked_at == ([str(folder)] if own_base else [str(folder), str(whole)])
 
 
 def test_a_lora_over_a_quantised_base_is_refused_by_name(folder, tmp_path):

@@ -48,18 +48,18 @@ def test_perplexity_is_computed_from_the_models_own_logits(tiny_spec, run_here):
 def test_it_is_taken_as_often_and_on_as_much_as_asked(tiny_spec, run_here):
     """In steps of training; with a stride every token has more context, so it is easier to guess."""
     train = tiny_spec["stages"]["base"]["train"]
-    train |= {"budget": "60 steps", "precision": "fp32"}
+    train |= {"budget": "100 steps", "precision": "fp32"}
     train["optimizer"]["lr"] = 5e-3
     train["evaluate"] = [
-        {"type": "perplexity", "every": "20 steps"},
+        {"type": "perplexity", "every": "25 steps"},
         {"type": "perplexity", "limit": 3},
         {"type": "perplexity", "stride": 4},
     ]
     found = _scores(run_here(tiny_spec), "perplexity")
     every, (limited, strided) = found[:-2], found[-2:]
-    assert [e["step"] for e in every] == [20, 40, 60]
+    assert [e["step"] for e in every] == [25, 50, 75, 100]
     assert limited["n"] == 3 < strided["n"]
-    assert strided["value"] < every[-1]["value"]
+    assert strided["value"] < 0.995 * every[-1]["value"]
 
 
 def test_the_standard_error_is_the_ratio_estimators():

@@ -195,3 +195,43 @@ def _policy(folder, prompt, answers) -> torch.Tensor:
     asked = [(ids, [*tokenizer.encode(a, add_special_tokens=False), 0]) for a in answers]
     found = LanguageModel(artifact.model(), tokenizer).logprobs(asked)
     return torch.stack([tokens.sum() for tokens, _ in found]).double().softmax(0)
+
+
+def test_hub_shapes_of_a_question_and_two_answers_are_learnt_alike(
+    tiny_spec, add_stage, animals, run_here, tmp_path
+):
+    """TRL's conversational rows, with the prompt apart or in both sides, and HH's dialogues: without a
+    chat template as the plain texts, with the same losses."""
+
+    def said(role, text):
+        return [{"role": role, "content": text.strip()}]
+
+    def apart(row):
+        answers = {side: said("assistant", row[side]) for side in ("chosen", "rejected")}
+        return {"prompt": said("user", row["prompt"]), **answers}
+
+    def whole(row):
+        parts = apart(row)
+        sides = {side: [*parts["prompt"], *parts[side]] for side in ("chosen", "rejected")}
+        return {"prompt": row["prompt"], **sides}
+
+    def dialogue(row):
+        asked = f"\n\nHuman: {row['prompt']}\n\nAssistant: "
+        return {side: asked + row[side].strip() for side in ("chosen", "rejected")}
+
+    def plain(row):
+        return {name: row[name].strip() for name in ("prompt", "chosen", "rejected")}
+
+    for shape in (plain, apart, whole, dialogue):
+        (tmp_path / shape.__name__).mkdir()
+        rows, budget = [shape(row) for row in animals], "2 steps"
+        add_stage(tiny_spec, tmp_path / shape.__name__, {"type": "dpo"}, rows, budget=budget)
+        tiny_spec["stages"][shape.__name__] = tiny_spec["stages"].pop("learned")
+    steps = run_here(tiny_spec).events("step")
+    losses = [
+        [event["loss"] for event in steps if event["stage"] == shape.__name__]
+        for shape in (plain, apart, whole, dialogue)
+    ]
+    assert losses[0][0] == pytest.approx(math.log(2))
+    assert losses[0][1] < losses[0][0]
+    assert losses == losses[:1] * 4

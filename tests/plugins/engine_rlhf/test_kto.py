@@ -184,11 +184,12 @@ def test_it_learns_what_is_good(stage, hh, animals, run_here, kind):
         for side in ("chosen", "rejected")
     ]
     rows = animals if kind == "preference" else judged
-    run = run_here(stage({"type": "kto", "beta": 0.5}, rows, budget="20 steps"))
+    wide = {"examples": 50}  # the loss of eight is noise
+    run = run_here(stage({"type": "kto", "beta": 0.5}, rows, budget="20 steps", batch=wide))
     steps = [e for e in run.events("step") if e["stage"] == "learned"]
     assert steps[0]["loss"] == pytest.approx(0.5, abs=1e-4)
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-4)
-    assert sum(step["loss"] for step in steps[-10:]) / 10 < 0.3  # a step of eight is noise
+    assert max(step["loss"] for step in steps[-10:]) < 0.35
     assert max(step["kl"] for step in steps) > 0
 
 

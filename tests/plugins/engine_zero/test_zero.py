@@ -244,22 +244,6 @@ def test_a_killed_run_ends_as_the_unbroken_one(ranks, folder, engine, run_here, 
         assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("strategy", [{"type": "zero", "stage": 3}, {"type": "mesh", "shard": 2}])
-def test_uneven_shares_of_a_score(tiny_spec, write_spec, engine, run_here, tmp_path, strategy):
-    """Three documents and one, on two ranks: nobody waits for ever; the figures are one process's."""
-    train = tiny_spec["stages"]["base"]["train"]
-    train |= {"precision": "fp32", "budget": "2 steps"}
-    train["evaluate"] = [{"type": "perplexity", "limit": limit} for limit in (3, 1)]
-    alone = run_here(tiny_spec).events("score")
-    train["strategy"] = strategy
-    runs = tmp_path / "shared"
-    engine("run", write_spec(tiny_spec), "--nproc", 2, "--runs", runs)
-    shared = _events(runs / "tiny", "score")
-    assert [e["n"] for e in shared] == [3, 3, 1, 1]
-    values = [[e["value"] for e in events] for events in (shared, alone)]
-    assert values[0] == pytest.approx(values[1], rel=1e-4)
-
-
 @pytest.mark.soak
 def test_fifty_steps_at_every_stage(tmp_path):
     """The curve stays within 1e-4 of `single`'s; so do perplexity and weights."""
