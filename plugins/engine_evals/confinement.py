@@ -38,10 +38,9 @@ def main() -> None:
         if files:
             mount_folder(size, files)
         _drop_capabilities()
-        seccomp.restrict(None)
+        harness.main(lambda *signalled: seccomp.restrict(None))
     except OSError as error:
         sys.exit(str(error))
-    harness.main()
 
 
 def leave_keyring() -> None:

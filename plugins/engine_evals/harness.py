@@ -9,7 +9,7 @@ its value travels back as JSON, and the parent compares. So the verdict never pa
 candidate's hands, and these cannot turn it: leaving early (``sys.exit``, ``os._exit``), printing
 anything, patching builtins or modules, values that call themselves equal to everything, reading
 the harness's frames or memory for a secret (there is none, and the tests are not there either).
-The child holds no descriptor but its two pipes, and the parent refuses to be traced.
+The child holds no descriptor but its two pipes, and neither can be traced.
 
 What it does not withstand: functions that look their answers up (the prompt shows some of them).
 What it asks of tests: arguments go by value, so a change that the candidate makes to one is not
@@ -241,6 +241,8 @@ def main(confine: Callable[..., None] = lambda *signalled: None) -> None:
         resource.setrlimit(getattr(resource, name), (value, value + (name == "RLIMIT_CPU")))
     sys.set_int_max_str_digits(0)
     requests, replies = os.pipe(), os.pipe()
+    # Neither process is traced, nor does its memory go to what keeps cores outside.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     child = os.fork()
     nowhere = os.open(os.devnull, os.O_RDWR)
     if child == 0:
@@ -255,7 +257,6 @@ def main(confine: Callable[..., None] = lambda *signalled: None) -> None:
         os._exit(0)
     os.close(requests[0])
     os.close(replies[1])
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     confine(os.getpid(), child)
     verdict = os.dup(1)
     os.dup2(nowhere, 1)  # tests may print

@@ -144,7 +144,7 @@ class Sandbox:
             "RLIMIT_AS": limits.memory,
             "RLIMIT_FSIZE": limits.folder,
             "RLIMIT_NOFILE": limits.open_files,
-            "RLIMIT_CORE": 0,
+            "RLIMIT_CORE": 1,  # 0 would still have a core piped to the machine's handler, see core(5)
             "answer": limits.answer,
         }
         if self.tier == "bubblewrap":  # elsewhere all of the user's processes would count

@@ -60,8 +60,9 @@ _F_DUPFD_TO_F_SETLKW, _F_DUPFD_CLOEXEC = range(8), 1030
 _TMPFILE = os.O_TMPFILE & ~os.O_DIRECTORY
 _NEW_NAMESPACES = 0x7E020000
 _AF_UNIX = 1
-# PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME
-_PRCTLS = (1, 3, 4, 15, 16)
+_RLIMIT_CORE = 4
+# PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME
+_PRCTLS = (1, 3, 15, 16)
 # TCGETS, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what Python asks of files and pipes. No TIOCSTI.
 _IOCTLS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
 
@@ -101,7 +102,7 @@ def _program(arch: int, column: int, signalled: Iterable[int] | None) -> Iterato
     """Another machine's calls, which a 64-bit kernel may take as well, end the process."""
     yield from (_load(_ARCH), (_EQUAL, 1, 0, arch), _return(_KILL), _load(_NUMBER))
     with_argument = {
-        "prlimit64": _one_of(0, [0]),  # one's own
+        "prlimit64": [*_but(1, _RLIMIT_CORE), *_one_of(0, [0])],  # one's own
         "fcntl": _one_of(1, (*_F_DUPFD_TO_F_SETLKW, _F_DUPFD_CLOEXEC)),
         "open": _without(1, _TMPFILE),  # the size of a file without a name could not be seen
         "openat": _without(2, _TMPFILE),
@@ -130,6 +131,11 @@ def _one_of(argument: int, values: Iterable[int]) -> list[_Code]:
     """Allowed where the argument, of which the kernel takes 32 bits, is one of the values."""
     tests = [code for value in values for code in ((_EQUAL, 0, 1, value), _return(_ALLOW))]
     return [_load(_ARGUMENTS + 8 * argument), *tests, _return(_ERROR | errno.EPERM)]
+
+
+def _but(argument: int, value: int) -> list[_Code]:
+    """Denied where the argument is the value; what follows decides on all others."""
+    return [_load(_ARGUMENTS + 8 * argument), (_EQUAL, 0, 1, value), _return(_ERROR | errno.EPERM)]
 
 
 def _without(argument: int, bits: int) -> list[_Code]:

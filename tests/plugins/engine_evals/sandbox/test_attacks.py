@@ -8,7 +8,10 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from engine_evals import sandbox as sandbox_module
@@ -93,3 +96,22 @@ def test_nothing_is_left_when_the_engine_is_killed(sandbox, harnesses, outside):
         os.kill(left, signal.SIGKILL)
         pytest.fail(f"process {left} is left")
     assert not mine & harnesses()
+
+
+def test_a_crash_leaves_no_core(sandbox, harnesses, run):
+    """A limit of 0 would leave one where the machine pipes cores to a program; 1 is for that."""
+    before = harnesses()
+    limits = set()
+    code = "import time\ndef f():\n  time.sleep(1)\n  return 1"
+    with ThreadPoolExecutor(1) as thread:
+        outcome = thread.submit(run, sandbox, code)
+        while not outcome.done():
+            for process in harnesses() - before:
+                with suppress(OSError):
+                    told = Path(f"/proc/{process}/limits").read_text(encoding="utf-8")
+                    limits |= {line.split()[4] for line in told.splitlines() if "core" in line}
+            time.sleep(0.05)
+    assert outcome.result().passed
+    assert "1" in limits
+    crash = "import ctypes\ndef f(): return ctypes.string_at(0)"
+    assert run(sandbox, crash).status == "crashed"

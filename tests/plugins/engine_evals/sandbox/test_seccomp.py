@@ -118,6 +118,8 @@ def test_each_machines_filter_looks_at_what_calls_are_given(machine):
     assert among_its_own("openat", 0, 0, os.O_RDWR | os.O_CREAT | os.O_DIRECTORY) == allow
     assert among_its_own("openat", 0, 0, os.O_TMPFILE | os.O_RDWR) == denied
     assert (among_its_own("ioctl", 0, 0x5401), among_its_own("ioctl", 0, 0x5412)) == (allow, denied)
+    assert (alone("prlimit64", 0, 9), alone("prlimit64", 5, 9)) == (allow, denied)
+    assert alone("prlimit64", 0, 4) == among_its_own("prctl", 4) == denied
     assert among_its_own("socketpair", 1) == allow
     assert among_its_own("socketpair", 2) == denied
     assert answer(machine, None, 0x40000000 | int(number["read"])) == absent
