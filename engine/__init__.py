@@ -29,6 +29,7 @@ _PUBLIC = {
     "rendering": ("Piece", "RecordError"),
     "encoding": ("continuation", "document_tokens"),
     "figures": ("ratio",),
+    "files": ("read_regular",),
     "forecast": ("Candidate",),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (
@@ -48,6 +49,7 @@ _PUBLIC = {
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
+    "permissions": ("Need", "host_of", "network_need", "secret_need"),
     "parameters": ("average_decay", "parameter_groups"),
     "pretrained": ("file_fault", "misplaced", "pretrained_tokenizer", "tokenizer_fault"),
     "requests": (

@@ -59,6 +59,14 @@ _RUNS = click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the runs."
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
+_ALLOW = click.option(
+    "--allow",
+    multiple=True,
+    metavar="WORD",
+    help="network=HOST, secret=NAME@HOST, code, files: what a spec may not do by itself. versions: "
+    "resume with others than the checkpoint's, not bit-identical. memory: start what seems not to "
+    "fit. ENGINE_ALLOW holds the same words.",
+)
 
 
 @cli.command()
@@ -70,13 +78,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--rerun", multiple=True, metavar="STAGE", help="Start this stage anew.")
 @_BLOCK
 @click.option("--json", "as_json", is_flag=True, help="Events to stdout instead of progress bars.")
-@click.option(
-    "--allow",
-    multiple=True,
-    type=click.Choice(["versions", "memory"]),
-    help="versions: resume with others than the checkpoint's, not bit-identical. memory: start "
-    "what seems not to fit.",
-)
+@_ALLOW
 @click.option(
     "--deterministic", is_flag=True, help="Deterministic kernels, where there is a choice."
 )
@@ -112,8 +114,8 @@ def run(
 
     process = Process.from_environment()
     processes = max(nproc, process.world_size)
-    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=processes)
-    if "memory" not in allow:
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=processes, allow=allow)
+    if not loaded.permissions.allows("memory"):
         from engine.fitting import check_memory
 
         check_memory(loaded, runs, processes, here=max(nproc, process.local_world_size), only=stage)
@@ -129,7 +131,7 @@ def run(
         only=stage,
         rerun=rerun,
         as_json=as_json,
-        inexact="versions" in allow,
+        inexact=loaded.permissions.allows("versions"),
         timeout=timeout,
     )
 
@@ -139,14 +141,23 @@ def run(
 @_SET
 @click.option("--nproc", type=click.IntRange(1), default=1, help="Check for so many processes.")
 @_BLOCK
-def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[str, ...]) -> None:
-    """Says everything that is wrong with SPEC."""
+@_ALLOW
+def validate(
+    spec: Path,
+    overrides: tuple[str, ...],
+    nproc: int,
+    blocked: tuple[str, ...],
+    allow: tuple[str, ...],
+) -> None:
+    """Says everything that is wrong with SPEC, and what it reads outside its folder."""
     from engine.lineage import unequal
     from engine.spec import load_spec
 
-    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc, allow=allow)
     for message in unequal(loaded.spec):
         click.echo(f"warning: {message}", err=True)
+    for message in loaded.outside():
+        click.echo(f"reads outside the spec's folder: {message}", err=True)
     click.echo(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
 
 
@@ -167,6 +178,7 @@ def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[
 @click.option("--links", metavar="SIZE", help="That a process sends in a second, e.g. 50GB.")
 @click.option("--price", type=click.FloatRange(0), help="Of a process, an hour.")
 @_BLOCK
+@_ALLOW
 @_JSON
 def plan(
     spec: Path,
@@ -178,6 +190,7 @@ def plan(
     links: str | None,
     price: float | None,
     blocked: tuple[str, ...],
+    allow: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Says what SPEC will need: memory, disk, FLOPs, time and cost."""
@@ -186,7 +199,7 @@ def plan(
 
     room, sent = (None if text is None else parse_size(text) for text in (memory, links))
     terms = Terms(nproc, room, speed, sent, price, device)
-    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc, allow=allow)
     print_plan(loaded, terms, as_json)
 
 
@@ -263,12 +276,13 @@ def chat(stage: Path, max_tokens: int, temperature: float, seed: int) -> None:
 @_STAGE
 @click.option("--samples", type=click.IntRange(1), default=3, help="How many rows.")
 @click.option("--start", type=click.IntRange(0), default=0, help="First row, in training's order.")
+@_ALLOW
 @_JSON
-def data(stage: Path, samples: int, start: int, as_json: bool) -> None:
+def data(stage: Path, samples: int, start: int, allow: tuple[str, ...], as_json: bool) -> None:
     """Shows rows as the model sees them; the tokens that count in the loss are in colour."""
     from engine.talk import show_rows
 
-    show_rows(stage, samples, start, as_json)
+    show_rows(stage, samples, start, as_json, allow)
 
 
 @cli.command()
@@ -299,13 +313,19 @@ def new_plugin(name: str, to: Path) -> None:
 @click.option("--steps", type=click.IntRange(4), default=8, help="Steps of each train stage.")
 @click.option("--kills", type=click.IntRange(1), default=2, help="How often the run is killed.")
 @click.option("--nproc", type=click.IntRange(1), default=1, help="Processes on this machine.")
+@_ALLOW
 def verify_resume(
-    spec: Path, overrides: tuple[str, ...], steps: int, kills: int, nproc: int
+    spec: Path,
+    overrides: tuple[str, ...],
+    steps: int,
+    kills: int,
+    nproc: int,
+    allow: tuple[str, ...],
 ) -> int:
     """Kills and resumes SPEC at a small size; compares the weights with an unbroken run's."""
     from engine.verify import verify_resume as verify
 
-    return verify(spec, overrides, steps, kills, nproc)
+    return verify(spec, overrides, steps, kills, nproc, allow)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ from engine.component import Kind, Schema
 from engine.layout import Beside, Layout, ModelShape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from engine.activations import Scores
     from engine.forecast import Candidate
+    from engine.permissions import Need
 
 Unit = Literal["steps", "tokens", "epochs", "seconds", "share"]
 
@@ -203,6 +204,16 @@ class Config(BaseModel):
         """By field, why what it names outside the spec, such as a folder, cannot be used, in one line
         with the mend; asked before anything runs, without torch."""
         return {}
+
+    def needs(self) -> Iterable[Need]:
+        """What the user must allow for it (see :mod:`engine.permissions`): requests, secrets that go
+        with them, and code that neither the engine nor a plugin brings."""
+        return ()
+
+    def reads(self) -> Iterable[str]:
+        """Files and folders on this machine that it reads, which may be globs. What does not exist,
+        such as a name on the hub, may be among them."""
+        return ()
 
 
 class DataSourceConfig(Config):

@@ -227,6 +227,8 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""
             return f"  [yellow]warning{rank}[/]: {escape(record['message'])}"
+        case "reads":
+            return f"reads outside the spec's folder: {escape(record['message'])}"
         case "source":
             return f"  {escape(record['message'])}"
         case "documents":

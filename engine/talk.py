@@ -64,11 +64,13 @@ def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
         text += answer
 
 
-def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
+def show_rows(
+    path: Path, samples: int, start: int, as_json: bool, allow: tuple[str, ...] = ()
+) -> None:
     """Prints rows of the training data; documents are parted by a bar, loss tokens are green."""
     from engine.materials import open_tokenizer, stage_data
 
-    opened = OpenedStage.open(path)
+    opened = OpenedStage.open(path, allow)
     for stage in opened.run.spec.dependencies(opened.name):
         opened.summary(stage)  # raises where it is not done
     tokenizer = open_tokenizer(opened.run, opened.name, opened.train())

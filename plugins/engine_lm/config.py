@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -160,6 +160,10 @@ class Pretrained(Existing):
         if os.path.isdir(folder):
             wrong = folders.fault(folder) or tokenizer_fault(folders.tokenizer_folder(folder))
         return {"path": wrong} if wrong else {}
+
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`."""
+        return (self.path,)
 
     def tokenizer_path(self) -> str:
         """The folder itself; of a LoRA without one, its base."""

@@ -88,7 +88,7 @@ def test_help_lists_all_commands_in_80_columns(command):
         (["run"], "Missing argument 'SPEC'"),
         (["run", "x.yaml", "--no-such-option"], "No such option"),
         (["run", "x.yaml", "--nproc", "0"], "0 is not in the range"),
-        (["run", "x.yaml", "--allow", "all"], "'all' is not one of 'versions', 'memory'"),
+        (["run", "x.yaml", "--allow", "all"], "--allow: 'all' is none of versions|memory|code"),
         (["run", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
         (["plan", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
         (["plan", "x.yaml", "--memory", "much"], "'much' is no size; write e.g. 24GB or 16GiB"),
