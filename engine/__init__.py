@@ -57,6 +57,8 @@ _PUBLIC = {
         "Value", "seed_of",
     ),
     "shrunk": ("shrunk_config",),
+    "console": ("Terminal",),
+    "terminal": ("cleaned",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

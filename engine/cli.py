@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from engine.errors import EngineError
+from engine.terminal import guard, write
 
 
 class _WithPluginCommands(click.Group):
@@ -35,16 +37,23 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``engine`` command. Status 0: done, 1: the run failed, 2: spec or command line wrong."""
+    guard()
     try:
         sys.exit(cli.main(args=arguments, prog_name="engine", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        _say(told.getvalue(), error=True, end="")
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(1)
     except EngineError as error:
-        click.echo(str(error) if error.exit_status == 2 else f"error: {error}", err=True)
+        _say(str(error) if error.exit_status == 2 else f"error: {error}", error=True)
         sys.exit(error.exit_status)
+
+
+def _say(text: str, *, error: bool = False, end: str = "\n") -> None:
+    write(text + end, error=error)
 
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
@@ -155,10 +164,10 @@ def validate(
 
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc, allow=allow)
     for message in unequal(loaded.spec):
-        click.echo(f"warning: {message}", err=True)
+        _say(f"warning: {message}", error=True)
     for message in loaded.outside():
-        click.echo(f"reads outside the spec's folder: {message}", err=True)
-    click.echo(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
+        _say(f"reads outside the spec's folder: {message}", error=True)
+    _say(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
 
 
 @cli.command()
@@ -224,7 +233,7 @@ def plugins(as_json: bool, check: bool, reference: str | None) -> int:
     if reference is not None:
         from engine.reference import plugin_reference
 
-        click.echo(plugin_reference(reference), nl=False)
+        _say(plugin_reference(reference), end="")
         return 0
     from engine.listing import print_plugins
 
@@ -293,7 +302,7 @@ def export(stage: Path, folder: Path) -> None:
     from engine.listing import export_model
 
     export_model(stage, folder)
-    click.echo(f"{folder}: opens with transformers' Auto classes")
+    _say(f"{folder}: opens with transformers' Auto classes")
 
 
 @cli.command("new-plugin")
@@ -304,7 +313,7 @@ def new_plugin(name: str, to: Path) -> None:
     from engine.scaffold import write_plugin
 
     folder = write_plugin(name, to)
-    click.echo(f"{folder}: now `pip install -e {folder}` and `pytest {folder}`")
+    _say(f"{folder}: now `pip install -e {folder}` and `pytest {folder}`")
 
 
 @cli.command("verify-resume")

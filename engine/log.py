@@ -28,6 +28,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from engine.console import Terminal
+
 
 class Display(Protocol):
     """Shows events to a person or a machine."""
@@ -132,7 +134,7 @@ class RichDisplay:
     """Progress bars and short lines for a person. Fits 80 columns."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Terminal(stderr=True)
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
@@ -141,7 +143,7 @@ class RichDisplay:
         """See :class:`Display`."""
         line = _sentence(record)
         if line:
-            self.console.print(line, soft_wrap=False)
+            self.console.print(line, soft_wrap=record["event"] == "reads")
 
     def progress(self, what: str, done: float, total: float, note: str = "") -> None:
         """See :class:`Display`."""

@@ -14,8 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from engine.console import Terminal
 from engine.errors import RunError
 from engine.spec import Loaded, load_spec
 
@@ -34,7 +33,7 @@ def verify_resume(
     allow: Sequence[str] = (),
 ) -> int:
     """0 when the weights are bit-identical, else 1, having said which differ. Raises RunError."""
-    console = Console(highlight=False)
+    console = Terminal()
     loaded = load_spec(spec, overrides=overrides, processes=nproc, allow=allow)
     command = _command(loaded, spec, overrides, steps, nproc)
     command += [f"--allow={word}" for word in allow]

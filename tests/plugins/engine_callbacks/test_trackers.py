@@ -239,8 +239,13 @@ def test_an_mlflow_store_that_does_not_answer_gets_its_figures_later(
 def test_an_mlflow_store_that_is_none_is_the_user_s_to_mend(tiny_spec, train, run_here):
     """As an error that names stage and field."""
     train["callbacks"] = [{"type": "mlflow", "uri": "zoo://animals"}]
-    with pytest.raises(RunError, match=r"base: mlflow: .*`uri`"):
+    with pytest.raises(
+        SpecError, match=r"uri: is neither https://HOST, sqlite:///FILE nor a folder"
+    ):
         run_here(tiny_spec)
+    train["callbacks"][0]["uri"] = "sqlite:////proc/zoo.db"
+    with pytest.raises(RunError, match=r"base: mlflow: .*`uri`"):
+        run_here(tiny_spec, allow=["files"])
 
 
 def test_tensorboard_files_sort_as_they_were_written(tmp_path):
