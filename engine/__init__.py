@@ -59,6 +59,7 @@ _PUBLIC = {
     "shrunk": ("shrunk_config",),
     "console": ("Terminal",),
     "terminal": ("cleaned",),
+    "time_limit": ("time_limit",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

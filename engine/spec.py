@@ -358,7 +358,7 @@ def load_spec(
     problems += inconsistencies(model, spec, source.data, plugins, processes, permissions)
     if problems or spec is None:
         raise SpecError(*source.told(problems))
-    return Loaded(spec, plugins, path.read_text(encoding="utf-8"), source, permissions)
+    return Loaded(spec, plugins, read_regular(path).decode("utf-8"), source, permissions)
 
 
 def _refuse_passwords(source: Source) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine import RunError
+from engine import RunError, read_regular
 from engine_data.tables import Rows, arrow_rows
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -42,7 +42,7 @@ def saved_rows(folder: Path) -> Rows:
 
 def _described(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(read_regular(file))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
