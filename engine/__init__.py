@@ -28,6 +28,7 @@ _PUBLIC = {
     ),
     "rendering": ("Piece", "RecordError"),
     "encoding": ("continuation", "document_tokens"),
+    "deadline": ("time_limit",),
     "figures": ("ratio",),
     "files": ("read_regular",),
     "forecast": ("Candidate",),
@@ -59,7 +60,6 @@ _PUBLIC = {
     "shrunk": ("shrunk_config",),
     "console": ("Terminal",),
     "terminal": ("cleaned",),
-    "time_limit": ("time_limit",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from engine.terminal import cleaned
 
@@ -17,10 +18,16 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, **options)
 
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See :class:`rich.console.Console`, which drops some of what is written out here."""
+        return super().render_str(cleaned(text), **options)
+
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         """See :class:`rich.console.Console`, which passes everything through here."""
         for segment in super().render(renderable, options):
             text, style, control = segment
+            # A name in brackets may be markup, of which a link alone does any harm.
+            style = style.update_link() if style and style.link else style
             yield segment if control else Segment(cleaned(text), style)

@@ -154,7 +154,7 @@ class RichDisplay:
         self._drawn = now
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("{task.description:<12}"),
+                TextColumn("{task.description:<12}", markup=False),
                 BarColumn(bar_width=16),
                 TextColumn("{task.percentage:>3.0f}%"),
                 TimeRemainingColumn(compact=True),

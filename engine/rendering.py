@@ -14,9 +14,9 @@ from os.path import commonprefix
 from typing import Any
 
 from engine.data.records import Messages, Tools
+from engine.deadline import time_limit
 from engine.encoding import encoder
 from engine.errors import RunError
-from engine.time_limit import time_limit
 
 PROBE = "A1b2C3"
 QUESTION = {"role": "user", "content": "What?"}

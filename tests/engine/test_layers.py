@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 FLOORS = """
 accelerators comparison component encoding errors figures files layout pieces prefixes \
 requests sampling shrunk terminal weight_types
-activations config console devices document hookspecs manifest measured objective permissions \
-pretrained shapes terms time_limit
+activations config console deadline devices document hookspecs manifest measured objective \
+permissions pretrained shapes terms
 checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source suited
 compose modules observers precision probe problems rendering replicas scaffold watch
 checks conversation likelihood slots speeds trial

@@ -9,6 +9,7 @@ from engine.config import Config
 from engine.errors import SpecError
 from engine.permissions import Need, Permissions, host_of, is_loopback
 from engine.spec import load_spec
+from engine.talk import show_rows
 
 REWARD = {"type": "http", "url": "https://Scores.Example/s", "key_env": "AWS_SECRET_ACCESS_KEY"}
 
@@ -144,16 +145,18 @@ def test_a_component_s_own_needs_reach_its_user():
     assert list(Permissions.given(["network=a.b"]).refusals(Mine().needs())) == []
 
 
-def test_what_was_not_allowed_is_not_built_either(tiny_spec, run_here, engine):
+def test_what_was_not_allowed_is_not_built_either(tiny_spec, run_here):
     """A run's folder that came from a stranger does no more than a spec, whatever looks into it."""
     token = {"type": "hugging-face", "path": "some/one", "revision": "1", "token_env": "HF_TOKEN"}
     run = run_here(tiny_spec)
     resolved = run.folder / "resolved.yaml"
     spec = yaml.safe_load(resolved.read_text(encoding="utf-8"))
-    spec["stages"]["base"]["train"] |= {"data": token, "objective": {"type": "sft"}}
+    model = {"type": "pretrained", "path": str(run.folder / "base" / "final")}
+    changed = {"data": token, "objective": {"type": "sft"}, "model": model}
+    spec["stages"]["base"]["train"] |= changed
     resolved.write_text(yaml.safe_dump(spec), encoding="utf-8")
-    told = engine("data", run.folder / "base", status=2, env={"HF_TOKEN": "t"}).stderr
-    assert "--allow secret=HF_TOKEN@huggingface.co" in told
+    with pytest.raises(SpecError, match=r"--allow secret=HF_TOKEN@huggingface\.co"):
+        show_rows(run.folder / "base", 1, 0, as_json=False)
 
 
 def test_passwords_in_addresses_are_refused_and_not_repeated(stranger, told):

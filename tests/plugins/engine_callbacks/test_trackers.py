@@ -260,3 +260,19 @@ def test_tensorboard_files_sort_as_they_were_written(tmp_path):
     tracker.close()
     assert min(folder.iterdir()) == killed
     assert len(list(folder.iterdir())) == 2
+
+
+def test_settings_beside_a_spec_do_not_move_the_key(tmp_path, monkeypatch):
+    """wandb reads settings from the folder that it is started in; the server is the user's choice."""
+    (tmp_path / "wandb").mkdir()
+    settings = "[default]\nbase_url = http://evil.example\n"
+    (tmp_path / "wandb" / "settings").write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KEY", "0123456789abcdef" * 2 + "01234567")
+    tracker = WandbTracker(Wandb(mode="online", key_env="KEY"), SimpleNamespace(rank=0))
+    assert tracker._settings("base").base_url == "https://api.wandb.ai"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.zoo")
+    assert tracker._settings("base").base_url == "https://wandb.zoo"
+    words = [need.word for need in Wandb(mode="online", key_env="KEY").needs()]
+    assert words == ["network=wandb.zoo", "secret=KEY@wandb.zoo"]
+    assert list(Wandb().needs()) == []
