@@ -23,6 +23,7 @@ from engine import (
     secret_need,
     tokenizer_fault,
 )
+from engine_data.card import elsewhere
 from engine_data.places import expanded, missing_folder
 
 
@@ -136,6 +137,12 @@ class HuggingFace(DataSourceConfig):
         description="Environment variable that holds the hub's token; it needs `--allow "
         "secret=NAME@HOST`.",
     )
+
+    def problems(self) -> Mapping[str, str]:
+        """See :class:`engine.Config`: what a folder says of itself may lead elsewhere."""
+        folder = Path(expanded(self.path))
+        wrong = elsewhere(folder) if folder.is_dir() else None
+        return {"path": wrong} if wrong else {}
 
     def needs(self) -> Iterable[Need]:
         """See :class:`engine.Config`: the token; the hub itself needs nothing."""

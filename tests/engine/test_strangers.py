@@ -104,6 +104,21 @@ def beside_a_pipe(spec, folder):
     reading(f"{folder}/*.txt")(spec, folder)
 
 
+def described(text, name="README.md"):
+    def change(spec, folder):
+        data = folder / "data"
+        data.mkdir()
+        (data / "a.jsonl").write_text('{"text": "a"}', encoding="utf-8")
+        if text is None:
+            os.mkfifo(data / name)
+        else:
+            (data / name).write_text(text, encoding="utf-8")
+        source = {"type": "hugging-face", "path": str(data), "records": "text"}
+        spec["stages"]["corpus"]["prepare"]["sources"] = [source]
+
+    return change
+
+
 def recorded(**fields):
     def change(spec, folder):
         file = folder / "record.yaml"
@@ -128,6 +143,7 @@ def _objective(spec):
 
 VALID = None
 ADDRESS = "url: is no plain address"
+OUTSIDE, SETTINGS = "takes data from outside the folder", ".huggingface.yaml"
 AWAY = "is outside the spec's folder; add `--allow files`"
 SPECS = {
     "extends a file above": (extends("../x.yaml"), AWAY),
@@ -170,6 +186,19 @@ SPECS = {
     "a record nested without end": (deep_record, "record.yaml"),
     "a power in a record": (recorded(prompt="{{ 9**(9**9) }}"), "takes more than 0.5 s"),
     "a way out of a record's template": (recorded(prompt="{{ ''.__class__.__mro__ }}"), VALID),
+    "data from a server": (
+        described("---\nconfigs: [{data_files: 'https://evil.example/a.jsonl'}]\n---\n"), OUTSIDE
+    ),
+    "data behind a server's archive": (
+        described("configs: [{data_files: [{path: 'zip://a::http://e/b'}]}]", SETTINGS), OUTSIDE
+    ),
+    "data from the home folder": (
+        described("---\nconfigs:\n- data_dir: ../../.ssh\n---\nText."), OUTSIDE
+    ),
+    "a data set described by a pipe": (described(None, SETTINGS), "is no regular file"),
+    "data from the folder itself": (
+        described("---\nlicense_link: https://a.b/c\nconfigs: [{data_files: a.jsonl}]\n---\n"), VALID
+    ),
     "texts that never end": (reading("/dev/zero"), VALID),  # told when it is read
     "a pipe beside the texts": (beside_a_pipe, VALID),
 }  # fmt: skip
