@@ -19,7 +19,7 @@ from engine.language_model import LanguageModel
 from engine.objective import BaseOnlineObjective, BaseTrainer
 from engine.opened import OpenedStage
 from engine.requests import Generation
-from engine.terminal import write
+from engine.terminal import cleaned, write
 
 
 def generate(
@@ -33,7 +33,7 @@ def generate(
         print(json.dumps({"prompt": prompt, "text": response.text, "tokens": response.tokens}))  # noqa: T201
         return
     console = Terminal()
-    console.print(Text(prompt, style="bold"), end="")
+    console.print(Text(cleaned(prompt), style="bold"), end="")
     lm.generate(request, write)
     console.print()
 

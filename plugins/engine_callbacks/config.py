@@ -24,6 +24,8 @@ _SENDS = "sends figures and the configuration"
 _WANDB = "https://api.wandb.ai"
 _LOCAL = re.compile(r"sqlite:///[^?#]+|(file:(//)?)?[^:?#]*/[^:?#]*")
 """Stores of MLflow's that are files."""
+_STORED = "~/.mlflow/credentials"
+"""Where MLflow finds a user and a password that are not in the environment."""
 _LOGINS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -123,6 +125,7 @@ class MLflow(Config):
             yield Need("uri", f"writes to {self.uri}", "files")
             return
         yield from network_need("uri", self.uri, _SENDS)
+        stored = os.path.exists(os.path.expanduser(_STORED))
         for name in _LOGINS:
-            if os.environ.get(name):
+            if os.environ.get(name) or (stored and name != _LOGINS[-1]):
                 yield secret_need("uri", name, self.uri)

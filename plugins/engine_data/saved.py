@@ -29,7 +29,10 @@ def saved_rows(folder: Path) -> Rows:
 
     number = 0
     for entry in _described(folder / _STATE)["_data_files"]:
-        file = folder / str(entry["filename"])
+        name = str(entry["filename"])
+        if Path(name).name != name:
+            raise RunError(f"{folder / _STATE}: '{name}' is no file of this folder")
+        file = folder / name
         try:
             with pyarrow.memory_map(str(file)) as mapped:
                 batches = pyarrow.ipc.open_stream(mapped)

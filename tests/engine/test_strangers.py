@@ -3,6 +3,7 @@ that want more than data may, and texts of models, files and services."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -119,6 +120,12 @@ def described(text, name="README.md"):
     return change
 
 
+def saved(spec, folder):
+    state = json.dumps({"_data_files": [{"filename": "../../../etc/hostname"}]})
+    (folder / "state.json").write_text(state, encoding="utf-8")
+    reading(str(folder))(spec, folder)
+
+
 def recorded(**fields):
     def change(spec, folder):
         file = folder / "record.yaml"
@@ -196,6 +203,7 @@ SPECS = {
         described("---\nconfigs:\n- data_dir: ../../.ssh\n---\nText."), OUTSIDE
     ),
     "a data set described by a pipe": (described(None, SETTINGS), "is no regular file"),
+    "a saved data set with a file elsewhere": (saved, "is no file of this folder"),
     "data from the folder itself": (
         described("---\nlicense_link: https://a.b/c\nconfigs: [{data_files: a.jsonl}]\n---\n"), VALID
     ),

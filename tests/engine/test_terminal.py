@@ -13,6 +13,7 @@ from rich.text import Text
 
 from engine.console import Terminal
 from engine.log import RichDisplay
+from engine.talk import generate
 from engine.terminal import cleaned, write
 
 CLIPBOARD, TITLE = "\x1b]52;c;cm0gLXJmIH4=\x07", "\x1b]0;owned\x07"
@@ -116,3 +117,12 @@ def test_what_an_encoding_lacks_is_written_out(monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     write("š")
     assert out.buffer.getvalue() == b"\\u0161"
+
+
+def test_a_model_s_words_are_clean(finished_run, capsys):
+    """What it is asked and what it goes on with."""
+    options = {"max_tokens": 3, "temperature": 0.0, "top_p": 1.0, "seed": 0}
+    generate(finished_run / "base", as_json=False, prompt=TITLE, stop=(), **options)
+    out = capsys.readouterr().out
+    assert out.startswith(repr(TITLE)[1:-1])
+    assert OBEYED.search(out) is None

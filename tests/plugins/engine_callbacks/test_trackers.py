@@ -279,3 +279,16 @@ def test_settings_beside_a_spec_do_not_move_the_key(tmp_path, monkeypatch):
     words = [need.word for need in Wandb(mode="online", key_env="KEY").needs()]
     assert words == ["network=wandb.zoo", "secret=KEY@wandb.zoo"]
     assert list(Wandb().needs()) == []
+
+
+def test_mlflow_s_stored_login_needs_a_word_as_one_in_the_environment_does(tmp_path, monkeypatch):
+    """MLflow sends both to whatever server it is given."""
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    server = MLflow(uri="http://localhost:5000")
+    assert list(server.needs()) == []
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").touch()
+    words = [need.word for need in server.needs()]
+    assert words == [f"secret=MLFLOW_TRACKING_{n}@localhost" for n in ("USERNAME", "PASSWORD")]
