@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from engine import spec as specs
 from engine.errors import EngineError
+from engine.permissions import Permissions
 from engine.plugins import Plugins
 from engine.source import read
 
@@ -160,7 +161,10 @@ def broken(whole: Any, chance: random.Random) -> bytes:
 @cache
 def _ready() -> list[Any]:
     """The ready specs, with what they extend."""
-    return [read(file).data for file in sorted(Path(__file__).parents[2].glob("specs/*.yaml"))]
+    return [
+        read(file, Permissions()).data
+        for file in sorted(Path(__file__).parents[2].glob("specs/*.yaml"))
+    ]
 
 
 _yaml = partial(yaml.safe_dump, allow_unicode=True, sort_keys=False)
