@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -30,7 +31,8 @@ def write(text: str, *, error: bool = False) -> None:
 
 
 def guard() -> None:
-    """Cleans what Python itself prints: warnings, and what is logged where nobody asked for a log."""
+    """Cleans what Python itself prints: warnings, errors that nobody expected, and what is logged where
+    nobody asked for a log."""
     import logging
 
     class Cleaning(logging.Formatter):
@@ -38,8 +40,13 @@ def guard() -> None:
             return cleaned(super().format(record))
 
     warnings.formatwarning = _warning
+    sys.excepthook = _uncaught
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(Cleaning())
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    write("".join(traceback.format_exception(kind, error, trace)), error=True)
 
 
 def _warning(*told: Any, **more: Any) -> str:
