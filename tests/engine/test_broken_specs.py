@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from engine import spec as specs
 from engine.errors import EngineError
 from engine.permissions import Permissions
-from engine.plugins import Plugins
 from engine.source import read
 
 ODD: list[Any] = [
@@ -42,16 +41,8 @@ GARBAGE = [
 
 
 @pytest.fixture
-def check(monkeypatch, tmp_path) -> Callable[[bytes], bool]:
-    """Whether a spec loads; fails if loading ends in another way, or writes anything.
-
-    Finding the plugins and composing their models does not depend on the spec: once is enough.
-    """
-    discover, compose = cache(Plugins.discover), cache(specs.spec_class)
-    select = cache(Plugins.selected)
-    monkeypatch.setattr(Plugins, "discover", lambda blocked=(): discover(tuple(blocked)))
-    monkeypatch.setattr(Plugins, "selected", lambda self, names: select(self, tuple(names)))
-    monkeypatch.setattr(specs, "spec_class", compose)
+def check(composed_once, monkeypatch, tmp_path) -> Callable[[bytes], bool]:
+    """Whether a spec loads; fails if loading ends in another way, or writes anything."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "spec.yaml"
 

@@ -11,6 +11,8 @@ from engine.permissions import Need, Permissions, host_of, is_loopback
 from engine.spec import load_spec
 from engine.talk import show_rows
 
+pytestmark = pytest.mark.usefixtures("composed_once")
+
 REWARD = {"type": "http", "url": "https://Scores.Example/s", "key_env": "AWS_SECRET_ACCESS_KEY"}
 
 

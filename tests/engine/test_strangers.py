@@ -17,6 +17,8 @@ from engine.log import RichDisplay
 from engine.rendering import Conversation
 from engine.spec import load_spec
 
+pytestmark = pytest.mark.usefixtures("composed_once")
+
 RECORD = {
     "kind": "generation",
     "summary": "s",
