@@ -28,7 +28,9 @@ _PUBLIC = {
     ),
     "rendering": ("Piece", "RecordError"),
     "encoding": ("continuation", "document_tokens"),
+    "deadline": ("time_limit",),
     "figures": ("ratio",),
+    "files": ("read_regular",),
     "forecast": ("Candidate",),
     "data.packing": ("IGNORE", "join", "pack"),
     "data.records": (
@@ -48,6 +50,7 @@ _PUBLIC = {
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
+    "permissions": ("Need", "host_of", "network_need", "secret_need"),
     "parameters": ("average_decay", "parameter_groups"),
     "places": ("misplaced", "neighbours"),
     "pretrained": ("file_fault", "loading_fault", "pretrained_tokenizer", "tokenizer_fault"),
@@ -56,6 +59,8 @@ _PUBLIC = {
         "Value", "seed_of",
     ),
     "shrunk": ("shrunk_config",),
+    "console": ("Terminal",),
+    "terminal": ("cleaned",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

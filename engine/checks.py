@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from engine.config import Config, StageRef
 from engine.document import Path_
 from engine.errors import RunError
+from engine.permissions import Permissions
 from engine.plugins import Found, Plugins
 from engine.problems import models_in, nearest
 from engine.shapes import shape_of
@@ -54,7 +55,12 @@ def ordered(dependencies: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def inconsistencies(
-    model: type[Spec], spec: Spec | None, data: Mapping[str, Any], plugins: Plugins, processes: int
+    model: type[Spec],
+    spec: Spec | None,
+    data: Mapping[str, Any],
+    plugins: Plugins,
+    processes: int,
+    permissions: Permissions,
 ) -> _Problems:
     """Problems of a spec; of a wrong one (``spec`` is None), those of the parts that are right."""
     raws = _stages(data)
@@ -74,7 +80,7 @@ def inconsistencies(
         dependencies[name] = [r.stage for r in found]
         for at, _, value in fields:
             yield from _missing_requirements(at, value, plugins)
-            yield from _unusable(at, value)
+            yield from _unusable(at, value, permissions)
         for at, message in (*_stage_problems(stages, name, processes), *unsuited(stages, name)):
             yield ("stages", name, verbs[name], *at), message
     waiting = dependencies.keys() - ordered(dependencies)
@@ -137,18 +143,25 @@ def _missing_requirements(at: Path_, value: Any, plugins: Plugins) -> _Problems:
             yield inner, f"{needs}: {found.install_command()}"
 
 
-def _unusable(at: Path_, value: Any) -> _Problems:
-    """What configurations say of files and names outside the spec."""
+def every_config(at: Path_, value: Any) -> Iterator[tuple[Path_, Config]]:
+    """Every configuration in a value, and in those, with its place."""
     for inner, config in _configs(at, value):
+        if isinstance(config, Config):
+            yield inner, config
+        for name in type(config).model_fields:
+            yield from every_config((*inner, name), getattr(config, name))
+
+
+def _unusable(at: Path_, value: Any, permissions: Permissions) -> _Problems:
+    """What configurations say of files and names outside the spec, and what nobody has allowed them."""
+    for inner, config in every_config(at, value):
         try:
-            wrong = config.problems() if isinstance(config, Config) else {}
+            wrong = [*config.problems().items(), *permissions.refusals(config.needs())]
         except Exception as error:  # a plugin's check may raise anything, for files it reads
             yield inner, f"cannot be checked: {type(error).__name__}: {error}"
             continue
-        for field, why in wrong.items():
+        for field, why in wrong:
             yield (*inner, *field.split(".")), why
-        for name in type(config).model_fields:
-            yield from _unusable((*inner, name), getattr(config, name))
 
 
 def place_of(config: BaseModel, value: Any, at: Path_ = ()) -> Path_ | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from engine.errors import EngineError
+from engine.terminal import guard, write
 
 
 class _WithPluginCommands(click.Group):
@@ -35,16 +37,23 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``engine`` command. Status 0: done, 1: the run failed, 2: spec or command line wrong."""
+    guard()
     try:
         sys.exit(cli.main(args=arguments, prog_name="engine", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        _say(told.getvalue(), error=True, end="")
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(1)
     except EngineError as error:
-        click.echo(str(error) if error.exit_status == 2 else f"error: {error}", err=True)
+        _say(str(error) if error.exit_status == 2 else f"error: {error}", error=True)
         sys.exit(error.exit_status)
+
+
+def _say(text: str, *, error: bool = False, end: str = "\n") -> None:
+    write(text + end, error=error)
 
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
@@ -59,6 +68,14 @@ _RUNS = click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the runs."
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
+_ALLOW = click.option(
+    "--allow",
+    multiple=True,
+    metavar="WORD",
+    help="network=HOST, secret=NAME@HOST, code, files: what a spec may not do by itself. versions: "
+    "resume with others than the checkpoint's, not bit-identical. memory: start what seems not to "
+    "fit. ENGINE_ALLOW holds the same words.",
+)
 
 
 @cli.command()
@@ -70,13 +87,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--rerun", multiple=True, metavar="STAGE", help="Start this stage anew.")
 @_BLOCK
 @click.option("--json", "as_json", is_flag=True, help="Events to stdout instead of progress bars.")
-@click.option(
-    "--allow",
-    multiple=True,
-    type=click.Choice(["versions", "memory"]),
-    help="versions: resume with others than the checkpoint's, not bit-identical. memory: start "
-    "what seems not to fit.",
-)
+@_ALLOW
 @click.option(
     "--deterministic", is_flag=True, help="Deterministic kernels, where there is a choice."
 )
@@ -112,8 +123,8 @@ def run(
 
     process = Process.from_environment()
     processes = max(nproc, process.world_size)
-    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=processes)
-    if "memory" not in allow:
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=processes, allow=allow)
+    if not loaded.permissions.allows("memory"):
         from engine.fitting import check_memory
 
         check_memory(loaded, runs, processes, here=max(nproc, process.local_world_size), only=stage)
@@ -129,7 +140,7 @@ def run(
         only=stage,
         rerun=rerun,
         as_json=as_json,
-        inexact="versions" in allow,
+        inexact=loaded.permissions.allows("versions"),
         timeout=timeout,
     )
 
@@ -139,15 +150,24 @@ def run(
 @_SET
 @click.option("--nproc", type=click.IntRange(1), default=1, help="Check for so many processes.")
 @_BLOCK
-def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[str, ...]) -> None:
-    """Says everything that is wrong with SPEC."""
+@_ALLOW
+def validate(
+    spec: Path,
+    overrides: tuple[str, ...],
+    nproc: int,
+    blocked: tuple[str, ...],
+    allow: tuple[str, ...],
+) -> None:
+    """Says everything that is wrong with SPEC, and what it reads outside its folder."""
     from engine.lineage import unequal
     from engine.spec import load_spec
 
-    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc, allow=allow)
     for message in unequal(loaded.spec):
-        click.echo(f"warning: {message}", err=True)
-    click.echo(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
+        _say(f"warning: {message}", error=True)
+    for message in loaded.outside():
+        _say(f"reads outside the spec's folder: {message}", error=True)
+    _say(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")
 
 
 @cli.command()
@@ -167,6 +187,7 @@ def validate(spec: Path, overrides: tuple[str, ...], nproc: int, blocked: tuple[
 @click.option("--links", metavar="SIZE", help="That a process sends in a second, e.g. 50GB.")
 @click.option("--price", type=click.FloatRange(0), help="Of a process, an hour.")
 @_BLOCK
+@_ALLOW
 @_JSON
 def plan(
     spec: Path,
@@ -178,6 +199,7 @@ def plan(
     links: str | None,
     price: float | None,
     blocked: tuple[str, ...],
+    allow: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Says what SPEC will need: memory, disk, FLOPs, time and cost."""
@@ -186,7 +208,7 @@ def plan(
 
     room, sent = (None if text is None else parse_size(text) for text in (memory, links))
     terms = Terms(nproc, room, speed, sent, price, device)
-    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc)
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc, allow=allow)
     print_plan(loaded, terms, as_json)
 
 
@@ -211,7 +233,7 @@ def plugins(as_json: bool, check: bool, reference: str | None) -> int:
     if reference is not None:
         from engine.reference import plugin_reference
 
-        click.echo(plugin_reference(reference), nl=False)
+        _say(plugin_reference(reference), end="")
         return 0
     from engine.listing import print_plugins
 
@@ -263,12 +285,13 @@ def chat(stage: Path, max_tokens: int, temperature: float, seed: int) -> None:
 @_STAGE
 @click.option("--samples", type=click.IntRange(1), default=3, help="How many rows.")
 @click.option("--start", type=click.IntRange(0), default=0, help="First row, in training's order.")
+@_ALLOW
 @_JSON
-def data(stage: Path, samples: int, start: int, as_json: bool) -> None:
+def data(stage: Path, samples: int, start: int, allow: tuple[str, ...], as_json: bool) -> None:
     """Shows rows as the model sees them; the tokens that count in the loss are in colour."""
     from engine.talk import show_rows
 
-    show_rows(stage, samples, start, as_json)
+    show_rows(stage, samples, start, as_json, allow)
 
 
 @cli.command()
@@ -279,7 +302,7 @@ def export(stage: Path, folder: Path) -> None:
     from engine.listing import export_model
 
     export_model(stage, folder)
-    click.echo(f"{folder}: opens with transformers' Auto classes")
+    _say(f"{folder}: opens with transformers' Auto classes")
 
 
 @cli.command("new-plugin")
@@ -290,7 +313,7 @@ def new_plugin(name: str, to: Path) -> None:
     from engine.scaffold import write_plugin
 
     folder = write_plugin(name, to)
-    click.echo(f"{folder}: now `pip install -e {folder}` and `pytest {folder}`")
+    _say(f"{folder}: now `pip install -e {folder}` and `pytest {folder}`")
 
 
 @cli.command("verify-resume")
@@ -299,13 +322,19 @@ def new_plugin(name: str, to: Path) -> None:
 @click.option("--steps", type=click.IntRange(4), default=8, help="Steps of each train stage.")
 @click.option("--kills", type=click.IntRange(1), default=2, help="How often the run is killed.")
 @click.option("--nproc", type=click.IntRange(1), default=1, help="Processes on this machine.")
+@_ALLOW
 def verify_resume(
-    spec: Path, overrides: tuple[str, ...], steps: int, kills: int, nproc: int
+    spec: Path,
+    overrides: tuple[str, ...],
+    steps: int,
+    kills: int,
+    nproc: int,
+    allow: tuple[str, ...],
 ) -> int:
     """Kills and resumes SPEC at a small size; compares the weights with an unbroken run's."""
     from engine.verify import verify_resume as verify
 
-    return verify(spec, overrides, steps, kills, nproc)
+    return verify(spec, overrides, steps, kills, nproc, allow)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,9 @@ class Context(Protocol):
     def records(self, source: Config) -> Iterator[Record]:
         """The records of a data source, without its bad rows. Raises RunError for too many of these."""
 
+    def allows(self, word: str) -> bool:
+        """Whether the user has given this ``--allow`` word, such as ``code``."""
+
     def say(self, event: str, message: str, **fields: Any) -> None:
         """Tells the user something in a line, once; ``event`` and the fields go to events.jsonl."""
 

@@ -7,7 +7,6 @@ becomes, when a spec is loaded, the union of the configs of all installed schedu
 
 from __future__ import annotations
 
-import os
 import re
 import reprlib
 from dataclasses import dataclass
@@ -28,10 +27,11 @@ from engine.component import Kind, Schema
 from engine.layout import Beside, Layout, ModelShape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from engine.activations import Scores
     from engine.forecast import Candidate
+    from engine.permissions import Need
 
 Unit = Literal["steps", "tokens", "epochs", "seconds", "share"]
 
@@ -205,6 +205,16 @@ class Config(BaseModel):
         with the mend; asked before anything runs, without torch."""
         return {}
 
+    def needs(self) -> Iterable[Need]:
+        """What the user must allow for it (see :mod:`engine.permissions`): requests, secrets that go
+        with them, and code that neither the engine nor a plugin brings."""
+        return ()
+
+    def reads(self) -> Iterable[str]:
+        """Files and folders on this machine that it reads, which may be globs. What does not exist,
+        such as a name on the hub, may be among them."""
+        return ()
+
 
 class DataSourceConfig(Config):
     """Base of data sources: what they give, and their part in a mixture."""
@@ -272,11 +282,10 @@ class ModelConfig(Config):
         """Folder, or name on the hub, of the tokenizer that comes with the model."""
         return getattr(self, "path", None)
 
-    def folders(self) -> Sequence[str]:
-        """The folders that it is opened from, with its base: a stage goes on only while they hold the
-        same."""
+    def reads(self) -> Iterable[str]:
+        """See :class:`Config`. A stage goes on only while folders among these hold the same."""
         path = getattr(self, "path", None)
-        return [path] if path is not None and os.path.isdir(path) else []
+        return () if path is None else (path,)
 
     def context_length(self) -> int | None:
         """Tokens the model can attend to, as far as the configuration alone can tell."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
@@ -39,6 +40,8 @@ class Source:
 
     data: Any
     marks: dict[Path_, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    """Those that it was read from."""
 
     def mark(self, path: Sequence[str | int]) -> str:
         """Where the value at ``path`` stands, or else what is nearest around it."""

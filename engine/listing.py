@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.compose import Composer, json_schema
+from engine.console import Terminal
 from engine.errors import EngineError, PluginError, RunError
 from engine.folder import RunFolder
 from engine.plugins import Found, Plugin, Plugins
 from engine.spec import RESOLVED, load_resolved, spec_class
+from engine.terminal import write
 
 
 def print_runs(runs: Path, as_json: bool) -> None:
@@ -28,7 +29,7 @@ def print_runs(runs: Path, as_json: bool) -> None:
     if as_json:
         _print_json([{"run": name, "stages": stages} for name, stages in rows])
         return
-    console = Console(highlight=False)
+    console = Terminal()
     if not rows:
         console.print(f"no runs in {runs}", markup=False)
         return
@@ -53,7 +54,7 @@ def print_plugins(as_json: bool, check: bool) -> int:
     if as_json:
         _print_json(rows)
     else:
-        console = Console(highlight=False)
+        console = Terminal()
         for row in rows:
             _print_plugin(console, row)
     return 1 if check and any(row["status"] in ("broken", "clash") for row in rows) else 0
@@ -65,7 +66,7 @@ def print_schema(names: Collection[str]) -> None:
     if not names:
         problems = {**installed.clashes, **_problems(installed, factories=False)}
         for name, problem in problems.items():
-            print(f"left out: {name}: {problem}", file=sys.stderr)  # noqa: T201
+            write(f"left out: {name}: {problem}\n", error=True)
         working = (p.name for p in installed.plugins if p.status == "ok")
         names = [name for name in working if name not in problems]
     _print_json(json_schema(spec_class(installed.selected(names))))

@@ -28,6 +28,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from engine.console import Terminal
+
 
 class Display(Protocol):
     """Shows events to a person or a machine."""
@@ -132,7 +134,7 @@ class RichDisplay:
     """Progress bars and short lines for a person. Fits 80 columns."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Terminal(stderr=True)
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
@@ -141,7 +143,7 @@ class RichDisplay:
         """See :class:`Display`."""
         line = _sentence(record)
         if line:
-            self.console.print(line, soft_wrap=False)
+            self.console.print(line, soft_wrap=record["event"] == "reads")
 
     def progress(self, what: str, done: float, total: float, note: str = "") -> None:
         """See :class:`Display`."""
@@ -152,7 +154,7 @@ class RichDisplay:
         self._drawn = now
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("{task.description:<12}"),
+                TextColumn("{task.description:<12}", markup=False),
                 BarColumn(bar_width=16),
                 TextColumn("{task.percentage:>3.0f}%"),
                 TimeRemainingColumn(compact=True),
@@ -227,6 +229,8 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""
             return f"  [yellow]warning{rank}[/]: {escape(record['message'])}"
+        case "reads":
+            return f"reads outside the spec's folder: {escape(record['message'])}"
         case "source":
             return f"  {escape(record['message'])}"
         case "documents":

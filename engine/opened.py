@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ class OpenedStage:
     name: str
 
     @classmethod
-    def open(cls, path: Path) -> OpenedStage:
+    def open(cls, path: Path, allow: Sequence[str] = ()) -> OpenedStage:
         """Raises SpecError where there is no such stage, RunError where its run is damaged."""
         if not (path.parent / RESOLVED).is_file():
             such = f"{path}/STAGE" if (path / RESOLVED).is_file() else "runs/quickstart/base"
             raise SpecError(f"{path}: no stage of a run; name one as in {such}")
-        loaded = load_resolved(path.parent / RESOLVED)
+        loaded = load_resolved(path.parent / RESOLVED, allow)
         stages = loaded.spec.order
         if path.name not in stages:
             there = ", ".join(stages)

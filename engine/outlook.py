@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.advice import Advice, advice
+from engine.console import Terminal
 from engine.errors import SpecError
 from engine.forecast import Forecast, forecasts, plain, size
 from engine.machine import LINKS, UTILISATION, Links, Machine
@@ -82,7 +83,7 @@ def print_plan(loaded: Loaded, terms: Terms, as_json: bool) -> None:
         rows = [{"stage": name, **_row(f, told[name], terms)} for name, f in found.items()]
         print(json.dumps(rows, indent=1))  # noqa: T201
         return
-    console = Console(highlight=False, width=80)
+    console = Terminal(width=80)
     for name, f in found.items():
         _print_stage(console, name, f, told[name], terms, machine)
     if not found:

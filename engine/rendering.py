@@ -14,11 +14,13 @@ from os.path import commonprefix
 from typing import Any
 
 from engine.data.records import Messages, Tools
+from engine.deadline import time_limit
 from engine.encoding import encoder
 from engine.errors import RunError
 
 PROBE = "A1b2C3"
 QUESTION = {"role": "user", "content": "What?"}
+_ENDLESS = "look at its `chat_template`: it may have been made to run for ever"
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -138,14 +140,17 @@ class Conversation:
         template = self._tokenizer.get_chat_template(tools=self._tools)
         marked = _MARK.search(template) is not None
         try:
-            made: Any = render_jinja_template(
-                conversations=[[dict(message) for message in messages]],
-                tools=self._tools,
-                chat_template=template,
-                add_generation_prompt=ask,
-                return_assistant_tokens_mask=marked,
-                **self._tokenizer.special_tokens_map,
-            )
+            with time_limit("a tokenizer's chat template", _ENDLESS):
+                made: Any = render_jinja_template(
+                    conversations=[[dict(message) for message in messages]],
+                    tools=self._tools,
+                    chat_template=template,
+                    add_generation_prompt=ask,
+                    return_assistant_tokens_mask=marked,
+                    **self._tokenizer.special_tokens_map,
+                )
+        except RunError:
+            raise
         except Exception as error:  # templates are programs, and may raise anything
             raise RecordError("that the chat template refuses", str(error)) from error
         texts, spans = made

@@ -83,6 +83,10 @@ class StageContext:
         limit = getattr(source, "bad", LIMIT)
         return NamedSource(name, self.run.build("data-source", source, self), limit)
 
+    def allows(self, word: str) -> bool:
+        """See :class:`engine.Context`."""
+        return self.run.loaded.permissions.allows(word)
+
     def say(self, event: str, message: str, **fields: Any) -> None:
         """See :class:`engine.Context`."""
         said = (self.stage, event, message)
@@ -137,6 +141,8 @@ class Run:
         for message in unequal(self.spec) if self.process.rank == 0 else ():
             self.log.warn(message)
         if self.process.rank == 0:
+            for message in self.loaded.outside():
+                self.log.emit("reads", message=message)
             self.folder.describe(self.loaded, self.process.world_size)
         self._observers.tell(
             "engine_run_started", folder=str(self.folder.path), spec=self.loaded.resolved()
@@ -154,6 +160,8 @@ class Run:
     def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
         """A component from its configuration. Raises SpecError where a field of it is wrong."""
         found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
+        for field, what in self.loaded.permissions.refusals(config.needs()):
+            raise self.loaded.told(config, FieldError(field, what))
         try:
             return found.load_factory()(config, context)
         except FieldError as error:

@@ -9,11 +9,17 @@ from typing import Any
 
 from engine.document import Path_, Source, parse
 from engine.errors import SpecError
+from engine.files import read_regular
+from engine.permissions import Permissions
+
+_LARGEST = 10_000_000
+"""Bytes of a file: no spec has so many."""
 
 
-def read(path: Path) -> Source:
-    """The file's data with its ``extends:`` applied. Raises SpecError."""
-    return _read(path, ())
+def read(path: Path, permissions: Permissions) -> Source:
+    """The file's data with its ``extends:`` applied, which stays inside the file's folder unless
+    ``files`` are allowed. Raises SpecError."""
+    return _read(path, (), None if permissions.allows("files") else path.parent.resolve())
 
 
 def override(source: Source, assignment: str) -> None:
@@ -49,8 +55,9 @@ def _key(node: Any, key: str, at: Path_, mark: str) -> str | int:
     return int(key)
 
 
-def _read(path: Path, above: tuple[Path, ...], where: str = "") -> Source:
+def _read(path: Path, above: tuple[Path, ...], home: Path | None, where: str = "") -> Source:
     source = parse(_text(path, where), lambda line: f"{path}:{line}")
+    source.files = (path,)
     if not isinstance(source.data, dict):
         raise SpecError(f"{path}:1: a spec is a mapping, with `engine: 1` as its first line")
     name = source.data.pop("extends", None)
@@ -64,9 +71,14 @@ def _read(path: Path, above: tuple[Path, ...], where: str = "") -> Source:
     if os.path.abspath(extended) in map(os.path.abspath, chain):
         names = " → ".join(p.name for p in (*chain, extended))
         raise SpecError(f"{where}the files extend each other: {names}")
-    base = _read(extended, chain, where)
+    if home is not None and not _is_inside(extended, home):
+        raise SpecError(
+            f"{where}{name} is outside the spec's folder; add `--allow files` where it may be read"
+        )
+    base = _read(extended, chain, home, where)
     _merge(base, source, ())
     base.marks[()] = source.marks[()]
+    base.files += source.files
     return base
 
 
@@ -90,9 +102,17 @@ def _at(data: Any, path: Path_) -> Any:
     return data
 
 
+def _is_inside(path: Path, home: Path) -> bool:
+    """Links followed. What is no name of a file is inside, for reading to tell."""
+    try:
+        return path.resolve().is_relative_to(home)
+    except (OSError, ValueError, RuntimeError):
+        return True
+
+
 def _text(path: Path, where: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, _LARGEST).decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SpecError(

@@ -17,7 +17,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from engine import source as sources
-from engine.checks import inconsistencies, ordered, place_of, references
+from engine.checks import every_config, inconsistencies, ordered, place_of, references
 from engine.compose import Composer
 from engine.config import (
     Amount,
@@ -33,6 +33,8 @@ from engine.config import (
 )
 from engine.document import Path_, Source
 from engine.errors import FieldError, RunError, SpecError
+from engine.files import outside, read_regular
+from engine.permissions import Permissions, passwords
 from engine.plugins import Plugins
 from engine.problems import Translator
 
@@ -301,6 +303,14 @@ class Loaded:
     plugins: Plugins
     text: str
     source: Source = field(default_factory=lambda: Source(None))
+    permissions: Permissions = field(default_factory=Permissions)
+
+    def outside(self) -> list[str]:
+        """What this spec reads on this machine outside of its own folder, in lines to tell."""
+        *extended, own = self.source.files
+        configs = every_config((), self.spec)
+        named = (name for _, config in configs for name in config.reads())
+        return list(outside(own.parent, chain(map(str, extended), named)))
 
     def resolved(self) -> dict[str, Any]:
         """The spec as plain data, every default in it."""
@@ -325,11 +335,14 @@ def load_spec(
     overrides: Sequence[str] = (),
     blocked: Sequence[str] = (),
     processes: int = 1,
+    allow: Sequence[str] = (),
 ) -> Loaded:
     """Reads and checks a spec. Raises SpecError with every problem in it, PluginError."""
-    source = sources.read(path)
+    permissions = Permissions.given(allow)
+    source = sources.read(path, permissions)
     for assignment in overrides:
         sources.override(source, assignment)
+    _refuse_passwords(source)
     problems = list(_version_problems(source))
     installed = Plugins.discover(blocked)
     names = _named_plugins(source.data)
@@ -342,10 +355,18 @@ def load_spec(
         spec = model.model_validate({**source.data, "engine": VERSION})
     except ValidationError as error:
         problems += Translator(model, plugins, installed).translate(error)
-    problems += inconsistencies(model, spec, source.data, plugins, processes)
+    problems += inconsistencies(model, spec, source.data, plugins, processes, permissions)
     if problems or spec is None:
         raise SpecError(*source.told(problems))
-    return Loaded(spec, plugins, path.read_text(encoding="utf-8"), source)
+    return Loaded(spec, plugins, read_regular(path).decode("utf-8"), source, permissions)
+
+
+def _refuse_passwords(source: Source) -> None:
+    """Before anything else, since other errors would repeat it."""
+    what = "an address with a password in it: secrets come from environment variables"
+    found = [(at, what) for at in passwords(source.data)]
+    if found:
+        raise SpecError(*source.told(found))
 
 
 def _named_plugins(data: Mapping[str, Any]) -> list[str]:
@@ -376,14 +397,19 @@ def resolved_yaml(loaded: Loaded) -> str:
     return yaml.safe_dump(loaded.resolved(), sort_keys=False, allow_unicode=True)
 
 
-def load_resolved(file: Path) -> Loaded:
-    """What a run's resolved.yaml says. Raises RunError where it cannot be read any more."""
+def load_resolved(file: Path, allow: Sequence[str] = ()) -> Loaded:
+    """What a run's resolved.yaml says. Raises RunError where it cannot be read any more.
+
+    What was not allowed is refused when it is built.
+    """
     mend = "run its spec again: what is done stays done"
+    permissions = Permissions.given(allow)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file).decode("utf-8")
         data = yaml.safe_load(text)
         plugins = Plugins.discover().selected(data["plugins"])
-        return Loaded(spec_class(plugins).model_validate(data), plugins, text)
+        spec = spec_class(plugins).model_validate(data)
+        return Loaded(spec, plugins, text, permissions=permissions)
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
         raise RunError(f"{file}: cannot be read ({why})", mend=mend) from error

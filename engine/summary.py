@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
 from engine.comparison import comparison
+from engine.console import Terminal
 from engine.folder import RunFolder
 from engine.log import score_name, score_range
 from engine.spec import Spec
@@ -16,7 +16,7 @@ from engine.spec import Spec
 
 def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
     """Prints it to stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     console.print()
     if status != "done":
         console.print(f"[bold]{spec.name}[/] is not finished: {_how_to_go_on(folder, spec)}.")

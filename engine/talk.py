@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from engine.component import Example, Objective
+from engine.console import Terminal
 from engine.conversation import prompt_tokens
 from engine.data.packing import IGNORE
 from engine.errors import SpecError
@@ -20,6 +19,7 @@ from engine.language_model import LanguageModel
 from engine.objective import BaseOnlineObjective, BaseTrainer
 from engine.opened import OpenedStage
 from engine.requests import Generation
+from engine.terminal import cleaned, write
 
 
 def generate(
@@ -32,9 +32,9 @@ def generate(
         response = lm.generate(request)
         print(json.dumps({"prompt": prompt, "text": response.text, "tokens": response.tokens}))  # noqa: T201
         return
-    console = Console(highlight=False)
-    console.print(Text(prompt, style="bold"), end="")
-    lm.generate(request, lambda text: _write(text))
+    console = Terminal()
+    console.print(Text(cleaned(prompt), style="bold"), end="")
+    lm.generate(request, write)
     console.print()
 
 
@@ -42,7 +42,7 @@ def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
     """Reads lines and answers each, until the input ends. Without a chat template the conversation
     is one plain text, which is all a base model knows."""
     lm = _open(path)
-    console = Console(highlight=False)
+    console = Terminal()
     template = lm.tokenizer.chat_template is not None
     if not template:
         console.print("[dim]a base model: it goes on from what you write (end with ctrl-D)[/]")
@@ -58,23 +58,25 @@ def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
         text += line
         prompt = tuple(prompt_tokens(lm.tokenizer, messages)) if template else text
         request = Generation(prompt, max_tokens, temperature=temperature, top_p=0.95, seed=seed)
-        answer = lm.generate(request, _write).text
+        answer = lm.generate(request, write).text
         console.print()
         messages.append({"role": "assistant", "content": answer})
         text += answer
 
 
-def show_rows(path: Path, samples: int, start: int, as_json: bool) -> None:
+def show_rows(
+    path: Path, samples: int, start: int, as_json: bool, allow: tuple[str, ...] = ()
+) -> None:
     """Prints rows of the training data; documents are parted by a bar, loss tokens are green."""
     from engine.materials import open_tokenizer, stage_data
 
-    opened = OpenedStage.open(path)
+    opened = OpenedStage.open(path, allow)
     for stage in opened.run.spec.dependencies(opened.name):
         opened.summary(stage)  # raises where it is not done
     tokenizer = open_tokenizer(opened.run, opened.name, opened.train())
     data, objective = stage_data(opened.run, opened.name, opened.train(), tokenizer)
     examples, _ = data.take(start, samples, (), 0, 1)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     for number, example in enumerate(examples, start):
         for tokens, positions, labels in _parts(example, objective):
             # A label belongs to the token after its position.
@@ -132,8 +134,3 @@ def _open(path: Path) -> LanguageModel:
     if not hasattr(model, "generate"):
         raise SpecError(f"{path}: its model does not write text")
     return LanguageModel(model, artifact.tokenizer())
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

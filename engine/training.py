@@ -231,9 +231,8 @@ def train(
 def _inputs(run: Run, name: str, config: Train, data: TrainingData) -> dict[str, str]:
     """Digests of what comes from outside the run; its own stages' results have theirs in stage.json."""
     model: Any = config.model
-    given = {
-        f"the model in '{folder}'": contents.of_folder(Path(folder)) for folder in model.folders()
-    }
+    folders = (Path(name) for name in model.reads())
+    given = {f"the model in '{f}'": contents.of_folder(f) for f in folders if f.is_dir()}
     if run.data_stage(name) is None:
         given["its data"] = contents.of_examples(data.examples())
     return given

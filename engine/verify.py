@@ -14,8 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from engine.console import Terminal
 from engine.errors import RunError
 from engine.spec import Loaded, load_spec
 
@@ -25,11 +24,19 @@ _NAMED = 5
 """Weights that are named where many differ."""
 
 
-def verify_resume(spec: Path, overrides: Sequence[str], steps: int, kills: int, nproc: int) -> int:
+def verify_resume(
+    spec: Path,
+    overrides: Sequence[str],
+    steps: int,
+    kills: int,
+    nproc: int,
+    allow: Sequence[str] = (),
+) -> int:
     """0 when the weights are bit-identical, else 1, having said which differ. Raises RunError."""
-    console = Console(highlight=False)
-    loaded = load_spec(spec, overrides=overrides, processes=nproc)
+    console = Terminal()
+    loaded = load_spec(spec, overrides=overrides, processes=nproc, allow=allow)
     command = _command(loaded, spec, overrides, steps, nproc)
+    command += [f"--allow={word}" for word in allow]
     with tempfile.TemporaryDirectory(prefix="verify-resume-") as scratch:
         whole, broken = Path(scratch, "whole"), Path(scratch, "broken")
         console.print(f"unbroken run, {steps} steps a stage …")

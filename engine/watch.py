@@ -11,13 +11,13 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from engine.launch import Process
+from engine.terminal import write
 
 _BEAT_SECONDS = 0.5
 _VERDICT = "watch/verdict"
@@ -105,8 +105,7 @@ class Watch:
     def _end(self, why: str) -> None:
         """At once: the main thread may be inside a collective that never returns."""
         if not self._stopping.is_set():
-            sys.stderr.write(f"error: rank {self._rank} ends: {why}\n")
-            sys.stderr.flush()
+            write(f"error: rank {self._rank} ends: {why}\n", error=True)
             os._exit(1)
 
 

@@ -39,6 +39,7 @@ def join(told: dict) -> None:
         "WORLD_SIZE": context.get_world_size(),
         "LOCAL_RANK": context.get_local_rank(),
         "LOCAL_WORLD_SIZE": context.get_local_world_size(),
+        "ENGINE_ALLOW": told["allow"],
     }
     status = subprocess.run(
         [sys.executable, "-m", "engine.cli", "run", *told["arguments"]],
@@ -55,7 +56,11 @@ def main() -> None:
     """Runs it and ends with status 1 where it failed."""
     trainer = TorchTrainer(
         join,
-        train_loop_config={"arguments": sys.argv[1:], "folder": os.getcwd()},
+        train_loop_config={
+            "arguments": sys.argv[1:],
+            "folder": os.getcwd(),
+            "allow": os.environ.get("ENGINE_ALLOW", ""),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=int(os.environ.get("WORKERS", "1")),
             use_gpu=os.environ.get("GPU", "0") == "1",

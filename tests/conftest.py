@@ -220,7 +220,8 @@ def run_here(write_spec, tmp_path, finished_run, capsys) -> Callable[..., Here]:
     original = yaml.safe_load((finished_run / "spec.yaml").read_text(encoding="utf-8"))
 
     def run(spec: dict[str, Any], *, runs: str = "runs", **options: Any) -> Here:
-        loaded = load_spec(write_spec(spec), overrides=options.pop("overrides", ()))
+        read = {name: options.pop(name, ()) for name in ("overrides", "allow")}
+        loaded = load_spec(write_spec(spec), **read)
         folder = tmp_path / runs / loaded.spec.name
         copied = folder / "corpus"
         if _corpus(spec) == _corpus(original) and not copied.exists():

@@ -72,6 +72,8 @@ class StandAloneContext:
     seed: int = 0
     precision: Precision = "fp32"
     said: list[str] = field(default_factory=list)
+    allowed: Sequence[str] = ()
+    """Words of ``--allow``."""
 
     def config(self, kind: Kind, settings: Mapping[str, Any]) -> Config:
         """A component's configuration, checked as in a spec: ``{"type": …, …}``.
@@ -113,6 +115,10 @@ class StandAloneContext:
         """See :class:`engine.Context`."""
         limit = getattr(source, "bad", LIMIT)
         return iter(Rows(NamedSource("kit", self.component("data-source", source), limit)))
+
+    def allows(self, word: str) -> bool:
+        """See :class:`engine.Context`."""
+        return word in self.allowed
 
     def say(self, event: str, message: str, **fields: Any) -> None:
         """See :class:`engine.Context`. Kept in ``said``."""

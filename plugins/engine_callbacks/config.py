@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from engine import Config, Count, Number
+from engine import (
+    Config,
+    Count,
+    Need,
+    Number,
+    VariableName,
+    host_of,
+    network_need,
+    secret_need,
+)
+
+_SENDS = "sends figures and the configuration"
+_WANDB = "https://api.wandb.ai"
+_LOCAL = re.compile(r"sqlite:///[^?#]+|(file:(//)?)?[^:?#]*/[^:?#]*")
+"""Stores of MLflow's that are files."""
+_STORED = "~/.mlflow/credentials"
+"""Where MLflow finds a user and a password that are not in the environment."""
+_LOGINS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 class SpikeGuard(Config):
@@ -55,13 +74,27 @@ class Wandb(Config):
     """A Weights & Biases run in RUN/STAGE/wandb; `wandb sync RUN/STAGE/wandb` uploads it."""
 
     mode: Literal["offline", "online"] = Field(
-        "offline", description="Write to disk only, or upload meanwhile."
+        "offline",
+        description="Write to disk only, or upload meanwhile, which needs `--allow network=HOST`.",
     )
     project: str = Field("engine", description="Project that the run belongs to.")
     entity: str | None = Field(None, description="User or team; without it, the key's own.")
-    key_env: str = Field(
-        "WANDB_API_KEY", description="Environment variable with the API key; online only."
+    key_env: VariableName = Field(
+        "WANDB_API_KEY",
+        description="Environment variable with the API key; online only, with `--allow "
+        "secret=NAME@HOST`.",
     )
+
+    @property
+    def server(self) -> str:
+        """The server's address, by the user's environment alone: settings may lie beside a spec."""
+        return os.environ.get("WANDB_BASE_URL") or _WANDB
+
+    def needs(self) -> Iterable[Need]:
+        """See :class:`engine.Config`: online, the requests, and the key in them."""
+        if self.mode == "online":
+            yield from network_need("mode", self.server, _SENDS)
+            yield secret_need("key_env", self.key_env, self.server)
 
 
 class MLflow(Config):
@@ -69,17 +102,30 @@ class MLflow(Config):
 
     uri: str | None = Field(
         None,
-        description="Another tracking store or server, to which MLflow logs in with its own "
-        "environment variables (MLFLOW_TRACKING_TOKEN …).",
+        description="Another tracking store (`sqlite:///FILE` or a folder), or a server, which needs "
+        "`--allow network=HOST` unless it is this machine. MLflow logs in with its own environment "
+        "variables (MLFLOW_TRACKING_TOKEN …), each of which needs `--allow secret=NAME@HOST`.",
     )
     experiment: str = Field("engine", description="Experiment that the run belongs to.")
 
     @field_validator("uri")
     @classmethod
-    def _no_secret(cls, uri: str | None) -> str | None:
-        if uri and urlsplit(uri).password:
-            raise ValueError(
-                "a password does not belong in a spec; set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-            )
+    def _is_known(cls, uri: str | None) -> str | None:
+        if uri is not None and not _LOCAL.fullmatch(uri):
+            if not uri.startswith(("http://", "https://")):
+                raise ValueError("is neither https://HOST, sqlite:///FILE nor a folder")
+            host_of(uri)
         return uri
+
+    def needs(self) -> Iterable[Need]:
+        """See :class:`engine.Config`: the requests, and the logins in them; or writing elsewhere."""
+        if self.uri is None:
+            return
+        if _LOCAL.fullmatch(self.uri):
+            yield Need("uri", f"writes to {self.uri}", "files")
+            return
+        yield from network_need("uri", self.uri, _SENDS)
+        stored = os.path.exists(os.path.expanduser(_STORED))
+        for name in _LOGINS:
+            if os.environ.get(name) or (stored and name != _LOGINS[-1]):
+                yield secret_need("uri", name, self.uri)

@@ -14,6 +14,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine import Context, RunError
 from engine_callbacks.config import MLflow
@@ -50,7 +51,7 @@ class MLflowTracker(Tracker):
             self._id = file.read_text(encoding="ascii")
             self._client.update_run(self._id, status="RUNNING")
             losses = self._client.get_metric_history(self._id, "loss")
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             raise RunError(f"{stage}: mlflow: {error}", mend="look at its `uri`") from error
         self.last = max((loss.step for loss in losses), default=0)
 

@@ -72,7 +72,10 @@ class WandbTracker(Tracker):
 
     def _settings(self, stage: str) -> wandb.Settings:
         settings = wandb.Settings(
-            silent=True, console="off", x_transaction_log_flush_interval=_FLUSH_SECONDS
+            silent=True,
+            console="off",
+            base_url=self._config.server,
+            x_transaction_log_flush_interval=_FLUSH_SECONDS,
         )
         if self._config.mode == "online":
             name = self._config.key_env

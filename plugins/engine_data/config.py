@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
@@ -15,12 +15,15 @@ from engine import (
     Config,
     Count,
     DataSourceConfig,
+    Need,
     Schema,
     TokenizerConfig,
     VariableName,
     misplaced,
+    secret_need,
     tokenizer_fault,
 )
+from engine_data.card import elsewhere
 from engine_data.places import expanded
 
 
@@ -111,6 +114,10 @@ class Files(DataSourceConfig):
 
         return FilesSource(self.paths, self.records, self.columns).schema()
 
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`."""
+        return self.paths
+
 
 class HuggingFace(DataSourceConfig):
     """A data set that the `datasets` library opens; its code is never run."""
@@ -126,8 +133,26 @@ class HuggingFace(DataSourceConfig):
     columns: dict[str, str] = Field({}, description="The data set's column for each field.")
     license: str | None = Field(None, description="Licence of the data set.")
     token_env: VariableName | None = Field(
-        None, description="Environment variable that holds the hub's token."
+        None,
+        description="Environment variable that holds the hub's token; it needs `--allow "
+        "secret=NAME@HOST`.",
     )
+
+    def problems(self) -> Mapping[str, str]:
+        """See :class:`engine.Config`: what a folder says of itself may lead elsewhere."""
+        folder = Path(expanded(self.path))
+        wrong = elsewhere(folder) if folder.is_dir() else None
+        return {"path": wrong} if wrong else {}
+
+    def needs(self) -> Iterable[Need]:
+        """See :class:`engine.Config`: the token; the hub itself needs nothing."""
+        if self.token_env:
+            hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+            yield secret_need("token_env", self.token_env, hub)
+
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`."""
+        return (self.path,)
 
     def gives(self) -> Schema | None:
         """As configured; what the first rows show is known when they are read."""
@@ -188,6 +213,10 @@ class PretrainedTokenizer(TokenizerConfig):
         if os.path.isdir(folder):
             wrong = tokenizer_fault(folder)
         return {"path": wrong} if wrong else {}
+
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`."""
+        return (self.path,)
 
     def vocabulary(self) -> int | None:
         """As tokenizer.json says, which is read as data; None for a name on the hub."""

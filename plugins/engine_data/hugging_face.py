@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from engine import Bad, Context, Record, RunError
+from engine_data.card import elsewhere
 from engine_data.config import HuggingFace
 from engine_data.places import expanded
 from engine_data.recognition import Recogniser, Say
@@ -51,6 +52,9 @@ class HuggingFaceSource:
         import datasets
 
         config = self._config
+        wrong = elsewhere(Path(path)) if Path(path).is_dir() else None
+        if wrong:
+            raise RunError(f"data set {wrong}")
         token = None
         if config.token_env is not None:
             token = os.environ.get(config.token_env)

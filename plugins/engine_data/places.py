@@ -49,6 +49,8 @@ def unmatched(pattern: str) -> RunError:
     """The error for a pattern that matches no file."""
     if Path(pattern).is_dir():
         mend = f"it is a folder: write '{pattern.rstrip('/')}/**/*', or a narrower glob"
+    elif Path(pattern).exists():
+        mend = "it is no regular file"
     else:
         mend = neighbours(Path(pattern))
     return RunError(f"files: no file matches '{pattern}'", mend=mend)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine import RunError
+from engine import RunError, read_regular
 from engine_data.tables import Rows, arrow_rows
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -29,7 +29,10 @@ def saved_rows(folder: Path) -> Rows:
 
     number = 0
     for entry in _described(folder / _STATE)["_data_files"]:
-        file = folder / str(entry["filename"])
+        name = str(entry["filename"])
+        if Path(name).name != name:
+            raise RunError(f"{folder / _STATE}: '{name}' is no file of this folder")
+        file = folder / name
         try:
             with pyarrow.memory_map(str(file)) as mapped:
                 batches = pyarrow.ipc.open_stream(mapped)
@@ -42,7 +45,7 @@ def saved_rows(folder: Path) -> Rows:
 
 def _described(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(read_regular(file))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

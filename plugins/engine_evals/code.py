@@ -41,14 +41,16 @@ class CodeEvaluator:
     max_tokens: int
     usual_shots: int
 
-    def __init__(self, config: CodeBenchmark) -> None:
+    def __init__(self, config: CodeBenchmark, *, unsandboxed: bool = False) -> None:
+        """``unsandboxed``: whether programs may run where there is no sandbox."""
+        self._unsandboxed = unsandboxed
         self._config = config
         self._shots = self.usual_shots if config.shots is None else config.shots
         self._malformed = Malformed(self.name)
 
     @cached_property
     def _sandbox(self) -> Sandbox:
-        return Sandbox(allow_unsandboxed=self._config.allow_unsandboxed)
+        return Sandbox(allow_unsandboxed=self._unsandboxed)
 
     def items(self) -> Iterator[Item]:
         """An item per row that can be used, a request per sample.
@@ -225,9 +227,9 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 def build_humaneval(config: HumanEval, context: Context) -> HumanEvalEvaluator:
     """The evaluator."""
-    return HumanEvalEvaluator(config)
+    return HumanEvalEvaluator(config, unsandboxed=context.allows("code"))
 
 
 def build_mbpp(config: Mbpp, context: Context) -> MbppEvaluator:
     """The evaluator."""
-    return MbppEvaluator(config)
+    return MbppEvaluator(config, unsandboxed=context.allows("code"))

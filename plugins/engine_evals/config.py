@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from engine import Count, EngineError, EvaluatorConfig, Number, Share
+from engine import Count, EngineError, EvaluatorConfig, Need, Number, Share
 
 
 class Benchmark(EvaluatorConfig):
@@ -21,6 +23,10 @@ class Benchmark(EvaluatorConfig):
         description="File or folder of rows in the hub's shape; without it, what "
         "`engine evals fetch` has brought.",
     )
+
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`."""
+        return (self.rows,) if self.rows else ()
 
 
 class Mmlu(Benchmark):
@@ -59,9 +65,19 @@ class OwnBenchmark(Benchmark):
             raise ValueError(str(error)) from error
         return file
 
+    def reads(self) -> Iterable[str]:
+        """And the record."""
+        from engine_evals.record import load
+
+        rows = load(Path(self.file)).rows.path
+        beside = () if rows is None else (str(Path(self.file).parent / rows),)
+        return (*super().reads(), self.file, *beside)
+
 
 class CodeBenchmark(Benchmark):
     """Rows whose answers are programs, which are run."""
+
+    former: ClassVar[Mapping[str, object]] = MappingProxyType({"allow_unsandboxed": False})
 
     samples: Count = Field(1, description="Programs asked for per row, each with its own seed.")
     k: tuple[Count, ...] = Field(
@@ -69,11 +85,6 @@ class CodeBenchmark(Benchmark):
     )
     temperature: Number = Field(
         0.0, ge=0, description="Of sampling; 0 takes the likeliest token, for a single sample."
-    )
-    allow_unsandboxed: bool = Field(
-        False,
-        description="Where there is no sandbox, run the programs all the same, as this user: they "
-        "may do whatever this user may.",
     )
 
     @model_validator(mode="after")
@@ -115,8 +126,17 @@ class LmEval(EvaluatorConfig):
     include: str | None = Field(
         None,
         description="Folder with YAMLs of your own tasks, which go before lm-eval's of the same "
-        "name. They are code, too: name only a folder that you trust.",
+        "name. They are code, too, and need `--allow code`.",
     )
+
+    def needs(self) -> Iterable[Need]:
+        """See :class:`engine.Config`: tasks of one's own are code."""
+        if self.include is not None:
+            yield Need("include", f"runs code in {self.include}", "code")
+
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`."""
+        return (self.include,) if self.include else ()
 
     @field_validator("include")
     @classmethod
@@ -208,3 +228,7 @@ class Safety(EvaluatorConfig):
             if not stands_alone(file):
                 raise ValueError(f"no file '{file}'")
         return prompts
+
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`."""
+        return self.prompts

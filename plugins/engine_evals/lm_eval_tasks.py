@@ -16,7 +16,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean, stderr_for_metric
 
-from engine import Context, Item, Response, Score
+from engine import Context, Item, Response, Score, time_limit
 from engine_evals.config import LmEval
 from engine_evals.lm_eval_loading import apart, load, telling
 from engine_evals.lm_eval_requests import answer, requests
@@ -59,7 +59,8 @@ class LmEvalEvaluator:
             instance.resps = [answer(instance, next(left)) for _ in range(instance.repeats)]
             instance.filtered_resps = {}
         values = {}
-        with apart(), telling(f"lm-eval task '{name}': scoring {item.id}"):
+        what = f"lm-eval task '{name}': scoring {item.id}"
+        with apart(), telling(what), time_limit(what, "leave the task out"):
             task._instances = (
                 instances  # filters see what lm-eval would have them see, an item long
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 
+from engine import time_limit
 from engine_evals.record import Match
 
 NOTHING = "[invalid]"
@@ -14,7 +16,8 @@ def answer_in(match: Match, text: str) -> str:
     """The answer in a text."""
     if match.find is None:
         return text
-    findings = list(re.finditer(match.find, text))
+    with _limited(match.find):
+        findings = list(re.finditer(match.find, text))
     if not findings:
         return NOTHING
     one = findings[0 if match.take == "first" else -1]
@@ -24,5 +27,10 @@ def answer_in(match: Match, text: str) -> str:
 def comparable(match: Match, text: str) -> str:
     """An answer without what makes no difference."""
     for pattern in match.ignore:
-        text = re.sub(pattern, "", text)
+        with _limited(pattern):
+            text = re.sub(pattern, "", text)
     return text.lower() if match.ignore_case else text
+
+
+def _limited(pattern: str) -> AbstractContextManager[None]:
+    return time_limit(f"the pattern {pattern!r}", "write it without repetitions of repetitions")

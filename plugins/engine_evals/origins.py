@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
-from engine import RunError
+from engine import RunError, Terminal
 from engine_evals.rows import Row
 from engine_evals.sources import Benchmark, Wheel
 
@@ -187,7 +186,7 @@ def _question(doc: Row) -> Row:
 
 def progress_bar() -> Progress:
     """Counts on stderr, where that is a terminal."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from engine import Config, Count, RunError
+from engine import Config, Count, RunError, read_regular, time_limit
 
 PACKAGED = Path(__file__).with_name("benchmarks")
 
@@ -162,16 +162,17 @@ _ANY: TypeAdapter[ChoiceRecord | GenerationRecord] = TypeAdapter(
 def load(file: Path) -> ChoiceRecord | GenerationRecord:
     """The record in a YAML file. Raises RunError that names the file and each wrong field."""
     try:
-        return _ANY.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
+        with time_limit(f"{file}: reading it", "a record is a page or two"):
+            return _ANY.validate_python(yaml.safe_load(read_regular(file).decode("utf-8")))
     except OSError as error:
         raise RunError(f"{file}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"{file}: no YAML: {error}") from error
     except ValidationError as error:
         problems = "; ".join(_told(problem) for problem in error.errors())
         raise RunError(
             f"{file}: {problems}", mend=f"the records in {PACKAGED} are examples"
         ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RunError(f"{file}: no YAML: {error}") from error
 
 
 def packaged(name: str) -> ChoiceRecord | GenerationRecord:

@@ -48,11 +48,11 @@ class AnswerReward:
 class TestsReward:
     """Runs every answer's code on the tests of its row."""
 
-    def __init__(self, config: Tests) -> None:
-        """Raises RunError where there is no sandbox."""
+    def __init__(self, config: Tests, *, unsandboxed: bool = False) -> None:
+        """Raises RunError where there is no sandbox, and programs may not run ``unsandboxed``."""
         self._config = config
         limits = Limits(wall=config.seconds, cpu=math.ceil(config.seconds))
-        self._sandbox = Sandbox(limits=limits)
+        self._sandbox = Sandbox(limits=limits, allow_unsandboxed=unsandboxed)
 
     def score(
         self, prompts: Sequence[Any], completions: Sequence[str], rows: Sequence[Row]
@@ -84,4 +84,4 @@ def build_answer(config: Answer, context: Context) -> AnswerReward:
 
 def build_tests(config: Tests, context: Context) -> TestsReward:
     """The reward. Raises RunError where there is no sandbox."""
-    return TestsReward(config)
+    return TestsReward(config, unsandboxed=context.allows("code"))

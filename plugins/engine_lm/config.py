@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -161,16 +161,15 @@ class Pretrained(Existing):
             wrong = folders.fault(folder) or tokenizer_fault(folders.tokenizer_folder(folder))
         return {"path": wrong} if wrong else {}
 
+    def reads(self) -> Iterable[str]:
+        """See :class:`engine.Config`: the folder, and that of a LoRA's base."""
+        base = folders.base_of(Path(self.path)) if os.path.isdir(self.path) else None
+        return (self.path,) if base is None else (self.path, str(base))
+
     def tokenizer_path(self) -> str:
         """The folder itself; of a LoRA without one, its base."""
         folder = Path(self.path)
         return str(folders.tokenizer_folder(folder)) if os.path.isdir(folder) else self.path
-
-    def folders(self) -> Sequence[str]:
-        """The folder, and of a LoRA its base's."""
-        own = super().folders()
-        bases = [str(base) for base in map(folders.base_of, map(Path, own)) if base]
-        return list(dict.fromkeys([*own, *bases]))
 
     def context_length(self) -> int | None:
         """Tokens, as config.json says."""

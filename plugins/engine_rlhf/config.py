@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from engine import (
     Beside,
     Config,
     Count,
+    Need,
     Number,
     ObjectiveConfig,
     Of,
@@ -19,6 +20,9 @@ from engine import (
     Share,
     StageRef,
     VariableName,
+    host_of,
+    network_need,
+    secret_need,
 )
 from engine_rlhf.dropout_config import DropoutConfig
 
@@ -37,16 +41,34 @@ class Length(RewardConfig):
     scale: Number = Field(1.0, gt=0, description="Words that count as 1.")
 
 
+def _web_address(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("is no address that begins with http:// or https://")
+    host_of(url)
+    return url
+
+
 class Http(RewardConfig):
     """A service: it is posted `prompts`, `completions` and `rows` (the further columns of each prompt's
     record), and answers with `scores`."""
 
-    url: str = Field(pattern=r"^https?://", description="Where the service answers.")
-    key_env: VariableName | None = Field(
-        None, description="Environment variable that holds the service's key (a bearer token)."
+    url: Annotated[str, AfterValidator(_web_address)] = Field(
+        description="Where the service answers; it needs `--allow network=HOST` unless that is this "
+        "machine (localhost, 127.0.0.1)."
     )
-    timeout: Number = Field(60.0, gt=0, description="Seconds for an answer.")
+    key_env: VariableName | None = Field(
+        None,
+        description="Environment variable that holds the service's key (a bearer token); it needs "
+        "`--allow secret=NAME@HOST`.",
+    )
+    timeout: Number = Field(60.0, gt=0, description="Seconds for a whole answer.")
     attempts: Count = Field(3, description="Tries before training stops.")
+
+    def needs(self) -> Iterable[Need]:
+        """See :class:`engine.Config`: the request, and the key in it."""
+        yield from network_need("url", self.url, "sends prompts and answers")
+        if self.key_env:
+            yield secret_need("key_env", self.key_env, self.url)
 
 
 class Constraint(Config):

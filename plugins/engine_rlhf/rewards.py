@@ -82,7 +82,7 @@ class HttpReward:
         return {name: torch.tensor(values, dtype=torch.float32) for name, values in named.items()}
 
     def _ask(self, question: bytes) -> Any:
-        import httpx
+        from engine_rlhf.service import post
 
         config = self._config
         headers = {"Content-Type": "application/json"}
@@ -90,12 +90,8 @@ class HttpReward:
             headers["Authorization"] = f"Bearer {self._key}"
         for attempt in range(1, config.attempts + 1):
             try:
-                reply = httpx.post(
-                    config.url, content=question, headers=headers, timeout=config.timeout
-                )
-                reply.raise_for_status()
-                return reply.json()
-            except (httpx.HTTPError, ValueError) as error:
+                return json.loads(post(config.url, question, headers, config.timeout))
+            except (OSError, ValueError, RecursionError) as error:
                 if attempt == config.attempts:
                     raise RunError(
                         f"reward '{config.url}': no answer after {attempt} attempts "

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine import RunError, SpecError
+from engine import RunError, SpecError, Terminal, cleaned
 
 Row = Mapping[str, Any]
 _FOLDER = "rollouts"
@@ -42,7 +41,7 @@ def show(
         return
     shown = rows[: limit or _SHOWN]
     order = f", by {sort.removeprefix('-')}" if sort else ""
-    console = Console(highlight=False)
+    console = Terminal()
     title = f"round {number} of {max(rounds)}: {len(shown)} of {len(rows)} answers{order}"
     console.print(title, markup=False)
     console.print(_table(shown, _means(rows)))
@@ -116,5 +115,4 @@ def _grid(figures: Mapping[str, Any]) -> Table:
 
 def _plain(text: str) -> str:
     """What a terminal shows and does not obey, whatever the model wrote."""
-    kept = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-    return "".join(kept).strip("\n")
+    return cleaned(text).strip("\n")

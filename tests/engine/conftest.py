@@ -5,14 +5,29 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import spec as specs
 from engine.errors import EngineError
+from engine.plugins import Plugins
 from engine.spec import load_spec
+
+
+@pytest.fixture(scope="module")
+def composed_once() -> Iterator[None]:
+    """Finding the plugins and composing their models does not depend on the spec: once is enough."""
+    discover, compose = cache(Plugins.discover), cache(specs.spec_class)
+    select = cache(Plugins.selected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Plugins, "discover", lambda blocked=(): discover(tuple(blocked)))
+        patch.setattr(Plugins, "selected", lambda self, names: select(self, tuple(names)))
+        patch.setattr(specs, "spec_class", compose)
+        yield
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from engine import spec as specs
 from engine.errors import EngineError
-from engine.plugins import Plugins
+from engine.permissions import Permissions
 from engine.source import read
 
 ODD: list[Any] = [
@@ -41,16 +41,8 @@ GARBAGE = [
 
 
 @pytest.fixture
-def check(monkeypatch, tmp_path) -> Callable[[bytes], bool]:
-    """Whether a spec loads; fails if loading ends in another way, or writes anything.
-
-    Finding the plugins and composing their models does not depend on the spec: once is enough.
-    """
-    discover, compose = cache(Plugins.discover), cache(specs.spec_class)
-    select = cache(Plugins.selected)
-    monkeypatch.setattr(Plugins, "discover", lambda blocked=(): discover(tuple(blocked)))
-    monkeypatch.setattr(Plugins, "selected", lambda self, names: select(self, tuple(names)))
-    monkeypatch.setattr(specs, "spec_class", compose)
+def check(composed_once, monkeypatch, tmp_path) -> Callable[[bytes], bool]:
+    """Whether a spec loads; fails if loading ends in another way, or writes anything."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "spec.yaml"
 
@@ -160,7 +152,10 @@ def broken(whole: Any, chance: random.Random) -> bytes:
 @cache
 def _ready() -> list[Any]:
     """The ready specs, with what they extend."""
-    return [read(file).data for file in sorted(Path(__file__).parents[2].glob("specs/*.yaml"))]
+    return [
+        read(file, Permissions()).data
+        for file in sorted(Path(__file__).parents[2].glob("specs/*.yaml"))
+    ]
 
 
 _yaml = partial(yaml.safe_dump, allow_unicode=True, sort_keys=False)

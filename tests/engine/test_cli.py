@@ -17,6 +17,7 @@ from engine.cli import cli
 
 HEAVY = {"torch", "transformers", "pydantic", "structlog"}
 COMMANDS = sorted(cli.commands)
+READS = "reads outside the spec's folder: {}: 60 files\n".format
 
 
 # ------------------------------------------------------------------------------- what it imports
@@ -88,7 +89,7 @@ def test_help_lists_all_commands_in_80_columns(command):
         (["run"], "Missing argument 'SPEC'"),
         (["run", "x.yaml", "--no-such-option"], "No such option"),
         (["run", "x.yaml", "--nproc", "0"], "0 is not in the range"),
-        (["run", "x.yaml", "--allow", "all"], "'all' is not one of 'versions', 'memory'"),
+        (["run", "x.yaml", "--allow", "all"], "--allow: 'all' is none of versions|memory|code"),
         (["run", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
         (["plan", "x.yaml"], "x.yaml: cannot be read: No such file or directory"),
         (["plan", "x.yaml", "--memory", "much"], "'much' is no size; write e.g. 24GB or 16GiB"),
@@ -116,10 +117,10 @@ def test_a_wrong_command_line_is_status_2(command, tmp_path, monkeypatch, argume
 # ------------------------------------------------------------------------------------------ specs
 
 
-def test_a_valid_spec(command, tiny_spec, write_spec):
-    """Its stages in their order."""
+def test_a_valid_spec(command, tiny_spec, write_spec, texts):
+    """Its stages in their order, and what it reads elsewhere."""
     spec = write_spec(tiny_spec)
-    assert command("validate", spec) == (f"{spec}: valid; stages: corpus, base\n", "")
+    assert command("validate", spec) == (f"{spec}: valid; stages: corpus, base\n", READS(texts))
 
 
 def test_a_wrong_spec_is_status_2(command, tiny_spec, write_spec, tmp_path):
@@ -162,27 +163,32 @@ def test_stages_on_the_command_line(command, tiny_spec, write_spec, tmp_path, op
 # ------------------------------------------------------------------------------------------- runs
 
 
-def test_a_run_that_fails_is_status_1(command, tiny_spec, write_spec, copied):
+def test_a_run_that_fails_is_status_1(command, tiny_spec, write_spec, copied, texts):
     """Here, as it would need what is not there yet; the log says so, too."""
     shutil.rmtree(copied / "corpus")
     shutil.rmtree(copied / "base")
     spec = write_spec(tiny_spec)
     _, err = command("run", spec, "--runs", copied.parent, "--stage", "base", status=1)
-    assert err == ("error: base: needs stage 'corpus', which is not done; run corpus first\n")
+    why = "base: needs stage 'corpus', which is not done; run corpus first"
+    assert err == f"{READS(texts)}error: {why}\n"
     last = json.loads((copied / "events.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "failed"
 
 
-def test_a_run_that_is_done(command, tiny_spec, write_spec, copied, monkeypatch):
+def test_a_run_that_is_done(command, tiny_spec, write_spec, copied, texts, monkeypatch):
     """Says what was made, and how to talk to it, in 80 columns."""
     monkeypatch.chdir(copied.parents[1])
     out, err = command("run", write_spec(tiny_spec))
-    assert err == "corpus: already done\nbase: already done\n"
+    assert err == f"{READS(texts)}corpus: already done\nbase: already done\n"
     assert '  talk     engine generate runs/tiny/base --prompt "def "\n' in out
     assert "  model    runs/tiny/base/final\n" in out
     assert max(map(len, out.splitlines())) <= 80
     out, err = command("run", write_spec(tiny_spec), "--json")
-    assert [json.loads(line)["event"] for line in out.splitlines()] == ["stage_skipped"] * 2
+    assert [json.loads(line)["event"] for line in out.splitlines()] == [
+        "reads",
+        "stage_skipped",
+        "stage_skipped",
+    ]
     assert err == ""
 
 

@@ -15,10 +15,11 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component encoding errors figures layout log pieces places \
-prefixes requests sampling shrunk weight_types
-activations config devices document hookspecs manifest measured objective pretrained shapes terms
-checkpoint compiling data flops joint launch logprobs parameters plan plugins products source suited
+accelerators comparison component encoding errors figures files layout pieces places \
+prefixes requests sampling shrunk terminal weight_types
+activations config console deadline devices document hookspecs manifest measured objective \
+permissions pretrained shapes terms
+checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source suited
 compose modules observers precision probe problems rendering replicas scaffold watch
 checks conversation likelihood slots speeds trial
 artifact attack generation machine spec

@@ -10,16 +10,17 @@ NAMES = """
 Adapter Amount Artifact Attack Bad BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
 Beside Callback Candidate Chat Companion Completion Component Config Context Count DataSource
 DataSourceConfig EngineError Evaluator EvaluatorConfig Example FieldError Generation IGNORE Interval
-Item Job Labelled LanguageModel Layout LogLikelihood Messages ModelConfig ModelShape Number
+Item Job Labelled LanguageModel Layout LogLikelihood Messages ModelConfig ModelShape Need Number
 Objective ObjectiveConfig ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup Piece
 PluginError Preference Processor Progress Prompt Record RecordError Response Reward RewardConfig
 RollBack Rolling Rollout Round RunError Said Schedule Schema Score Scores Setup Share SpecError
-StageRef Step Stepwise Stop Strategy StrategyConfig Text TokenizerConfig TokenizerTrainer Tools
-Value VariableName attend average_decay compile_layers continuation conversation_pieces
-cross_entropy document_tokens end_of_turn example_tokens file_fault head hidden_states hookimpl join
-label_places labelled_rows layers loading_fault loss_terms mark_bounds misplaced neighbours pack
-padded parameter_groups place pretrained_tokenizer prompt_tokens ratio reads_packed recompute_layers
-record_from_row record_or_bad record_to_row runtime seed_of shrunk_config token_logprobs
+StageRef Step Stepwise Stop Strategy StrategyConfig Terminal Text TokenizerConfig TokenizerTrainer
+Tools Value VariableName attend average_decay cleaned compile_layers continuation
+conversation_pieces cross_entropy document_tokens end_of_turn example_tokens file_fault head
+hidden_states hookimpl host_of join label_places labelled_rows layers loading_fault loss_terms
+mark_bounds misplaced neighbours network_need pack padded parameter_groups place
+pretrained_tokenizer prompt_tokens ratio read_regular reads_packed recompute_layers record_from_row
+record_or_bad record_to_row runtime secret_need seed_of shrunk_config time_limit token_logprobs
 tokenizer_fault units with_scalar_head
 """.split()
 

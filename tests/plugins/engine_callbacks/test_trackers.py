@@ -173,10 +173,14 @@ def test_a_wandb_run_goes_online_with_a_key_from_the_environment(
     train["callbacks"] = [{"type": "wandb"}]
     run_here(tiny_spec, runs="offline")
     train["callbacks"] = [{"type": "wandb", "mode": "online", "key_env": "KEY_OF_THE_ZOO"}]
+    online = {
+        "runs": "online",
+        "allow": ["network=api.wandb.ai", "secret=KEY_OF_THE_ZOO@api.wandb.ai"],
+    }
     with pytest.raises(RunError, match=r"variable KEY_OF_THE_ZOO is not set.*mode: offline"):
-        run_here(tiny_spec, runs="online")
+        run_here(tiny_spec, **online)
     monkeypatch.setenv("KEY_OF_THE_ZOO", key)
-    run = run_here(tiny_spec, runs="online")
+    run = run_here(tiny_spec, **online)
     assert asked == [("offline", None), ("online", key)]
     files = [f for f in run.folder.rglob("*") if f.is_file()]
     assert not any(key.encode() in f.read_bytes() for f in files)
@@ -187,14 +191,16 @@ def test_an_mlflow_run_is_where_the_spec_says(tiny_spec, train, run_here, tmp_pa
     """Named after run and stage, with the stage's configuration; a password is refused."""
     uri = f"sqlite:///{tmp_path}/zoo.db"
     train["callbacks"] = [{"type": "mlflow", "uri": uri, "experiment": "zoo"}]
-    run = run_here(tiny_spec)
+    run = run_here(tiny_spec, allow=["files"])
     assert not (run.folder / "base" / "mlflow.db").exists()
     client = MlflowClient(uri)
     (made,) = client.search_runs([client.get_experiment_by_name("zoo").experiment_id])
     assert (made.info.run_name, made.info.status) == ("tiny/base", "FINISHED")
     assert made.data.params["model.hidden_size"] == "32"
     train["callbacks"][0]["uri"] = "https://keeper:secret@mlflow.zoo"
-    with pytest.raises(SpecError, match=r"uri.*MLFLOW_TRACKING_PASSWORD") as refused:
+    with pytest.raises(
+        SpecError, match=r"uri: an address with a password.*environment variables"
+    ) as refused:
         load_spec(write_spec(tiny_spec))
     assert "secret" not in str(refused.value)
 
@@ -230,9 +236,17 @@ def test_an_mlflow_store_that_does_not_answer_gets_its_figures_later(
     assert [step for step, _ in found["humaneval/pass_1"]] == [1, 2, 3, 4]
 
 
-def test_an_mlflow_store_that_is_none_is_the_user_s_to_mend(tiny_spec, train, run_here):
+def test_an_mlflow_store_that_is_none_is_the_user_s_to_mend(
+    tiny_spec, train, run_here, monkeypatch
+):
     """As an error that names stage and field."""
     train["callbacks"] = [{"type": "mlflow", "uri": "zoo://animals"}]
+    with pytest.raises(
+        SpecError, match=r"uri: is neither https://HOST, sqlite:///FILE nor a folder"
+    ):
+        run_here(tiny_spec)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    train["callbacks"][0]["uri"] = "http://127.0.0.1:9"
     with pytest.raises(RunError, match=r"base: mlflow: .*`uri`"):
         run_here(tiny_spec)
 
@@ -249,3 +263,32 @@ def test_tensorboard_files_sort_as_they_were_written(tmp_path):
     tracker.close()
     assert min(folder.iterdir()) == killed
     assert len(list(folder.iterdir())) == 2
+
+
+def test_settings_beside_a_spec_do_not_move_the_key(tmp_path, monkeypatch):
+    """wandb reads settings from the folder that it is started in; the server is the user's choice."""
+    (tmp_path / "wandb").mkdir()
+    settings = "[default]\nbase_url = http://evil.example\n"
+    (tmp_path / "wandb" / "settings").write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KEY", "0123456789abcdef" * 2 + "01234567")
+    tracker = WandbTracker(Wandb(mode="online", key_env="KEY"), SimpleNamespace(rank=0))
+    assert tracker._settings("base").base_url == "https://api.wandb.ai"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.zoo")
+    assert tracker._settings("base").base_url == "https://wandb.zoo"
+    words = [need.word for need in Wandb(mode="online", key_env="KEY").needs()]
+    assert words == ["network=wandb.zoo", "secret=KEY@wandb.zoo"]
+    assert list(Wandb().needs()) == []
+
+
+def test_mlflow_s_stored_login_needs_a_word_as_one_in_the_environment_does(tmp_path, monkeypatch):
+    """MLflow sends both to whatever server it is given."""
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    server = MLflow(uri="http://localhost:5000")
+    assert list(server.needs()) == []
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").touch()
+    words = [need.word for need in server.needs()]
+    assert words == [f"secret=MLFLOW_TRACKING_{n}@localhost" for n in ("USERNAME", "PASSWORD")]

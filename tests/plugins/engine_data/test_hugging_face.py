@@ -229,7 +229,8 @@ def test_a_revision_is_read_from_the_hub_with_a_token_that_is_never_written(
         "corpus": {"prepare": prepare},
         "other": {"prepare": {**prepare, "sources": [{**new, "revision": "c" * 40}]}},
     }
-    done = engine("run", write_spec(tiny_spec), "--runs", tmp_path / "runs", status=1, env=hub)
+    env = {**hub, "ENGINE_ALLOW": "secret=HUB_TOKEN@127.0.0.1"}
+    done = engine("run", write_spec(tiny_spec), "--runs", tmp_path / "runs", status=1, env=env)
     corpus = tmp_path / "runs" / "tiny" / "corpus"
     assert [read_manifest(corpus / "shards" / str(i)).documents for i in (0, 1)] == [3, 4]
     assert "data set 'someone/texts' (train) cannot be read" in done.stderr

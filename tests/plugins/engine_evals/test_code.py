@@ -65,7 +65,7 @@ def _sandboxed() -> None:
 def make(_sandboxed, tmp_path):
     """An evaluator over rows of its own; MBPP's examples have ids from 1."""
 
-    def evaluator(name, rows=None, examples=(), **fields):
+    def evaluator(name, rows=None, examples=(), *, unsandboxed=False, **fields):
         splits = {"test": rows or [TASK[name](i) for i in range(20, 24)], "prompt": examples}
         (tmp_path / name).mkdir(exist_ok=True)
         for split, found in splits.items():
@@ -73,7 +73,8 @@ def make(_sandboxed, tmp_path):
             if found:
                 (tmp_path / name / f"{split}.jsonl").write_text(text, encoding="utf-8")
         kind, config = TASKS[name]
-        return kind(config(**{"rows": str(tmp_path), **fields}))
+        fields = {"rows": str(tmp_path), **fields}
+        return kind(config(**fields), unsandboxed=unsandboxed)
 
     return evaluator
 
@@ -172,15 +173,14 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one():
             assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, draws)) / len(draws))
 
 
-@fields("allow_unsandboxed")
 @pytest.mark.parametrize("name", TASKS)
 def test_without_a_sandbox_no_item_is_asked_unless_allowed(name, make, monkeypatch):
     """And the score says that there was none."""
     monkeypatch.setattr(bubblewrap, "installed", list)
     monkeypatch.setattr(landlock, "confined", lambda: [sys.executable, "-c", "raise SystemExit(1)"])
-    with pytest.raises(RunError, match=r"bubblewrap is not installed.*allow_unsandboxed"):
+    with pytest.raises(RunError, match=r"bubblewrap is not installed.*--allow code"):
         next(make(name, shots=0).items())
-    evaluator = make(name, [TASK[name](7)], shots=0, allow_unsandboxed=True)
+    evaluator = make(name, [TASK[name](7)], unsandboxed=True, shots=0)
     answer = "    return x + 7\n" if name == "humaneval" else "def add(x): return x + 7"
     scores = answered(evaluator, [[answer]])
     assert (scores["pass@1"].value, scores["run in unsandboxed"].value) == (1.0, 1.0)

@@ -261,7 +261,7 @@ def test_it_runs_in_a_spec(tiny_spec, run_here, include):
             "limit": 5,
         }
     ]
-    found = run_here(tiny_spec).events("score")
+    found = run_here(tiny_spec, allow=["code"]).events("score")
     told = {(e["step"], e["metric"]): e["n"] for e in found if e["evaluator"] == "lm-eval"}
     for step in (3, 6):
         assert told[step, "acc/tiny_choice"] == 3
