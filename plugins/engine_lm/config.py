@@ -164,7 +164,7 @@ class Pretrained(Existing):
     def reads(self) -> Iterable[str]:
         """See :class:`engine.Config`: the folder, and that of a LoRA's base."""
         base = folders.base_of(Path(self.path)) if os.path.isdir(self.path) else None
-        return (self.path,) if base is None else (self.path, str(base))
+        return dict.fromkeys((self.path, str(base or self.path)))
 
     def tokenizer_path(self) -> str:
         """The folder itself; of a LoRA without one, its base."""

@@ -186,7 +186,7 @@ def test_a_lora_with_its_base_is_folded_into_it(whole, tmp_path, own_base):
     for name, weight in found.state_dict().items():
         torch.testing.assert_close(weight, expected[name])
     assert all(parameter.requires_grad for parameter in found.parameters())
-    looked_at = Pretrained(path=str(folder)).reads()  # before a stage goes on
+    looked_at = list(Pretrained(path=str(folder)).reads())  # before a stage goes on
     assert looked_at == ([str(folder)] if own_base else [str(folder), str(whole)])
 
 
