@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from engine import output
 from engine.errors import EngineError
 
 
@@ -35,16 +37,35 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``engine`` command. Status 0: done, 1: the run failed, 2: spec or command line wrong."""
+    output.prepare()
+    status = _status(arguments)
+    if wrong := output.finish():
+        _complain(f"error: standard output: cannot be written: {wrong}")
+        status = status or 1
+    sys.exit(status)
+
+
+def _status(arguments: list[str] | None) -> int:
     try:
-        sys.exit(cli.main(args=arguments, prog_name="engine", standalone_mode=False) or 0)
+        return cli.main(args=arguments, prog_name="engine", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        with contextlib.suppress(OSError):
+            error.show()
+        return 2
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(1)
+        return 1
     except EngineError as error:
-        click.echo(str(error) if error.exit_status == 2 else f"error: {error}", err=True)
-        sys.exit(error.exit_status)
+        _complain(str(error) if error.exit_status == 2 else f"error: {error}")
+        return error.exit_status
+    except OSError as error:  # of a disk or an output: what the commands open, they check
+        _complain(f"error: {error.filename or 'output'}: {error.strerror or error}")
+        return 1
+
+
+def _complain(message: str) -> None:
+    """To standard error, if it takes it."""
+    with contextlib.suppress(OSError):
+        click.echo(message, err=True)
 
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))

@@ -15,11 +15,12 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component encoding errors figures layout log pieces prefixes \
+accelerators comparison component encoding errors figures layout output pieces prefixes \
 requests sampling shrunk weight_types
 activations config devices document hookspecs manifest measured objective pretrained regular shapes \
 staging terms unpickling
-checkpoint compiling data flops joint launch logprobs parameters plan plugins products source suited
+checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source \
+suited
 compose modules observers precision probe problems rendering replicas scaffold watch
 checks conversation likelihood slots speeds trial
 artifact attack generation machine spec
