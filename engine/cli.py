@@ -57,8 +57,9 @@ def _status(arguments: list[str] | None) -> int:
     except EngineError as error:
         _complain(str(error) if error.exit_status == 2 else f"error: {error}")
         return error.exit_status
-    except OSError as error:  # of a disk or an output: what the commands open, they check
-        _complain(f"error: {error.filename or 'output'}: {error.strerror or error}")
+    except OSError as error:  # what the commands open, they check, and output has no name
+        where = error.filename or "standard output: cannot be written"
+        _complain(f"error: {where}: {error.strerror or error}")
         return 1
 
 

@@ -108,8 +108,11 @@ class RunFolder:
 
 
 def fingerprint(manifest: Path) -> str:
-    """What a manifest, and so every file that it lists, comes down to."""
-    return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    """What a manifest, and so every file that it lists, comes down to; empty where there is none."""
+    try:
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def _lock(descriptor: int, *, needed: bool = True) -> bool:

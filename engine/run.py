@@ -276,7 +276,19 @@ class Run:
                     f"{name}: needs stage '{other}', which is not done", mend=f"run {other} first"
                 )
             inputs[other] = str(standing.summary.get("fingerprint", ""))
+            self._check_made(other, inputs[other])
         return inputs
+
+    def _check_made(self, name: str, fingerprint: str) -> None:
+        """Raises RunError where a stage's manifest is not the one that the stage wrote: what is listed
+        may have been written anew together with it."""
+        part = "final" if self.spec.stages[name].train else ""
+        manifest = self.folder.path / name / part / "manifest.json"
+        if fingerprint and self.process.rank == 0 and folders.fingerprint(manifest) != fingerprint:
+            raise RunError(
+                f"{manifest}: is not as stage '{name}' wrote it",
+                mend=f"--rerun {name} makes it anew",
+            )
 
     def _check_inputs(self, name: str, standing: Standing, inputs: Mapping[str, str]) -> None:
         for other, fingerprint in inputs.items():
