@@ -113,6 +113,7 @@ def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
         raise RunError(f"tokenizer: {wrong}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        tokenizer.decode(tokenizer("a text")["input_ids"])  # fields that only the use reads
     except Exception as error:  # the Rust library raises nothing narrower
         why = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in why:

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,8 +83,3 @@ def test_a_thousand_faults(case, kind, part):
     seconds = time.monotonic() - started
     print(f"{kind} {seeds}: {seconds:.0f} s, {found[True]} done, {found[False]} told")
     assert not wrong, "\n".join(wrong)
-
-
-def flips(folder: Path) -> list[Path]:
-    """The files of a run of which a byte is changed: all but the log, which nothing is made from."""
-    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "events.jsonl"]
