@@ -25,6 +25,7 @@ from torch.distributed.checkpoint import FileSystemWriter
 
 from engine import manifest, unpickling
 from engine.errors import RunError
+from engine.saved_state import read_state
 from engine.staging import check_space, size, stage
 
 _NAME = re.compile(r"(step-(\d+))(?:\.(\d+))?")
@@ -171,8 +172,7 @@ class Checkpoints:
                     mend=f"remove {saved.folder}, and run again",
                 ) from error
         tensors |= lacking
-        state: dict[str, Any] = json.loads((saved.folder / _STATE).read_text(encoding="utf-8"))
-        return state
+        return read_state(saved.folder / _STATE)
 
     def blob(self, saved: Saved) -> bytes:
         """What was saved as such; read after :meth:`load`, which verifies it."""

@@ -7,31 +7,19 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from engine.errors import RunError
 from engine.manifest import sealed, unsealed, write_durably
 from engine.regular import check_folder, opened_at_end
 from engine.spec import RESOLVED, Loaded, resolved_yaml
+from engine.standing import Standing
 
 _STAGE = "stage.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a stage stands: its identity, ``done`` or not, what it was made from, and what was chosen for
-    it by the machine when it began."""
-
-    identity: Mapping[str, Any]
-    status: str
-    inputs: Mapping[str, str]
-    summary: Mapping[str, Any]
-    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +77,10 @@ class RunFolder:
     def standing(self, stage: str) -> Standing | None:
         """How the stage stands, or None if it was never begun."""
         try:
-            data = unsealed((self.path / stage / _STAGE).read_bytes())
-            standing = Standing(**{name: data[name] for name in Standing.__slots__ if name in data})
-            _check(standing)
-            return standing
+            return Standing.read(unsealed((self.path / stage / _STAGE).read_bytes()))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{self.path / stage / _STAGE}: cannot be read ({error})",
                 mend=f"start the stage anew with --rerun {stage}",
@@ -125,14 +110,6 @@ def _lock(descriptor: int, *, needed: bool = True) -> bool:
         if needed:
             raise
     return True
-
-
-def _check(standing: Standing) -> None:
-    """Raises TypeError where a field is not what a stage's record has in it."""
-    for name in Standing.__slots__:
-        value, kind = getattr(standing, name), str if name == "status" else dict
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} is {json.dumps(value)[:40]}")
 
 
 def _version(name: str) -> str:

@@ -42,7 +42,7 @@ def misplaced(path: str, revision: str | None) -> str | None:
 
 def tokenizer_fault(folder: Path) -> str | None:
     """Why the tokenizer of a folder cannot be opened, as its files show, with the mend."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         wrong = file_fault(folder / name)
         if wrong:
             return wrong

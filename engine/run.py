@@ -17,7 +17,7 @@ from engine.data.prepare import held_out, prepare, trained_texts
 from engine.data.records import Record
 from engine.data.rows import LIMIT, NamedSource, Rows
 from engine.errors import FieldError, RunError
-from engine.folder import RunFolder, Standing
+from engine.folder import RunFolder
 from engine.identity import changes, identity
 from engine.launch import Process
 from engine.lineage import corpora, heeded_as, holding_out, unequal
@@ -26,6 +26,7 @@ from engine.observers import Observers
 from engine.precision import AUTO
 from engine.products import Precision
 from engine.spec import Evaluate, Loaded, Prepare, Train
+from engine.standing import Standing
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = """
 accelerators comparison component encoding errors figures layout output pieces prefixes \
-requests sampling shrunk weight_types
-activations config devices document hookspecs manifest measured objective pretrained regular shapes \
-staging terms unpickling
+requests sampling shrunk standing weight_types
+activations config devices document hookspecs manifest measured objective pretrained regular \
+saved_state shapes staging terms unpickling
 checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source \
 suited
 compose modules observers precision probe problems rendering replicas scaffold watch

@@ -40,6 +40,11 @@ def outcome(act: Callable[[], object]) -> str:
     return said
 
 
+def check(said: str, expected: str) -> None:
+    """Raises AssertionError unless that was said; ``done`` is expected by itself."""
+    assert said == expected if expected == "done" else re.search(expected, said), said
+
+
 def spoiled(raw: bytes, chance: random.Random, *, sealed: bool = False) -> bytes:
     """One to three faults in bytes or, where they are JSON, in its values. ``sealed``: by somebody who
     knows how to write the checksum that it ends with."""
@@ -65,14 +70,24 @@ def _flipped(raw: bytes, chance: random.Random) -> bytes:
 
 def model_folder(final: Path, place: Path, chance: random.Random) -> str:
     """Opens a model's folder with faults in one of its files, as a spec's pretrained model."""
+    copied_model(final, place)
+    _spoil(place, chance, "*.json", "*.json", "*.json", "*.safetensors")
+    return open_folder(place)
+
+
+def copied_model(final: Path, place: Path) -> Path:
+    """A copy of a finished model, without the manifest that would tell of any fault."""
+    _copied(final, place)
+    (place / manifest.NAME).unlink()
+    return place
+
+
+def open_folder(place: Path) -> str:
+    """Opens a folder as a spec's pretrained model."""
     from engine_lm.opening import open_model
 
     from engine.pretrained import pretrained_tokenizer
     from engine.trial import examine
-
-    _copied(final, place)
-    (place / manifest.NAME).unlink()
-    _spoil(place, chance, "*.json", "*.json", "*.json", "*.safetensors")
 
     def act() -> None:
         tokenizer = pretrained_tokenizer(str(place))
@@ -83,13 +98,7 @@ def model_folder(final: Path, place: Path, chance: random.Random) -> str:
 
 
 def data_file(rows: Mapping[str, bytes], place: Path, chance: random.Random) -> str:
-    """Reads a file of rows: each is given or told as bad, and none is lost."""
-    from engine_data.config import Files
-    from engine_data.files import build
-
-    from engine.data.rows import LIMIT, NamedSource, Rows
-    from engine.testing import StandAloneContext
-
+    """Reads a file of rows with faults in it."""
     name = chance.choice(sorted(rows))
     place.mkdir(parents=True, exist_ok=True)
     file = place / name
@@ -102,6 +111,18 @@ def data_file(rows: Mapping[str, bytes], place: Path, chance: random.Random) -> 
     else:
         raw = spoiled(raw, chance)
     file.write_bytes(raw)
+    said = read_file(file)
+    file.unlink()
+    return said
+
+
+def read_file(file: Path) -> str:
+    """Reads a file of rows: each is given or told as bad, and none is lost."""
+    from engine_data.config import Files
+    from engine_data.files import build
+
+    from engine.data.rows import LIMIT, NamedSource, Rows
+    from engine.testing import StandAloneContext
 
     def act() -> None:
         config = Files(paths=(str(file),))
@@ -109,9 +130,7 @@ def data_file(rows: Mapping[str, bytes], place: Path, chance: random.Random) -> 
         given = sum(1 for _ in read)
         assert given + read.bad.total() == read.read
 
-    said = outcome(act)
-    file.unlink()
-    return said
+    return outcome(act)
 
 
 def run_record(run: Path, place: Path, chance: random.Random, name: str) -> str:
