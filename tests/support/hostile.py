@@ -90,9 +90,8 @@ def open_folder(place: Path) -> str:
     from engine.trial import examine
 
     def act() -> None:
-        tokenizer = pretrained_tokenizer(str(place))
         examine(open_model(str(place), None), learns=False)
-        tokenizer("a text")
+        pretrained_tokenizer(str(place))("a text")
 
     return outcome(act)
 
