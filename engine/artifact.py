@@ -46,6 +46,10 @@ class Artifact:
             )
         config = self._config()
         names = config.architectures or ["AutoModelForCausalLM"]
+        if not isinstance(names, list) or not isinstance(names[0], str):
+            raise RunError(
+                f"{self.folder}/config.json: architectures is {names!r:.40}, no list of names"
+            )
         if names[0].endswith(_SCALAR) and config.num_labels != 1:
             raise RunError(
                 f"{self.folder}: a {names[0]} that gives {config.num_labels} numbers and not one"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,17 +21,20 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import FileSystemWriter
 
-from engine import manifest
+from engine import manifest, unpickling
 from engine.errors import RunError
+from engine.saved_state import read_state
+from engine.staging import check_space, size, stage
 
+_NAME = re.compile(r"(step-(\d+))(?:\.(\d+))?")
+_TENSORS = "tensors"
 _STATE = "state.json"
 _BLOB = "feed.safetensors"
 _SINCE = {"averaged_steps": 2**24}
 """Counters that older checkpoints lack, with the value at which training goes on as it did without
 them: a weights' average has warmed up."""
-_HEADROOM = 1.05  # of the tensors' bytes: DCP's metadata, and file-system blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,8 @@ class Checkpoints:
         same on every rank, is what is too large for the plain state.
         """
         self.wait()
-        staged = _stage(dict(tensors), self._staging, copy=self._pool is not None)
-        _check_space(self.folder, _bytes(staged))
+        staged = stage(dict(tensors), self._staging, copy=self._pool is not None)
+        check_space(self.folder, size(staged))
         save = (staged, json.dumps(state), blob, step, score)
         if self._pool is None:
             self._finish(self._write(*save))
@@ -100,7 +104,7 @@ class Checkpoints:
         """
         if self._rank == 0:
             have = sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
-            _check_space(self.folder, (self._keep + 1) * _bytes(tensors) - have)
+            check_space(self.folder, (self._keep + 1) * size(tensors) - have)
 
     def drop_after(self, step: int) -> None:
         """Removes the checkpoints of later steps; collective."""
@@ -131,8 +135,8 @@ class Checkpoints:
                 self._pool.shutdown()
 
     def all(self) -> list[Saved]:
-        """The whole checkpoints, oldest first."""
-        found = (_saved(p) for p in sorted(self.folder.glob("step-*"), key=_place))
+        """The whole checkpoints, oldest first. Raises RunError for one whose manifest is damaged."""
+        found = (_saved(p) for p in sorted(self._folders(), key=_place))
         return [saved for saved in found if saved is not None]
 
     def latest(self, *, before: int | None = None) -> Saved | None:
@@ -145,18 +149,30 @@ class Checkpoints:
 
         Raises RunError when a file is damaged, naming it.
         """
-        manifest.verify(saved.folder)
-        reader = FileSystemReader(saved.folder / "tensors")
+        files = manifest.verify(saved.folder)["files"]
+        folder = saved.folder / _TENSORS
+        within = {n.removeprefix(f"{_TENSORS}/") for n in files if n.startswith(f"{_TENSORS}/")}
+        reader = unpickling.Reader(folder, within)
         lacking = {}
         if wanted := _SINCE.keys() & tensors.keys():
             absent = wanted - reader.read_metadata().state_dict_metadata.keys()
             lacking = {name: tensors.pop(name).fill_(_SINCE[name]) for name in absent}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.load(tensors, storage_reader=reader, **self._alone_or_together)
+            try:
+                dcp.load(
+                    tensors,
+                    storage_reader=reader,
+                    planner=unpickling.Planner(),
+                    **self._alone_or_together,
+                )
+            except dcp.CheckpointException as error:
+                raise RunError(
+                    f"{folder}: its tensors are not those of this stage: {_cause(error)}",
+                    mend=f"remove {saved.folder}, and run again",
+                ) from error
         tensors |= lacking
-        state: dict[str, Any] = json.loads((saved.folder / _STATE).read_text(encoding="utf-8"))
-        return state
+        return read_state(saved.folder / _STATE)
 
     def blob(self, saved: Saved) -> bytes:
         """What was saved as such; read after :meth:`load`, which verifies it."""
@@ -173,7 +189,7 @@ class Checkpoints:
                 partial.mkdir(parents=True)
             if self._group is not None:
                 dist.barrier(self._group)
-            writer = FileSystemWriter(partial / "tensors")
+            writer = FileSystemWriter(partial / _TENSORS)
             with warnings.catch_warnings():  # that one process saves alone is meant
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
                 dcp.save(tensors, storage_writer=writer, **self._alone_or_together)
@@ -201,17 +217,29 @@ class Checkpoints:
     def _free_name(self, step: int) -> Path:
         """The same step may be saved once more after a roll-back: its name then sorts later."""
         name = self.folder / f"step-{step:09d}"
-        again = max((_place(p)[1] + 1 for p in self.folder.glob(f"{name.name}*")), default=0)
+        taken = [_place(p) for p in self._folders()]
+        again = max((number + 1 for stem, number in taken if stem == name.name), default=0)
         box = [name.with_name(f"{name.name}.{again}") if again else name]
         if self._group is not None:
             dist.broadcast_object_list(box, 0, self._group)
         return box[0]
 
     def _sweep(self) -> None:
-        """Removes what a killed save, or a killed removal, left behind."""
-        for folder in [*self.folder.glob(".partial-*"), *self.folder.glob("step-*")]:
-            if folder.name.startswith(".") or manifest.read(folder) is None:
+        """Removes what a killed save, or a killed removal, left behind: what has no manifest at all."""
+        for folder in self._folders(".partial-"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._folders():
+            if manifest.is_missing(folder):
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _folders(self, prefix: str = "") -> list[Path]:
+        """Those that a save gave their name to. A link is none of them."""
+        named = (
+            p
+            for p in self.folder.glob(f"{prefix}step-*")
+            if _NAME.fullmatch(p.name.removeprefix(prefix))
+        )
+        return [p for p in named if p.is_dir() and not p.is_symlink()]
 
     def _finish(self, saved: Saved) -> None:
         if self._rank == 0:
@@ -232,46 +260,36 @@ class Checkpoints:
 
 def _saved(folder: Path) -> Saved | None:
     kept = manifest.read(folder)
-    return Saved(folder, kept["step"], kept["world_size"], kept["score"]) if kept else None
+    if kept is None:
+        return None
+    step, world_size, score = (kept.get(name) for name in ("step", "world_size", "score"))
+    named = _NAME.fullmatch(folder.name)
+    if (
+        named is None
+        or step != int(named[2])
+        or not isinstance(world_size, int)
+        or not isinstance(score, int | float | None)
+    ):
+        raise RunError(
+            f"{folder / manifest.NAME}: is not the manifest of this checkpoint",
+            mend=f"remove {folder} and run again: it goes on from what was saved before",
+        )
+    return Saved(folder, step, world_size, score)
 
 
 def _place(folder: Path) -> tuple[str, int]:
     """``step-000000400.1`` → step and how often it was saved before."""
-    return folder.stem, int(folder.suffix[1:] or 0)
+    named = _NAME.fullmatch(folder.name)
+    assert named is not None
+    return named[1], int(named[3] or 0)
+
+
+def _cause(error: Any) -> str:
+    """What went wrong on the first rank where it did, in one line."""
+    wrong = next(iter(error.failures.values()))[0]
+    return " ".join(str(wrong).split()) or type(wrong).__name__
 
 
 def _score(saved: Saved) -> float:
     assert saved.score is not None
     return saved.score
-
-
-def _stage(value: Any, buffers: dict[str, torch.Tensor], *, copy: bool, path: str = "") -> Any:
-    """Copies tensors into buffers that the next save uses again; allocating anew costs more."""
-    if isinstance(value, Mapping):
-        return {k: _stage(v, buffers, copy=copy, path=f"{path}/{k}") for k, v in value.items()}
-    if not isinstance(value, torch.Tensor) or not copy:
-        return value
-    value = value.detach()
-    buffer = buffers.get(path)
-    if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
-        buffers[path] = buffer = torch.empty_like(value, device="cpu")
-    return buffer.copy_(value)
-
-
-def _bytes(value: Any) -> int:
-    if isinstance(value, Mapping):
-        return sum(_bytes(v) for v in value.values())
-    return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise RunError(f"checkpoint in {folder}: {error.strerror or error}") from error
-    if free < needed * _HEADROOM:
-        raise RunError(
-            f"checkpoint in {folder}: needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
-            mend="free some space and run again: nothing is lost since the last checkpoint",
-        )

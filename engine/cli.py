@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+from engine import output
 from engine.errors import EngineError
 from engine.terminal import guard, write
 
@@ -37,19 +39,38 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``engine`` command. Status 0: done, 1: the run failed, 2: spec or command line wrong."""
+    output.prepare()
     guard()
+    status = _status(arguments)
+    if wrong := output.finish():
+        _complain(f"error: standard output: cannot be written: {wrong}")
+        status = status or 1
+    sys.exit(status)
+
+
+def _status(arguments: list[str] | None) -> int:
     try:
-        sys.exit(cli.main(args=arguments, prog_name="engine", standalone_mode=False) or 0)
+        return cli.main(args=arguments, prog_name="engine", standalone_mode=False) or 0
     except click.ClickException as error:
         told = io.StringIO()
         error.show(told)
-        _say(told.getvalue(), error=True, end="")
-        sys.exit(2)
+        _complain(told.getvalue().rstrip("\n"))
+        return 2
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(1)
+        return 1
     except EngineError as error:
-        _say(str(error) if error.exit_status == 2 else f"error: {error}", error=True)
-        sys.exit(error.exit_status)
+        _complain(str(error) if error.exit_status == 2 else f"error: {error}")
+        return error.exit_status
+    except OSError as error:  # what the commands open, they check, and output has no name
+        where = error.filename or "standard output: cannot be written"
+        _complain(f"error: {where}: {error.strerror or error}")
+        return 1
+
+
+def _complain(message: str) -> None:
+    """To standard error, if it takes it."""
+    with contextlib.suppress(OSError):
+        _say(message, error=True)
 
 
 def _say(text: str, *, error: bool = False, end: str = "\n") -> None:

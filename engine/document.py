@@ -25,6 +25,9 @@ _DEEPEST = 60
 _MOST = 100_000
 """Values in a spec, each alias counted with all that it repeats."""
 
+_LONGEST = 1024
+"""Bits of a whole number. Python itself refuses to write out one of more than 4,300 digits."""
+
 _TAG = "tag:yaml.org,2002:"
 _TEXT, _MERGE = f"{_TAG}str", f"{_TAG}merge"
 _TAGS = {
@@ -176,12 +179,16 @@ class _Reader:
             return [self.value(item, (*at, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, at)
+        what = node.tag.removeprefix(_TAG)
         try:
-            return self._loader.construct_object(node)
-        except (ValueError, KeyError) as error:
-            what = node.tag.removeprefix(_TAG)
-            self.problems.append(f"{line}: {node.value[:40]!r} is no {what}: {error}")
+            value = self._loader.construct_object(node)
+            if isinstance(value, int) and value.bit_length() > _LONGEST:
+                raise ValueError("it is too large")
+        except (ValueError, LookupError) as error:  # an empty text tagged as a number: IndexError
+            why = f": {error}" if isinstance(error, ValueError) else ""
+            self.problems.append(f"{line}: {node.value[:40]!r} is no {what}{why}")
             return None
+        return value
 
     def _mapping(self, node: yaml.MappingNode, at: Path_) -> dict[str, Any]:
         data: dict[str, Any] = {}

@@ -276,10 +276,10 @@ def _traffic(work: Work, layout: Layout, mine: Parameters, one: Pass) -> tuple[f
         (layout.context, 3 * layers * keys * (layout.context - 1), 3 * layers),
         (layout.expert, 4 * layers * routed * _ring(layout.expert), 4 * layers),
     ]
-    all_of_them = [*once, *each * work.micro_batches]
+    times = [(1, *sent) for sent in once] + [(work.micro_batches, *sent) for sent in each]
     return (
-        sum(size for ranks, size, _ in all_of_them if ranks > 1),
-        sum(number for ranks, _, number in all_of_them if ranks > 1),
+        sum(n * size for n, ranks, size, _ in times if ranks > 1),
+        sum(n * number for n, ranks, _, number in times if ranks > 1),
     )
 
 

@@ -7,30 +7,19 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from engine.errors import RunError
-from engine.manifest import write_durably
+from engine.manifest import sealed, unsealed, write_durably
+from engine.regular import check_folder, opened_at_end
 from engine.spec import RESOLVED, Loaded, resolved_yaml
+from engine.standing import Standing
 
 _STAGE = "stage.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a stage stands: its identity, ``done`` or not, what it was made from, and what was chosen for
-    it by the machine when it began."""
-
-    identity: Mapping[str, Any]
-    status: str
-    inputs: Mapping[str, str]
-    summary: Mapping[str, Any]
-    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +30,33 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else runs in this folder meanwhile. Raises RunError; the kernel frees it on death."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise RunError(
-                f"{self.path}: {error.strerror or error}", mend="choose another folder with --runs"
-            ) from error
-        with lock:
+        """Nobody else runs in this folder meanwhile, and nothing in it leads out of it.
+
+        Raises RunError; the kernel frees the folder on death. Locked is the folder itself, since a
+        file in it may be removed; and the file, where folders cannot be locked (NFS).
+        """
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
+                self.path.mkdir(parents=True, exist_ok=True)
+                folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, folder)
+                lock = stack.enter_context(opened_at_end(self.path / ".lock"))
+                if not (_lock(folder, needed=False) and _lock(lock.fileno())):
+                    lock.seek(0)
+                    process = lock.read(20).decode("ascii", "replace").strip()
+                    known = f" (process {process})" if process.isdecimal() else ""
+                    raise RunError(
+                        f"{self.path}: another run is at work here{known}",
+                        mend="wait for it, stop it, or give this one another name",
+                    )
+                check_folder(self.path)
+                lock.truncate(0)
+                lock.write(str(os.getpid()).encode())
+            except OSError as error:
                 raise RunError(
-                    f"{self.path}: another run is at work here (process {lock.read().strip()})",
-                    mend="wait for it, stop it, or give this one another name",
-                ) from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+                    f"{self.path}: {error.strerror or error}",
+                    mend="choose another folder with --runs",
+                ) from error
             yield
 
     def describe(self, loaded: Loaded, world_size: int) -> None:
@@ -81,11 +77,10 @@ class RunFolder:
     def standing(self, stage: str) -> Standing | None:
         """How the stage stands, or None if it was never begun."""
         try:
-            data = json.loads((self.path / stage / _STAGE).read_text(encoding="utf-8"))
-            return Standing(**{name: data[name] for name in Standing.__slots__ if name in data})
+            return Standing.read(unsealed((self.path / stage / _STAGE).read_bytes()))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{self.path / stage / _STAGE}: cannot be read ({error})",
                 mend=f"start the stage anew with --rerun {stage}",
@@ -94,12 +89,27 @@ class RunFolder:
     def record(self, stage: str, standing: Standing) -> None:
         """Writes down how the stage stands."""
         data = {name: getattr(standing, name) for name in Standing.__slots__}
-        write_durably(self.path / stage / _STAGE, json.dumps(data, indent=1))
+        write_durably(self.path / stage / _STAGE, sealed(data))
 
 
 def fingerprint(manifest: Path) -> str:
-    """What a manifest, and so every file that it lists, comes down to."""
-    return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    """What a manifest, and so every file that it lists, comes down to; empty where there is none."""
+    try:
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def _lock(descriptor: int, *, needed: bool = True) -> bool:
+    """Whether the lock could be had; where there is no such lock and none is ``needed``, it could."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        if needed:
+            raise
+    return True
 
 
 def _version(name: str) -> str:

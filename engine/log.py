@@ -5,14 +5,16 @@ Only rank 0 writes; the other ranks keep their records until rank 0 collects the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import structlog
 from rich.console import Console
@@ -29,6 +31,8 @@ from rich.progress import (
 from rich.text import Text
 
 from engine.console import Terminal
+from engine.errors import RunError
+from engine.regular import opened_at_end
 
 
 class Display(Protocol):
@@ -49,7 +53,8 @@ class EventLog:
 
     def __init__(self, path: Path | None, display: Display) -> None:
         self.display = display
-        self._file: IO[str] | None = _reopened(path) if path else None
+        self._path = path
+        self._file: IO[bytes] | None = _reopened(path) if path else None
         self._pending: list[dict[str, Any]] = []
         self._log = structlog.wrap_logger(
             self,
@@ -85,10 +90,17 @@ class EventLog:
             self.display.event({**record, "rank": rank})
 
     def msg(self, line: str) -> None:
-        """structlog's sink."""
+        """structlog's sink. Raises RunError where the line cannot be written."""
         assert self._file is not None
-        self._file.write(line + "\n")
-        self._file.flush()
+        rest = memoryview(f"{line}\n".encode())
+        try:
+            while rest:  # a disk that fills up takes a part first
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise RunError(
+                f"{self._path}: cannot be written: {error.strerror}",
+                mend="make room or mend the folder, and run again: what was saved is whole",
+            ) from error
 
     def close(self) -> None:
         """Closes file and display."""
@@ -101,9 +113,14 @@ class JsonDisplay:
     """Events to stdout, one JSON object a line."""
 
     def event(self, record: Mapping[str, Any]) -> None:
-        """See :class:`Display`."""
-        sys.stdout.write(_dumps(record) + "\n")
-        sys.stdout.flush()
+        """See :class:`Display`. Raises RunError where nobody can read it."""
+        try:
+            print(_dumps(record), flush=True)  # noqa: T201 - a command's output
+        except OSError as error:
+            raise RunError(
+                f"standard output: cannot be written: {error.strerror}",
+                mend="run again: what was saved is whole",
+            ) from error
 
     def progress(self, what: str, done: float, total: float, note: str = "") -> None:
         """Machines read events."""
@@ -130,11 +147,26 @@ class _Note(ProgressColumn):
         return Text(str(task.fields.get("note", "")))
 
 
+class _StandardError:
+    """What it cannot take is in events.jsonl: a run does not end with the terminal that shows it."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 class RichDisplay:
     """Progress bars and short lines for a person. Fits 80 columns."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Terminal(stderr=True)
+        self.console = console or Terminal(file=cast("IO[str]", _StandardError()))
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
@@ -181,14 +213,17 @@ class RichDisplay:
             self._tasks.clear()
 
 
-def _reopened(path: Path) -> IO[str]:
+def _reopened(path: Path) -> IO[bytes]:
     """The log, ready for another line: one that a killed run left half written is dropped."""
-    if path.exists() and path.stat().st_size:
-        with path.open("rb+") as file:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                end = text.rfind(b"\n") + 1
-            file.truncate(end)
-    return path.open("a", encoding="utf-8")
+    try:
+        file = opened_at_end(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be opened: {error.strerror}") from error
+    if size := os.fstat(file.fileno()).st_size:
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as text:
+            end = text.rfind(b"\n") + 1
+        file.truncate(end)
+    return file
 
 
 def score_range(score: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from engine.log import EventLog
 from engine.plan import Evaluation, Outcome, Plan, State, crossed, named
 from engine.replicas import find_fault
 from engine.requests import Score, seed_of
+from engine.saved_state import understood
 from engine.terms import counts, means, read
 
 _SKIPS_ALLOWED = 50
@@ -276,7 +277,10 @@ class Loop:
         self._save()
 
     def _resume(self, saved: Saved) -> None:
-        state = self._load(saved)
+        with understood(saved.folder):
+            self._take_up(self._load(saved))
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
         data = self._feed.data
         self._say("resumed")
         self.plan.check_versions(state["versions"])

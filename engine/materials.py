@@ -15,7 +15,6 @@ from engine.data.dataset import TrainingData, WindowExamples
 from engine.data.holdout import digest_of, is_held_out
 from engine.data.mixture import Mixture, MixtureSource
 from engine.data.records import Record
-from engine.data.shards import Shards
 from engine.errors import RunError
 from engine.modules import context_of, with_scalar_head
 from engine.plan import SEQUENCE
@@ -39,7 +38,9 @@ def open_tokenizer(run: Run, name: str, config: Train) -> Any:
     data = run.data_stage(name)
     if data is None:
         return model_tokenizer(run, config.model)
-    manifest.verify(run.folder.path / data, "tokenizer/")
+    if run.process.rank == 0:  # all of it, before anything is read
+        manifest.verify(run.folder.path / data)
+    run.process.barrier()
     opened = pretrained_tokenizer(str(run.folder.path / data / "tokenizer"))
     label, source = _origin(run, config.model)
     if source is not None:
@@ -98,8 +99,6 @@ def training_data(
         zip(stage.source_names(), stage.sources, strict=True)
     ):
         shards = run.folder.path / prepared / "shards" / str(index)
-        if run.process.rank == 0:
-            Shards.open(shards, verify=True)
         part = WindowExamples(shards, sequence)
         weight, epochs = (getattr(source_config, n, None) for n in ("weight", "max_epochs"))
         weight = 1.0 if weight is None else weight

@@ -24,7 +24,7 @@ _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 def tokenizer_fault(folder: Path) -> str | None:
     """Why the tokenizer of a folder cannot be opened, as its files show, with the mend."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         wrong = file_fault(folder / name)
         if wrong:
             return wrong
@@ -110,6 +110,7 @@ def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
         raise RunError(f"tokenizer: {wrong}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        tokenizer.decode(tokenizer("a text")["input_ids"])  # fields that only the use reads
     except Exception as error:  # the Rust library raises nothing narrower
         why = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in why:

@@ -17,7 +17,7 @@ from engine.data.prepare import held_out, prepare, trained_texts
 from engine.data.records import Record
 from engine.data.rows import LIMIT, NamedSource, Rows
 from engine.errors import FieldError, RunError
-from engine.folder import RunFolder, Standing
+from engine.folder import RunFolder
 from engine.identity import changes, identity
 from engine.launch import Process
 from engine.lineage import corpora, heeded_as, holding_out, unequal
@@ -26,6 +26,7 @@ from engine.observers import Observers
 from engine.precision import AUTO
 from engine.products import Precision
 from engine.spec import Evaluate, Loaded, Prepare, Train
+from engine.standing import Standing
 
 if TYPE_CHECKING:
     import torch
@@ -284,7 +285,19 @@ class Run:
                     f"{name}: needs stage '{other}', which is not done", mend=f"run {other} first"
                 )
             inputs[other] = str(standing.summary.get("fingerprint", ""))
+            self._check_made(other, inputs[other])
         return inputs
+
+    def _check_made(self, name: str, fingerprint: str) -> None:
+        """Raises RunError where a stage's manifest is not the one that the stage wrote: what is listed
+        may have been written anew together with it."""
+        part = "final" if self.spec.stages[name].train else ""
+        manifest = self.folder.path / name / part / "manifest.json"
+        if fingerprint and self.process.rank == 0 and folders.fingerprint(manifest) != fingerprint:
+            raise RunError(
+                f"{manifest}: is not as stage '{name}' wrote it",
+                mend=f"--rerun {name} makes it anew",
+            )
 
     def _check_inputs(self, name: str, standing: Standing, inputs: Mapping[str, str]) -> None:
         for other, fingerprint in inputs.items():

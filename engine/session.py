@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from engine.devices import remark
-from engine.errors import EngineError, SpecError
+from engine.errors import EngineError, RunError, SpecError
 from engine.folder import RunFolder
 from engine.launch import Process
 from engine.log import Display, EventLog, JsonDisplay, RichDisplay, SilentDisplay
@@ -59,14 +59,31 @@ def run_spec(
             run = Run(loaded, folder, process, log, inexact=inexact)
             status = run.execute(only=only, rerun=rerun)
         except EngineError as error:
-            log.emit("failed", error=str(error))
+            _note_failure(log, error)
             raise
+        except OSError as error:  # what can go wrong with a file can go wrong with each
+            failed = _disk_failed(folder.path, error)
+            _note_failure(log, failed)
+            raise failed from error
         except KeyboardInterrupt:
             log.emit("interrupted")
             status = "stopped"
     if first and not as_json:
         print_summary(folder, loaded.spec, status)
     return 0 if status == "done" else 1
+
+
+def _note_failure(log: EventLog, error: EngineError) -> None:
+    with contextlib.suppress(EngineError):  # it may be the log that cannot be written
+        log.emit("failed", error=str(error))
+
+
+def _disk_failed(folder: Path, error: OSError) -> RunError:
+    where = error.filename or folder
+    return RunError(
+        f"{where}: {error.strerror or error}",
+        mend="make room or mend the rights, and run again: what was saved is whole",
+    )
 
 
 def _check_names(spec: Spec, only: str | None, rerun: Collection[str]) -> None:

@@ -27,6 +27,7 @@ def generate(
 ) -> None:
     """Prints the prompt and its continuation as it comes, or one JSON object."""
     lm = _open(path)
+    prompt, stop = _typed(prompt), tuple(map(_typed, stop))
     request = Generation(prompt, stop=stop, **options)
     if as_json:
         response = lm.generate(request)
@@ -50,7 +51,7 @@ def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
     text = ""
     while True:
         try:
-            line = console.input("[bold]> [/]")
+            line = _typed(console.input("[bold]> [/]"))
         except (EOFError, KeyboardInterrupt):
             console.print()
             return
@@ -62,6 +63,12 @@ def chat(path: Path, max_tokens: int, temperature: float, seed: int) -> None:
         console.print()
         messages.append({"role": "assistant", "content": answer})
         text += answer
+
+
+def _typed(text: str) -> str:
+    """What a person typed, as UTF-8 whatever the terminal says: bytes that its encoding lacks reach
+    Python as lone surrogates, which no tokenizer takes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def show_rows(

@@ -25,8 +25,7 @@ def cleaned(text: str) -> str:
 def write(text: str, *, error: bool = False) -> None:
     """Writes a text as it comes, without an end of the line; to stderr if it tells of an ``error``."""
     stream = sys.stderr if error else sys.stdout
-    encoding = stream.encoding or "utf-8"  # what it lacks is written out as well
-    stream.write(cleaned(text).encode(encoding, "backslashreplace").decode(encoding))
+    stream.write(cleaned(text))
     stream.flush()
 
 

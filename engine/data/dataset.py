@@ -21,6 +21,10 @@ Ranges = Sequence[tuple[int, int]]
 """Half-open ranges of global indices."""
 
 
+_MOST = 1 << 24
+"""Rows that a process takes at once."""
+
+
 class WindowExamples(Sequence[Example]):
     """Windows over a source's tokens, as examples of the objective that reads token streams."""
 
@@ -83,8 +87,13 @@ class TrainingData:
         """``part`` of the next ``count`` examples, and the cursor after all of them and what is
         excluded there.
 
-        Raises RunError where fewer are :meth:`left`.
+        Raises RunError where fewer are :meth:`left`, or a part is too large to be held in memory.
         """
+        if count // of > _MOST:
+            raise RunError(
+                f"a step of {count:,} rows on {of} processes, each of which holds at most {_MOST:,}",
+                mend="lower `batch.tokens` or `batch.examples`",
+            )
         wanted: list[Example] = []
         taken = 0
         for start, end in self._stretches(cursor, excluded):

@@ -102,6 +102,7 @@ def trained_texts(folder: Path) -> Iterator[str]:
     """
     from transformers import AutoTokenizer
 
+    manifest.verify(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
     for part in sorted((folder / "shards").iterdir()):
         shards = Shards.open(part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,7 +203,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"{file}: not a manifest of shards ({error})", mend=_MEND) from error
     if manifest.format != FORMAT:
         raise RunError(f"{file}: format {manifest.format}, this engine reads {FORMAT}", mend=_MEND)
-    if manifest.dtype not in _DTYPES or sums != (manifest.tokens, manifest.documents):
+    named = all(re.fullmatch(r"\d{5,}", str(s.name)) for s in manifest.shards)
+    if manifest.dtype not in _DTYPES or not named or sums != (manifest.tokens, manifest.documents):
         raise RunError(f"{file}: damaged (it contradicts itself)", mend=_MEND)
     return manifest
 

@@ -17,6 +17,7 @@ from engine_lm import architectures
 
 _ADAPTER = "adapter_config.json"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_POSITIVE = ("num_attention_heads", "num_hidden_layers", "hidden_size", "vocab_size")
 _BITS = {"load_in_4bit": 4, "load_in_8bit": 8}
 
 
@@ -65,6 +66,10 @@ def config_fault(config: Mapping[str, Any], name: str) -> str | None:
             f"'{name}' is quantised ({how}), and quantised weights are neither trained nor scored "
             f"here, nor is a LoRA over them; {mend}"
         )
+    for field in _POSITIVE:
+        count = config.get(field)
+        if isinstance(count, int) and count < 1:
+            return f"'{name}': its config.json gives {field} as {count}; fetch it again"
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
         return f"'{name}': its config.json names no model_type; fetch it again"

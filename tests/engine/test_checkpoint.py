@@ -133,6 +133,54 @@ def test_a_flipped_byte_is_found_and_named(tmp_path):
         checkpoints.load(saved, _tensors())
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"format": 1, "files": {}}', None])
+def test_a_damaged_manifest_is_named_and_never_deleted(tmp_path, content):
+    """None: a folder in its place. Nothing falls back on an older checkpoint in silence."""
+    file = _saved(tmp_path, 1, 2).latest().folder / "manifest.json"
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunError, match=rf"{file}: .*remove {file.parent} and run again"):
+        _saved(tmp_path).latest()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_only_what_has_no_manifest_is_swept(tmp_path):
+    """What a save left half done goes; a copy that somebody put aside stays, and is no checkpoint."""
+    whole = _saved(tmp_path, 1, 2).latest().folder
+    (tmp_path / "step-000000003" / "tensors").mkdir(parents=True)
+    (tmp_path / ".partial-step-000000004").mkdir()
+    (tmp_path / "step-000000009-mine").mkdir()
+    (tmp_path / "step-of-mine").touch()
+    assert _saved(tmp_path).latest().folder == whole
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"step-000000001", "step-000000002", "step-000000009-mine", "step-of-mine"}
+
+
+def test_a_checkpoint_under_another_name_is_refused(tmp_path):
+    """Its manifest says of which step it is."""
+    checkpoints = _saved(tmp_path, 1)
+    checkpoints.latest().folder.rename(tmp_path / "step-000000002")
+    with pytest.raises(RunError, match="is not the manifest of this checkpoint"):
+        checkpoints.latest()
+
+
+def test_a_checkpoint_that_is_a_link_is_neither_read_nor_removed(tmp_path):
+    """What it leads to stays whole, whatever is kept, swept or dropped."""
+    outside = _saved(tmp_path / "outside", 9).latest().folder
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "step-000000009").symlink_to(outside)
+    (here / ".partial-step-000000001").symlink_to(outside)
+    checkpoints = _saved(here, 2, 3, keep=1)
+    checkpoints.drop_after(0)
+    assert checkpoints.latest() is None
+    assert _saved(tmp_path / "outside").latest().step == 9
+
+
 def test_free_space_is_checked_before_anything_is_written(tmp_path):
     """A checkpoint larger than the disk is refused, with both figures."""
     checkpoints = Checkpoints(tmp_path, background=False)

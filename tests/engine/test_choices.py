@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from engine import SpecError, precision
-from engine.folder import Standing
 from engine.precision import best, cannot, resolved
 from engine.run import _choices
+from engine.standing import Standing
 
 _OLD_RUN = Path(__file__).parent / "runs_of_before" / "without_precision.tar.gz"
 _FLAGS = "processor\t: 0\nvendor_id\t: x\nflags\t\t: fpu sse avx2 {}\n"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 
 import pytest
 
 from engine.errors import RunError
 from engine.folder import RunFolder
+from engine.manifest import complete, sealed, unsealed
 from engine.spec import load_spec
 
 
@@ -77,6 +80,67 @@ def test_a_damaged_record_of_a_stage_says_how_to_go_on(tiny_spec, run_here):
     with pytest.raises(RunError, match=r"stage\.json: cannot be read .*--rerun base"):
         run_here(tiny_spec)
     assert run_here(tiny_spec, rerun=["base"]).status == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        None,
+        [],
+        {},
+        {"status": None},
+        {"identity": None},
+        {"inputs": {"corpus": 5}},
+        {"summary": []},
+        {"summary": {}, "status": "done"},
+        {"summary": {"scores": [{}]}, "status": "done"},
+        {"choices": "fast"},
+    ],
+)
+def test_a_record_with_null_or_other_types_is_damage(finished_run, tmp_path, changed):
+    """Whether its checksum is right or it has none, as one of before."""
+    shutil.copytree(finished_run / "base", tmp_path / "base")
+    file = tmp_path / "base" / "stage.json"
+    fields = unsealed(file.read_text())
+    whole = {**fields, **changed} if changed else changed
+    for text in (json.dumps(whole), *([sealed(whole)] if isinstance(whole, dict) else [])):
+        file.write_text(text)
+        with pytest.raises(RunError, match=r"stage\.json: cannot be read .*--rerun base"):
+            RunFolder(tmp_path).standing("base")
+
+
+def test_a_changed_figure_of_a_stage_is_noticed(finished_run, tmp_path):
+    """Scores are what a run is for; a record of before has no checksum and is read as it was."""
+    shutil.copytree(finished_run / "base", tmp_path / "base")
+    file = tmp_path / "base" / "stage.json"
+    text, fields = file.read_text(), unsealed(file.read_text())
+    file.write_text(text.replace('"steps": 6', '"steps": 7'))
+    with pytest.raises(RunError, match="its checksum differs"):
+        RunFolder(tmp_path).standing("base")
+    file.write_text(json.dumps(fields))
+    assert RunFolder(tmp_path).standing("base").summary["steps"] == 6
+
+
+def test_a_corpus_written_anew_with_its_own_manifests_is_noticed(tiny_spec, run_here):
+    """By the manifest of the corpus, and where that is written anew as well, by the stage's record."""
+    run = run_here(tiny_spec, only="corpus")
+    shards = run.folder / "corpus" / "shards" / "0"
+    tokens = shards / "00000.bin"
+    raw = bytearray(tokens.read_bytes())
+    raw[0] ^= 1
+    tokens.write_bytes(raw)
+    manifest = json.loads((shards / "manifest.json").read_text())
+    manifest["shards"][0]["bin_sha256"] = hashlib.sha256(raw).hexdigest()
+    (shards / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    with pytest.raises(RunError, match=r"shards/0/\S+: damaged"):
+        run_here(tiny_spec)
+    (run.folder / "corpus" / "manifest.json").unlink()
+    stage = (run.folder / "corpus" / "stage.json").read_bytes()
+    (run.folder / "corpus" / "stage.json").unlink()
+    complete(run.folder / "corpus")
+    (run.folder / "corpus" / "stage.json").write_bytes(stage)
+    with pytest.raises(RunError, match=r"corpus/manifest\.json: is not as stage 'corpus' wrote it"):
+        run_here(tiny_spec)
 
 
 def test_a_second_run_in_a_folder_is_refused(tmp_path):

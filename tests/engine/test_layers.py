@@ -15,11 +15,12 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component encoding errors figures files layout pieces places \
-prefixes requests sampling shrunk terminal weight_types
+accelerators comparison component encoding errors figures files layout output pieces prefixes \
+requests sampling shrunk standing terminal weight_types
 activations config console deadline devices document hookspecs manifest measured objective \
-permissions pretrained shapes terms
-checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source suited
+permissions pretrained regular saved_state shapes staging terms unpickling
+checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source \
+suited
 compose modules observers precision probe problems rendering replicas scaffold watch
 checks conversation likelihood slots speeds trial
 artifact attack generation machine spec

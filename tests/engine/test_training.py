@@ -11,6 +11,7 @@ from engine_parallel.replicated import Replicated
 
 from engine import choices, training
 from engine.errors import EngineError, RunError
+from engine.manifest import sealed, unsealed
 
 
 @pytest.fixture
@@ -271,10 +272,10 @@ def test_a_callback_may_end_the_stage(tiny_spec, train, run_here):
     assert ended < 40
     assert run.events("ended_early")
     stage = run.folder / "base" / "stage.json"
-    standing = json.loads(stage.read_text(encoding="utf-8"))
+    standing = unsealed(stage.read_text(encoding="utf-8"))
     assert standing["status"] == "done"
     # Killed between the end of training and the stage's record, the run does not train again.
-    stage.write_text(json.dumps({**standing, "status": "begun", "summary": {}}), encoding="utf-8")
+    stage.write_text(sealed({**standing, "status": "begun", "summary": {}}), encoding="utf-8")
     assert len(run_here(tiny_spec).steps("step")) == ended
     train |= {"callbacks": [], "budget": "41 steps"}
     assert run_here(tiny_spec).steps("step")[-1] == 41

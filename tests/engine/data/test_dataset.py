@@ -30,6 +30,12 @@ def _ids(examples) -> list[str]:
     return [example.fields["id"] for example in examples]
 
 
+def test_a_step_that_no_memory_holds_is_refused():
+    """At once, with the fields that make it so large."""
+    with pytest.raises(RunError, match=r"3,124,999,999,999,999 rows .*lower `batch\.tokens`"):
+        _data().take(0, 99999999999999999 // 32, (), 0, 1)
+
+
 @given(_RANGES, st.integers(0, 100), st.integers(0, 60), st.integers(1, 5))
 @settings(max_examples=80, deadline=None)
 def test_ranks_take_one_order_between_them(excluded, cursor, count, ranks):
