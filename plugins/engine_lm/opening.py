@@ -100,11 +100,31 @@ def _merged(model: Any, folder: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of peft's own calls
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # refused below
             added = PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
+        odd = _odd_names(added, folder)
         whole = added.merge_and_unload()
     except Exception as error:  # peft has kinds of its own
         raise RunError(
             f"'{folder}' cannot be merged into its base: {why(error)}",
             mend="give the base that it was trained over",
         ) from error
+    if odd:
+        raise RunError(
+            f"'{folder}' was made for another base: {len(odd):,} of its weights have no place here, or "
+            f"are not in its file, such as {odd[0]}",
+            mend="give the base that it was trained over",
+        )
     return whole.requires_grad_(True)
+
+
+def _odd_names(added: Any, folder: Path) -> list[str]:
+    """The weights of a LoRA that only its file has or only its base asks for: peft leaves these as they
+    were drawn, and those out."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        given = set(file.keys())
+    asked = set(get_peft_model_state_dict(added, save_embedding_layers=False))
+    return sorted((asked - given) | (given - asked - set(added.state_dict())))

@@ -190,6 +190,27 @@ def test_a_lora_with_its_base_is_folded_into_it(whole, tmp_path, own_base):
     assert looked_at == ([str(folder)] if own_base else [str(folder), str(whole)])
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # get_peft_model
+@pytest.mark.parametrize("odd", ["more", "fewer"])
+def test_a_lora_of_another_base_is_refused_by_a_name(whole, tmp_path, odd):
+    """peft leaves out the weights that have no place, and draws anew those that are missing."""
+    adapted = get_peft_model(
+        open_model(str(whole), None), LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    )
+    adapted.peft_config["default"].base_model_name_or_path = str(whole)
+    adapted.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    if odd == "more":
+        weights |= {n.replace("layers.0", "layers.1"): w.clone() for n, w in weights.items()}
+    else:
+        weights = {n: w for n, w in weights.items() if "q_proj" in n}
+    save_file(weights, file, {"format": "pt"})
+    told = {"more": r"4 of its weights .*layers\.1\.self_attn", "fewer": r"2 of its .*v_proj"}[odd]
+    with pytest.raises(RunError, match=f"'{tmp_path}' was made for another base: {told}"):
+        open_model(str(tmp_path), None)
+
+
 def test_a_lora_over_a_quantised_base_is_refused_by_name(folder, tmp_path):
     """Both folders are told, and the method."""
     _quantised("bitsandbytes", load_in_4bit=True)(folder)
