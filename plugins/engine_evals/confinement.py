@@ -1,7 +1,7 @@
-"""What both tiers do to a process before its harness begins: no keys, and no files without end.
+"""What a process loses before its harness begins: its keyring, and in bubblewrap all rights as well.
 
 Runs inside, with the standard library only. The keyring of whoever started the program is left for
-an empty one, so that nothing there could be found even if a call for it were missed by the filter.
+an empty one in both tiers, so that nothing would be found there if the filter missed a call.
 """
 
 from __future__ import annotations
