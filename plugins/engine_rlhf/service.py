@@ -19,7 +19,7 @@ def post(url: str, content: bytes, headers: Mapping[str, str], seconds: float) -
     A redirect is not followed, as it may lead to another host. Time limits of sockets count from byte
     to byte, so another thread does the asking, which closing the connection ends.
     """
-    client = httpx.Client(timeout=seconds)
+    client = httpx.Client(timeout=seconds + 1)  # which ends the thread, after us
     reply: Future[bytes] = Future()
     Thread(target=_ask, args=(client, url, content, headers, reply), daemon=True).start()
     try:
