@@ -50,7 +50,7 @@ _PUBLIC = {
     "objective": (
         "BaseObjective", "BaseOnlineObjective", "BaseTrainer", "Companion", "Job", "Round",
     ),
-    "permissions": ("Need", "host_of", "network_need", "secret_need"),
+    "permissions": ("Need", "host_of", "is_loopback", "network_need", "secret_need"),
     "parameters": ("average_decay", "parameter_groups"),
     "places": ("misplaced", "neighbours"),
     "pretrained": ("file_fault", "loading_fault", "pretrained_tokenizer", "tokenizer_fault"),

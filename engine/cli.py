@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from engine import output
+from engine import terminal
 from engine.errors import EngineError
-from engine.terminal import guard, write
 
 
 class _WithPluginCommands(click.Group):
@@ -39,10 +38,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``engine`` command. Status 0: done, 1: the run failed, 2: spec or command line wrong."""
-    output.prepare()
-    guard()
+    terminal.prepare()
     status = _status(arguments)
-    if wrong := output.finish():
+    if wrong := terminal.finish():
         _complain(f"error: standard output: cannot be written: {wrong}")
         status = status or 1
     sys.exit(status)
@@ -74,7 +72,7 @@ def _complain(message: str) -> None:
 
 
 def _say(text: str, *, error: bool = False, end: str = "\n") -> None:
-    write(text + end, error=error)
+    terminal.write(text + end, error=error)
 
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))

@@ -1,13 +1,18 @@
-"""The one way to a terminal: what a model, a file or a service wrote is shown there, never obeyed."""
+"""The one way to a terminal: what a model, a file or a service wrote is shown there, never obeyed; any
+encoding takes it; and what cannot be written is told."""
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
 import sys
 import traceback
 import warnings
 from typing import Any
 
+_PLAIN = {"±": "+/-", "→": "->", "…": "...", "·": "*", "×": "x", "\N{EN DASH}": "-"}
+_ERRORS = "engine-plain"
 _OBEYED = re.compile(
     # ASCII's and Latin-1's control characters but tab and newline; half of a surrogate pair; what
     # turns the direction of text, or parts lines and paragraphs; invisible tags and annotations.
@@ -25,23 +30,47 @@ def cleaned(text: str) -> str:
 def write(text: str, *, error: bool = False) -> None:
     """Writes a text as it comes, without an end of the line; to stderr if it tells of an ``error``."""
     stream = sys.stderr if error else sys.stdout
-    stream.write(cleaned(text))
+    encoding = stream.encoding or "utf-8"
+    stream.write(cleaned(text).encode(encoding, _ERRORS).decode(encoding))
     stream.flush()
 
 
-def guard() -> None:
-    """Cleans what Python itself prints: warnings, errors that nobody expected, and what is logged where
-    nobody asked for a log."""
+def prepare() -> None:
+    """Any stream takes any text, and what Python itself prints is clean: warnings, errors that nobody
+    expected, and what is logged where nobody asked for a log."""
     import logging
 
     class Cleaning(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             return cleaned(super().format(record))
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a test may put another object there; None where closed
+            stream.reconfigure(errors=_ERRORS)
     warnings.formatwarning = _warning
     sys.excepthook = _uncaught
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(Cleaning())
+
+
+def finish() -> str | None:
+    """Writes what still waits; says why it cannot be written to standard output."""
+    wrong = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            discard(stream)
+            wrong = str(error.strerror) if stream is sys.stdout else wrong
+    return wrong
+
+
+def discard(stream: Any) -> None:
+    """Gives up on a stream: else Python tries it once more at its end, and says so in its own words."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -50,3 +79,13 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> No
 
 def _warning(*told: Any, **more: Any) -> str:
     return cleaned(_python_s(*told, **more))
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    found = error.object[error.start : error.end]
+    spelled = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in found)
+    return "".join(spelled), error.end
+
+
+codecs.register_error(_ERRORS, _spelled)

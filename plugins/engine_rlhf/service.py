@@ -9,6 +9,8 @@ from threading import Thread
 
 import httpx
 
+from engine import host_of, is_loopback
+
 _MOST = 16 << 20
 """Bytes of a reply: numbers of a hundred thousand answers and more."""
 
@@ -19,7 +21,8 @@ def post(url: str, content: bytes, headers: Mapping[str, str], seconds: float) -
     A redirect is not followed, as it may lead to another host. Time limits of sockets count from byte
     to byte, so another thread does the asking, which closing the connection ends.
     """
-    client = httpx.Client(timeout=seconds)
+    # Its own limit ends the thread, after us. What is for this machine goes to no proxy.
+    client = httpx.Client(timeout=seconds + 1, trust_env=not is_loopback(host_of(url)))
     reply: Future[bytes] = Future()
     Thread(target=_ask, args=(client, url, content, headers, reply), daemon=True).start()
     try:

@@ -15,8 +15,8 @@ import engine
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component encoding errors figures files layout output pieces prefixes \
-requests sampling shrunk standing terminal weight_types
+accelerators comparison component encoding errors figures files layout pieces places \
+prefixes requests sampling shrunk standing terminal weight_types
 activations config console deadline devices document hookspecs manifest measured objective \
 permissions pretrained regular saved_state shapes staging terms unpickling
 checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source \

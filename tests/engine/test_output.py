@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from engine import output
+from engine import terminal
 from engine.errors import RunError
 from engine.log import EventLog, JsonDisplay, SilentDisplay
 from engine.talk import _typed
@@ -54,9 +54,9 @@ def test_a_terminal_that_knows_only_ascii_is_shown_all(monkeypatch):
     """Signs that it lacks are spelled out, and halves of surrogate pairs, of which names can be."""
     shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stdout", shown)
-    output.prepare()
+    terminal.prepare()
     print("2 ± 1 → é \udc80")
-    assert output.finish() is None
+    assert terminal.finish() is None
     assert shown.buffer.getvalue() == b"2 +/- 1 -> \\xe9 \\udc80\n"
 
 

@@ -17,8 +17,8 @@ RollBack Rolling Rollout Round RunError Said Schedule Schema Score Scores Setup 
 StageRef Step Stepwise Stop Strategy StrategyConfig Terminal Text TokenizerConfig TokenizerTrainer
 Tools Value VariableName attend average_decay cleaned compile_layers continuation
 conversation_pieces cross_entropy document_tokens end_of_turn example_tokens file_fault head
-hidden_states hookimpl host_of join label_places labelled_rows layers loading_fault loss_terms
-mark_bounds misplaced neighbours network_need pack padded parameter_groups place
+hidden_states hookimpl host_of is_loopback join label_places labelled_rows layers loading_fault
+loss_terms mark_bounds misplaced neighbours network_need pack padded parameter_groups place
 pretrained_tokenizer prompt_tokens ratio read_regular reads_packed recompute_layers record_from_row
 record_or_bad record_to_row runtime secret_need seed_of shrunk_config time_limit token_logprobs
 tokenizer_fault units with_scalar_head

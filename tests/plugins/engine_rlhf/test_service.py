@@ -104,3 +104,13 @@ def test_a_redirect_is_not_followed(bench, replying, status):
         reward.score(["p"], ["a"], [{}])
     assert len(asked) == 1
     assert b"accept-encoding: identity" in asked[0].lower()
+
+
+def test_what_is_for_this_machine_goes_to_no_proxy(bench, replying, monkeypatch):
+    """Whatever the environment says of others."""
+    start, asked = replying
+    monkeypatch.setenv("HTTP_PROXY", start([b"HTTP/1.1 500 No\r\n\r\n"]))
+    url = start([OK + b'Content-Length: 17\r\n\r\n{"scores": [1.5]}'])
+    reward = bench.context.build("reward", {"type": "http", "url": url, "attempts": 1})
+    assert reward.score(["p"], ["a"], [{}])["http"].tolist() == [1.5]
+    assert len(asked) == 1
