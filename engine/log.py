@@ -5,12 +5,10 @@ Only rank 0 writes; the other ranks keep their records until rank 0 collects the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import mmap
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,6 +29,7 @@ from rich.progress import (
 from rich.text import Text
 
 from engine.errors import RunError
+from engine.output import StandardError
 from engine.regular import opened_at_end
 
 
@@ -146,26 +145,11 @@ class _Note(ProgressColumn):
         return Text(str(task.fields.get("note", "")))
 
 
-class _StandardError:
-    """What it cannot take is in events.jsonl: a run does not end with the terminal that shows it."""
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-
 class RichDisplay:
     """Progress bars and short lines for a person. Fits 80 columns."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(file=cast("IO[str]", _StandardError()), highlight=False)
+        self.console = console or Console(file=cast("IO[str]", StandardError()), highlight=False)
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
