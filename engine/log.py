@@ -5,12 +5,10 @@ Only rank 0 writes; the other ranks keep their records until rank 0 collects the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import mmap
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,6 +31,7 @@ from rich.text import Text
 from engine.console import Terminal
 from engine.errors import RunError
 from engine.regular import opened_at_end
+from engine.terminal import StandardError
 
 
 class Display(Protocol):
@@ -147,26 +146,11 @@ class _Note(ProgressColumn):
         return Text(str(task.fields.get("note", "")))
 
 
-class _StandardError:
-    """What it cannot take is in events.jsonl: a run does not end with the terminal that shows it."""
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-
 class RichDisplay:
     """Progress bars and short lines for a person. Fits 80 columns."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Terminal(file=cast("IO[str]", _StandardError()))
+        self.console = console or Terminal(file=cast("IO[str]", StandardError()))
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0

@@ -4,6 +4,7 @@ encoding takes it; and what cannot be written is told."""
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import re
 import sys
@@ -71,6 +72,24 @@ def discard(stream: Any) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+class StandardError:
+    """Where progress is shown. What it cannot take is in events.jsonl: a run does not end with the
+    terminal that shows it."""
+
+    def write(self, text: str) -> None:
+        """The text, if it can be written."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """What waits, if it can be written."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
