@@ -6,8 +6,10 @@ command. Nothing is ever overridden: whatever clashes is an error that names bot
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,6 +24,7 @@ from engine.component import Component, Kind
 from engine.errors import PluginError
 
 BUILTIN_DISTRIBUTION = "training-engine"
+_TYPE = re.compile(r"\w[\w.-]*", re.ASCII)
 
 HOOK_OF_KIND: Mapping[Kind, str] = {
     "data-source": "engine_data_sources",
@@ -218,23 +221,35 @@ def _load(entry: metadata.EntryPoint, owners: Collection[str], blocked: Collecti
         error = f"the name stands for plugins of {' and '.join(owners)}; uninstall one of them"
         return replace(plugin, status="broken", error=error)
     try:
-        module = entry.load()
-        manager = _manager()
-        manager.register(module, entry.name)
-        manager.check_pending()
-        components = {kind: c for kind in HOOK_OF_KIND if (c := _declared(manager, kind))}
-        commands = _commands(manager)
-    except (Exception, SystemExit) as error:  # whatever a stranger does is only his own fault
-        return replace(plugin, status="broken", error=f"{type(error).__name__}: {error}")
+        with contextlib.redirect_stdout(sys.stderr):  # which is the command's own
+            module = entry.load()
+            manager = _manager()
+            manager.register(module, entry.name)
+            manager.check_pending()
+            components = {kind: c for kind in HOOK_OF_KIND if (c := _declared(manager, kind))}
+            commands = _commands(manager)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a stranger does is only his own fault
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        return replace(plugin, status="broken", error=told)
     return replace(plugin, module=module, components=components, commands=commands)
 
 
 def _declared(manager: pluggy.PluginManager, kind: Kind) -> tuple[Component, ...]:
     hook = HOOK_OF_KIND[kind]
     declared = tuple(c for result in getattr(manager.hook, hook)() for c in result)
+    types = set()
     for component in declared:
         if not isinstance(component, Component):
             raise TypeError(f"{hook} gave {component!r}, which is no Component")
+        if not (isinstance(component.type, str) and _TYPE.fullmatch(component.type)):
+            raise ValueError(
+                f"{hook} gave the type {component.type!r}; types are letters, digits and -, _ or ."
+            )
+        if component.type in types:
+            raise ValueError(f"{hook} gave the type '{component.type}' twice")
+        types.add(component.type)
     return declared
 
 
