@@ -12,16 +12,21 @@ from typing import IO
 
 from engine.errors import RunError
 
+_OURS = 3
+"""How deep in a run's folder we write, as in STAGE/rollouts/FILE. Deeper there is what a manifest
+lists, without links, and what a tracker makes anew for each of its runs, with links to its logs."""
+
 
 def check_folder(folder: Path) -> None:
-    """Raises RunError for a link below a folder that leads up or out of where it stands, and for what
-    is neither file nor folder."""
+    """Raises RunError for what is neither file nor folder in a run's folder, and for a link that leads
+    up or out of where it stands: to a folder, or to a file where we write."""
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place) / name
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
-                if not path.resolve().is_relative_to(Path(place).resolve()):
+                deep = len(path.relative_to(folder).parts) > _OURS and not path.is_dir()
+                if not deep and not path.resolve().is_relative_to(Path(place).resolve()):
                     raise RunError(
                         f"{path}: is a link that leads elsewhere, and none in a run's folder is "
                         "followed",

@@ -25,7 +25,12 @@ def stranger(tiny_spec):
         {"type": "mlflow", "uri": "http://tracker.example:5000/x"},
     ]
     train["evaluate"] = [{"type": "lm-eval", "tasks": ["own"], "include": "/"}]
-    tokens = {"type": "hugging-face", "path": "some/one", "revision": "1", "token_env": "HF_TOKEN"}
+    tokens = {
+        "type": "hugging-face",
+        "path": "some/one",
+        "revision": "1" * 40,
+        "token_env": "HF_TOKEN",
+    }
     prompts = {**tokens, "records": "prompt"}
     objective = {"type": "grpo", "rewards": [REWARD]}
     aligned = {**train, "model": "base", "objective": objective, "data": prompts}
@@ -149,7 +154,12 @@ def test_a_component_s_own_needs_reach_its_user():
 
 def test_what_was_not_allowed_is_not_built_either(tiny_spec, run_here):
     """A run's folder that came from a stranger does no more than a spec, whatever looks into it."""
-    token = {"type": "hugging-face", "path": "some/one", "revision": "1", "token_env": "HF_TOKEN"}
+    token = {
+        "type": "hugging-face",
+        "path": "some/one",
+        "revision": "1" * 40,
+        "token_env": "HF_TOKEN",
+    }
     run = run_here(tiny_spec)
     resolved = run.folder / "resolved.yaml"
     spec = yaml.safe_load(resolved.read_text(encoding="utf-8"))

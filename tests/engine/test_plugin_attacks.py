@@ -1,5 +1,5 @@
-"""What an installed plugin may do to the engine and to specs that do not name it: each attack beside the
-outcome that was expected of it. As code, it has its user's rights; its faults are told as its own."""
+"""What an installed plugin may do to the engine and to specs that do not name it: each attack beside
+the outcome that was expected. As code, it has its user's rights; its faults are told as its own."""
 
 from __future__ import annotations
 

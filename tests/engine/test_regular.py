@@ -78,7 +78,14 @@ def test_links_within_their_own_folder_are_a_trackers_own(tmp_path):
     """They lead down, so that nothing is reached that is not reached without them."""
     (tmp_path / "wandb" / "offline-run").mkdir(parents=True)
     (tmp_path / "wandb" / "latest-run").symlink_to("offline-run")
+    logs = tmp_path / "base" / "wandb" / "offline-run" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "debug-core.log").symlink_to(tmp_path.parent / "core.log")  # as wandb has it
     check_folder(tmp_path)
+    (logs / "up").symlink_to(tmp_path.parent)
+    with pytest.raises(RunError, match="up: is a link that leads elsewhere"):
+        check_folder(tmp_path)
+    (logs / "up").unlink()
     (tmp_path / "wandb" / "up").symlink_to("../..")
     with pytest.raises(RunError, match="up: is a link that leads elsewhere"):
         check_folder(tmp_path)

@@ -321,10 +321,9 @@ def test_a_limit_leaves_no_alarm_behind(quick):
 @pytest.mark.parametrize("kind", ["device", "pipe"])
 def test_texts_that_never_end_are_not_read(kind, tmp_path):
     """They are said to be no files."""
-    from engine_data.config import Files
-    from engine_data.files import FilesSource
+    from engine_data.reading import FilesSource
 
     os.mkfifo(tmp_path / "pipe")
     path = "/dev/zero" if kind == "device" else str(tmp_path / "pipe")
     with pytest.raises(RunError, match="it is no regular file"):
-        list(FilesSource(Files(paths=(path,))).records(0, 1))
+        list(FilesSource((path,)).records(0, 1))

@@ -14,7 +14,7 @@ from engine_lm.opening import open_model
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from engine import RunError
+from engine import RunError, manifest
 from engine.errors import SpecError
 from engine.spec import load_spec
 from engine.trial import examine
@@ -305,10 +305,10 @@ def test_a_long_context_gives_rows_of_a_sensible_length(folder, tiny_spec, run_h
     (chosen,) = run.events("rows_chosen")
     assert (chosen["sequence"], chosen["context"]) == (256, 131072)
     recorded = run.folder / "base" / "stage.json"
-    record = json.loads(recorded.read_text())
+    record = manifest.unsealed(recorded.read_text())
     assert record["choices"]["sequence"] == 256
     record["choices"]["sequence"] = 128
-    recorded.write_text(json.dumps(record))
+    recorded.write_text(manifest.sealed(record))
     shutil.rmtree(run.folder / "base" / "checkpoints")
     train["budget"] = "2 steps"
     assert run_here(tiny_spec).events("rows_chosen")[-1]["sequence"] == 128
