@@ -60,7 +60,10 @@ def _status(arguments: list[str] | None) -> int:
         _complain(str(error) if error.exit_status == 2 else f"error: {error}")
         return error.exit_status
     except OSError as error:  # what the commands open, they check, and output has no name
-        where = error.filename or "standard output: cannot be written"
+        where = error.filename
+        if where is None:
+            where = "standard output: cannot be written"
+            terminal.discard(sys.stdout)  # what waits there would fail once more
         _complain(f"error: {where}: {error.strerror or error}")
         return 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from engine import spec as specs
 from engine.errors import EngineError
@@ -83,3 +86,35 @@ def command(capsys, monkeypatch) -> Callable[..., tuple[str, str]]:
 def copied(finished_run, tmp_path) -> Path:
     """A finished run that may be changed."""
     return Path(shutil.copytree(finished_run, tmp_path / "runs" / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def made(_tiny, finished_run, tmp_path_factory):
+    """A spec, and a run of it that has what the members of the matrix begin with."""
+    from engine.launch import Process
+    from engine.session import run_spec
+
+    folder = tmp_path_factory.mktemp("matrix")
+    spec = copy.deepcopy(_tiny)
+    base = spec["stages"].pop("base")["train"]
+    base |= {"budget": "1 steps", "evaluate": [], "precision": "fp32"}
+    base["model"] |= {"layers": 1, "context": 64}
+    gpt2 = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    gpt2 |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.2)
+    dropping = {"type": "causal-lm", "architecture": "gpt2", "config": gpt2}
+    spec["stages"] |= {"plain": {"train": base}, "dropout": {"train": {**base, "model": dropping}}}
+    shutil.copytree(finished_run / "corpus", folder / "runs" / "tiny" / "corpus")
+    file = folder / "spec.yaml"
+    file.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    assert run_spec(load_spec(file), folder / "runs", Process(), as_json=True) == 0
+    words = "cat dog mouse bird fish cow".split()
+    rows = [(f"{i} {w}:", f" a {w}" * (1 + i % 3), f" no {w}") for i in range(12) for w in words]
+    records = {
+        "completion": [{"prompt": p, "completion": good} for p, good, _ in rows],
+        "preference": [{"prompt": p, "chosen": good, "rejected": bad} for p, good, bad in rows],
+        "prompt": [{"prompt": p} for p, _, _ in rows],
+    }
+    for schema, lines in records.items():
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"{schema}.jsonl").write_text(text, encoding="utf-8")
+    return spec, folder

@@ -22,9 +22,11 @@ def _engine(*arguments, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, **options)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("arguments", [["plugins"], ["--help"], ["schema"]], ids=" ".join)
-def test_a_full_device_is_told(arguments):
+def test_a_full_device_is_told(arguments, unbuffered, monkeypatch):
     """In one line on standard error, as of any tool, with status 1."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
         done = _engine(*arguments, stdout=full)
     told = "error: standard output: cannot be written: No space left on device\n"

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from support.kills import killed
 
 
 @pytest.fixture
@@ -31,30 +26,11 @@ def thorough_spec(tiny_spec, texts):
     return tiny_spec
 
 
-def _rounds(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> dict:
-    done = subprocess.run(
-        [
-            sys.executable,
-            Path(__file__).with_name("kill_rounds.py"),
-            spec,
-            runs,
-            *map(str, (kills, seed, processes)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def test_killed_at_random_moments_the_weights_are_bit_identical(
     thorough_spec, write_spec, tmp_path
 ):
     """Six SIGKILLs: the same final weights, and no checkpoint that is not whole."""
-    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=6, seed=1)
+    found = killed(write_spec(thorough_spec), tmp_path / "runs", kills=6, seed=1)
     print(found)
     assert found["kills"] >= 6
     assert found["different"] == []
@@ -65,7 +41,7 @@ def test_killed_at_random_moments_the_weights_are_bit_identical(
 @pytest.mark.timeout(3600)
 def test_two_hundred_kills(thorough_spec, write_spec, tmp_path):
     """The same, thirty times as often."""
-    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=200, seed=2)
+    found = killed(write_spec(thorough_spec), tmp_path / "runs", kills=200, seed=2)
     print(found)
     assert found["kills"] >= 200
     assert found["inside_save"] > 0
@@ -89,7 +65,7 @@ def test_kills_under_every_strategy(thorough_spec, write_spec, tmp_path, strateg
     train = thorough_spec["stages"]["base"]["train"]
     train["strategy"] = strategy
     train["optimizer"]["type"] = "adamw"  # some of them cut matrices
-    found = _rounds(write_spec(thorough_spec), tmp_path / "runs", kills=12, seed=3, processes=2)
+    found = killed(write_spec(thorough_spec), tmp_path / "runs", kills=12, seed=3, processes=2)
     print(strategy, found)
     assert found["kills"] >= 12
     assert found["different"] == []

@@ -1,4 +1,4 @@
-"""Trains a spec in forked children that are killed with SIGKILL at random moments.
+"""Trains a spec's last stage in forked children that are killed with SIGKILL at random moments.
 
     python kill_rounds.py SPEC RUNS KILLS SEED [PROCESSES]
 
@@ -37,7 +37,7 @@ def main(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> N
     chance = random.Random(seed)
     whole = runs / "whole"
     assert train(whole) == 0
-    expected = _weights(whole / loaded.spec.name)
+    expected = _weights(loaded, whole)
     broken = runs / "broken"
     _fresh(loaded, whole, broken)
     started = time.monotonic()
@@ -49,7 +49,7 @@ def main(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> N
         # Now and then it is left to finish, so that something is compared.
         after = None if chance.random() < 0.15 else chance.uniform(0, lasts)
         status = train(broken, after)
-        checkpoints = broken / loaded.spec.name / "base" / "checkpoints"
+        checkpoints = broken / loaded.spec.name / loaded.spec.order[-1] / "checkpoints"
         found["inside_save"] += any(checkpoints.glob(".partial-*"))
         if status == -signal.SIGKILL:
             found["kills"] += 1
@@ -57,7 +57,7 @@ def main(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> N
             continue
         assert status == 0, status
         found["finished"] += 1
-        final = _weights(broken / loaded.spec.name)
+        final = _weights(loaded, broken)
         same = final.keys() == expected.keys()
         if not same or not all(torch.equal(final[k], expected[k]) for k in final):
             found["different"].append(found["finished"])
@@ -102,9 +102,9 @@ def _child(loaded: Loaded, runs: Path, process: Process, port: int) -> int:
 
 
 def _fresh(loaded: Loaded, whole: Path, broken: Path) -> None:
-    """A run of which only the corpus is prepared."""
+    """A run of which only the last stage is missing."""
     shutil.rmtree(broken, ignore_errors=True)
-    for part in ("corpus", "spec.yaml", "resolved.yaml"):
+    for part in (*loaded.spec.order[:-1], "spec.yaml", "resolved.yaml"):
         source, target = whole / loaded.spec.name / part, broken / loaded.spec.name / part
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
@@ -122,8 +122,11 @@ def _damaged(checkpoints: Path) -> list[str]:
     return damaged
 
 
-def _weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "base" / "final" / "model.safetensors")
+def _weights(loaded: Loaded, runs: Path) -> dict[str, torch.Tensor]:
+    """Of the last stage's model and its companions."""
+    stage = runs / loaded.spec.name / loaded.spec.order[-1]
+    files = sorted(stage.glob("*/model.safetensors"))
+    return {f"{f.parent.name}/{k}": v for f in files for k, v in load_file(f).items()}
 
 
 if __name__ == "__main__":
