@@ -39,7 +39,12 @@ def test_two_hundred_kills_of_settings_together(part, made, write_spec, tmp_path
             row = {**row, "optimizer": "adamw"}  # some of them cut matrices
             choice = list(_strategies(row))
             train["strategy"] = choice[(part + number // 2) % len(choice)]
+            if train["strategy"].get("tensor"):
+                row["model"] = "plain"  # whose parts it knows
         spec = member(made, row, **train)
+        if processes == 2:
+            for name in ("plain", "dropout"):  # which are made already
+                spec["stages"][name]["train"]["strategy"] = {"type": "ddp"}
         runs = tmp_path / str(number)
         shutil.copytree(made[1] / "runs" / "tiny", runs / "whole" / "tiny")
         found = killed(
