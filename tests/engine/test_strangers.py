@@ -190,7 +190,7 @@ SPECS = {
     ),
     "a tracker that is a word": (watched(type="mlflow", uri="databricks"), "uri: is neither"),
     "a tracker with a query": (watched(type="mlflow", uri="sqlite:///a?b"), "uri: is neither"),
-    "a store in the home folder": (watched(type="mlflow", uri="sqlite:////elsewhere/x"), "--allow files"),
+    "a store elsewhere": (watched(type="mlflow", uri="sqlite:////elsewhere/x"), "--allow files"),
     "a record that is a device": (evaluated(type="benchmark", file="/dev/zero"), "no regular file"),
     "a record nested without end": (deep_record, "record.yaml"),
     "a power in a record": (recorded(prompt="{{ 9**(9**9) }}"), "takes more than 0.5 s"),
