@@ -1,9 +1,10 @@
-"""A limit on the time of what strangers wrote: templates and patterns can be made to run for ever."""
+"""Time limit for templates and patterns from untrusted files, which could run forever."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,15 +12,16 @@ from types import FrameType
 from engine.errors import RunError
 
 SECONDS = 20.0
-"""For one record or answer: a thousand times what any honest template or pattern takes."""
+"""Limit for one record or answer: a thousand times what a normal template or pattern takes."""
 
 
 @contextmanager
-def time_limit(what: str, mend: str) -> Iterator[None]:
-    """Raises RunError where the block takes longer than :data:`SECONDS`.
+def time_limit(what: str, hint: str) -> Iterator[None]:
+    """Raises RunError, on ``what`` and with ``hint``, if the block takes longer than :data:`SECONDS`.
 
-    By a signal, which reaches Python's code and its regular expressions; only in a main thread, as
-    nothing of the engine runs such things in another.
+    Uses a signal, which interrupts Python code and its regular expressions, and works only in the main
+    thread; the engine runs untrusted templates in no other. The signal repeats every second, since a
+    bare ``except`` or a ``__del__`` may swallow one. An outer limit keeps running.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -28,16 +30,18 @@ def time_limit(what: str, mend: str) -> Iterator[None]:
     def late(number: int, frame: FrameType | None) -> None:
         raise _LateError
 
-    handler = signal.signal(signal.SIGALRM, late)
-    timer = signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    handler, began = signal.signal(signal.SIGALRM, late), time.monotonic()
+    outer, every = signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
     try:
         yield
     except _LateError:
-        raise RunError(f"{what} takes more than {SECONDS:g} s", mend=mend) from None
+        raise RunError(f"{what} takes more than {SECONDS:g} s", hint=hint) from None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+        left = outer - (time.monotonic() - began)
+        signal.setitimer(signal.ITIMER_REAL, outer and max(left, 1e-6), every)
 
 
 class _LateError(BaseException):
-    """No ``except Exception`` of what is limited takes it."""
+    """Not an Exception, so that ``except Exception`` in the limited block does not catch it."""

@@ -1,53 +1,64 @@
-"""What can go wrong, told so that a person can mend it."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
+Location = tuple[str | int, ...]
+"""Path to a value in a spec: keys and indices from its top."""
+
 
 class EngineError(Exception):
-    """An error that is the user's to mend: printed in a line or two, never as a traceback.
+    """An error for the user to fix, printed in a line or two, never as a traceback.
 
-    ``what`` says what is wrong and where (file, field, value); ``mend`` how to set it right.
+    ``what``: what is wrong and where (file, field, value); ``hint``: how to fix it. ``exit_status`` is
+    that of the command.
     """
 
     exit_status = 1
 
-    def __init__(self, what: str, *, mend: str | None = None) -> None:
+    def __init__(self, what: str, *, hint: str | None = None, mend: str | None = None) -> None:
+        if mend is not None:
+            from engine._deprecated import warn
+
+            warn("the keyword `mend` of errors is now `hint`")
+            hint = hint or mend
         self.what = what
-        self.mend = mend
-        super().__init__(f"{what}; {mend}" if mend else what)
+        self.hint = hint
+        super().__init__(f"{what}; {hint}" if hint else what)
 
 
 class SpecError(EngineError):
-    """The spec or the command line is wrong: nothing was run. Carries every problem at once."""
+    """The spec or the command line is wrong; nothing was run. ``problems`` has all of them at once."""
 
     exit_status = 2
 
-    def __init__(self, *problems: str, mend: str | None = None) -> None:
+    def __init__(self, *problems: str, hint: str | None = None, mend: str | None = None) -> None:
         self.problems = tuple(map(_line, problems))
-        super().__init__("\n".join(self.problems), mend=mend)
+        super().__init__("\n".join(self.problems), hint=hint, mend=mend)
 
 
 class FieldError(SpecError):
-    """A field of a component's configuration is wrong, as only building the component shows.
+    """A field of a component's configuration is wrong, which only building the component reveals.
 
-    ``field`` may be dotted. A run says where in the spec it stands.
+    ``field`` may be a dotted path. The run adds its location in the spec.
     """
 
-    def __init__(self, field: str, what: str, *, mend: str | None = None) -> None:
+    def __init__(
+        self, field: str, what: str, *, hint: str | None = None, mend: str | None = None
+    ) -> None:
         self.field = field
-        super().__init__(f"{field}: {what}", mend=mend)
+        super().__init__(f"{field}: {what}", hint=hint, mend=mend)
 
 
 class PluginError(EngineError):
-    """A plugin is missing, broken, or in conflict with another; names plugin and distribution."""
+    """A plugin is missing, broken, or in conflict with another; the message names the distribution."""
 
     exit_status = 2
 
 
 class RunError(EngineError):
-    """The run cannot go on; what was saved stays whole."""
+    """The run cannot continue; everything saved before is intact."""
 
 
 def _line(text: str) -> str:
-    """The text in one line that a terminal shows as it is, whatever a spec's words have in them."""
+    """The text as one printable line, with other characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

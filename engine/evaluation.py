@@ -1,4 +1,4 @@
-"""Runs evaluators: shares items over ranks, keeps every row, and goes on where it was killed."""
+"""Runs evaluators: shares items over ranks, stores the row of every item, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.language_model import LanguageModel
-from engine.launch import Process
-from engine.requests import Evaluator, Generation, Item, Response, Score
+from engine.contracts.language_model import Generation, LanguageModel, Response
+from engine.contracts.scoring import Evaluator, Item, Score
+from engine.files.reading import json_of
+from engine.processes.process import Process
 
 _ITEMS_PER_ROUND = 256
-"""Items answered between two writes of rows: what a kill can cost."""
+"""Items answered between two writes of rows; a kill loses at most that many per rank."""
 
 _Row = dict[str, Any]
-"""``id``, ``prompt`` (a hash of what was asked), ``responses``, and the evaluator's ``values``."""
+"""``id``, ``prompt`` (a hash of the requests), ``responses``, and the evaluator's ``values``."""
+_ROW = {"id", "prompt", "responses", "values"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Scores of one model, and the evaluator's values of each item by its id."""
+
+    scores: list[Score]
+    values: dict[str, dict[str, Any]]
 
 
 def evaluate(
@@ -30,49 +40,26 @@ def evaluate(
     rows_file: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda message: None,
-) -> list[Score]:
-    """The scores, the same on every rank, with the fingerprint of what was asked.
-
-    See :func:`measure`.
-    """
-    return measure(
-        evaluator, lm, process, limit=limit, rows_file=rows_file, progress=progress, warn=warn
-    ).scores
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Scores, and the evaluator's values of each item by its id."""
-
-    scores: list[Score]
-    values: dict[str, dict[str, Any]]
-
-
-def measure(
-    evaluator: Evaluator,
-    lm: LanguageModel,
-    process: Process,
-    *,
-    limit: int | None = None,
-    rows_file: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    warn: Callable[[str], None] = lambda message: None,
 ) -> Measured:
-    """Asks every item once, on some rank; all ranks get the same.
+    """Evaluates every item once, on one of the ranks; all ranks get the same result. Collective.
 
-    With ``rows_file`` each rank keeps a line per item there (its rank in the name) and skips the
-    items that are there already, as long as the same is asked of them.
+    With ``rows_file`` each rank appends a line per item to its own file, with the rank in its name.
+    Items that are already in one of these files with the same requests are skipped.
     """
     items = list(islice(evaluator.items(), limit))
     prompts = {item.id: _hash(repr(item.requests)) for item in items}
-    # One rank looks: another might see what a third has written since, and leave out other items.
-    there = process.broadcast(_read_rows(rows_file) if process.rank == 0 else {})
-    kept = {i: row for i, row in there.items() if row["prompt"] == prompts.get(i)}
+    # Only rank 0 reads: other ranks might already see newer rows, and so skip other items.
+    stored = process.broadcast(_read_rows(rows_file) if process.rank == 0 else {})
+    kept = {i: row for i, row in stored.items() if row["prompt"] == prompts.get(i)}
     mine = [item for item in items if item.id not in kept][process.rank :: process.world_size]
     fresh: dict[str, _Row] = {}
+
+    def answered(done: int) -> None:
+        progress(done, len(mine))
+
     for start in range(0, len(mine), _ITEMS_PER_ROUND):
         group = mine[start : start + _ITEMS_PER_ROUND]
-        rows = _answer(evaluator, lm, group, prompts, lambda n: progress(n, len(mine)), len(fresh))
+        rows = _answer(evaluator, lm, group, prompts, answered, len(fresh))
         if rows_file:
             _append_rows(rows_file, process.rank, rows)
         fresh |= {row["id"]: row for row in rows}
@@ -90,7 +77,7 @@ def measure(
 
 
 def gains(evaluator: Evaluator, measured: Measured, baseline: Measured) -> list[Score]:
-    """The paired differences to the baseline, over the items that both were asked."""
+    """Scores of the paired differences to the baseline, over the items that both models answered."""
     compare = getattr(evaluator, "compare", None)
     if compare is None:
         return []
@@ -109,9 +96,10 @@ def _answer(
     progress: Callable[[int], None],
     before: int,
 ) -> list[_Row]:
+    """The rows of ``items``; ``before``: items answered in earlier rounds, for ``progress``."""
     requests = [request for item in items for request in item.requests]
     share = len(items) / max(1, len(requests))
-    answered = iter(lm.answer(requests, lambda n: progress(before + int(n * share))))
+    answered = iter(lm.answer(requests, lambda done: progress(before + int(done * share))))
     responses = [list(islice(answered, len(item.requests))) for item in items]
     score_all = getattr(evaluator, "score_all", None)
     values = (
@@ -123,30 +111,30 @@ def _answer(
         {
             "id": item.id,
             "prompt": prompts[item.id],
-            "responses": [_told(response) for response in own],
+            "responses": [_stored(response) for response in own],
             "values": row,
         }
         for item, own, row in zip(items, responses, values, strict=True)
     ]
 
 
-def _told(response: Response) -> dict[str, Any]:
-    """What differs from an answer that has nothing to say of it; not the ids, as the text is there."""
-    usual = {**asdict(Response()), "ids": response.ids}
-    return {name: value for name, value in asdict(response).items() if value != usual[name]}
+def _stored(response: Response) -> dict[str, Any]:
+    """The fields of a response without defaults, and without ids, which the text replaces."""
+    defaults = {**asdict(Response()), "ids": response.ids}
+    return {name: value for name, value in asdict(response).items() if value != defaults[name]}
 
 
 def _shortcomings(items: Sequence[Item], rows: Sequence[_Row]) -> list[str]:
-    """What the scores do not show: prompts cut at their beginning, texts that came to no end."""
-    told = [response for row in rows for response in row["responses"]]
-    cut = sum(response.get("truncated", False) for response in told)
+    """Warnings on what scores do not show: truncated prompts, and texts cut off at their limit."""
+    responses = [response for row in rows for response in row["responses"]]
+    cut = sum(response.get("truncated", False) for response in responses)
     texts = sum(isinstance(r, Generation) for item in items for r in item.requests)
-    unended = sum(not response.get("ended", True) for response in told)
+    unended = sum(not response.get("ended", True) for response in responses)
     messages = []
     if cut:
-        messages.append(f"{cut} of {len(told)} prompts did not fit and lost their beginning")
+        messages.append(f"{cut} of {len(responses)} prompts did not fit and lost their beginning")
     if unended:
-        messages.append(f"{unended} of {texts} texts were cut off at their longest")
+        messages.append(f"{unended} of {texts} texts were cut off at their length limit")
     return messages
 
 
@@ -161,10 +149,11 @@ def _read_rows(file: Path | None) -> dict[str, _Row]:
     for part in sorted(file.parent.glob(f"{file.stem}.*{file.suffix}")):
         for line in part.read_text(encoding="utf-8").splitlines():
             try:
-                row: _Row = json.loads(line)
-            except ValueError:  # the line that a kill cut off: its item is asked again
+                row = json_of(line)
+            except ValueError:  # a line cut off by a kill: its item is answered again
                 continue
-            rows[row["id"]] = row
+            if isinstance(row, dict) and row.keys() >= _ROW:
+                rows[str(row["id"])] = row
     return rows
 
 
@@ -172,6 +161,6 @@ def _append_rows(file: Path, rank: int, rows: Sequence[_Row]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.stem}.{rank}{file.suffix}")
     with part.open("a", encoding="utf-8") as out:
-        # A line of its own first: the one before may be cut off.
+        # Starts a new line, since the last one may be cut off.
         out.write("\n" if out.tell() else "")
         out.writelines(json.dumps(row) + "\n" for row in rows)

@@ -42,7 +42,7 @@ def join(told: dict) -> None:
         "ENGINE_ALLOW": told["allow"],
     }
     status = subprocess.run(
-        [sys.executable, "-m", "engine.cli", "run", *told["arguments"]],
+        [sys.executable, "-P", "-m", "engine.cli", "run", *told["arguments"]],
         env={**os.environ, **{name: str(value) for name, value in rank.items()}},
         cwd=told["folder"],
         preexec_fn=lambda: ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),

@@ -11,6 +11,7 @@ own=()
 if [[ -n ${LOCAL:-} ]]; then
     own=(--local-addr "$LOCAL" --rdzv-conf "is_host=$([[ $LOCAL == "$HEAD" ]] && echo 1 || echo 0)")
 fi
+export PYTHONSAFEPATH=1 # Python files that lie beside a spec are none of the engine's
 exec torchrun \
     --nnodes "$NODES" --nproc-per-node "${PER_NODE:-1}" --max-restarts "${RESTARTS:-3}" \
     --rdzv-backend c10d --rdzv-endpoint "$HEAD:${PORT:-29400}" "${own[@]}" \

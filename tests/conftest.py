@@ -13,14 +13,15 @@ import sysconfig
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent))  # for `support`
+from support import runs
+from support.golden import Golden
+from support.warm import READ_AT_IMPORT, Warm
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # other processes share these cores
@@ -31,6 +32,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores
 
 Spec = dict[str, Any]
 COVERED = pytest.StashKey[set[str] | None]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of golden files: this machine's own are equal to the bit."""
+    group = parser.getgroup("golden files")
+    group.addoption("--golden", type=Path, metavar="FOLDER", help="compare to the bit with FOLDER")
+    group.addoption("--write-golden", type=Path, metavar="FOLDER", help="write to FOLDER")
+
+
+@pytest.fixture(scope="session")
+def golden(pytestconfig: pytest.Config) -> Golden:
+    """Compares what a test found with a golden file."""
+    if written := pytestconfig.getoption("write_golden"):
+        return Golden(written.resolve(), write=True)
+    own = pytestconfig.getoption("golden")
+    return Golden(own.resolve(), exact=True) if own else Golden()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,7 +66,11 @@ def _whole(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(trylast=True)  # after -m has taken its own away
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Gathers what tests say they cover; None where only a part of the tests was asked for."""
+    """Gathers what tests say they cover; None where only a part of the tests was asked for.
+
+    The longest files come first, so that no process has to wait for another's last.
+    """
+    items.sort(key=lambda item: item.path.parent.name != "specs")
     whole = _whole(config)
     marks = (mark for item in items for mark in item.iter_markers("covers"))
     config.stash[COVERED] = {name for mark in marks for name in mark.args} if whole else None
@@ -62,6 +83,33 @@ def covered(pytestconfig: pytest.Config) -> set[str]:
     if names is None:
         pytest.skip("only where the whole suite is collected")
     return names
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _composed_once() -> Iterator[None]:
+    """Finds the plugins and composes their models once for all specs: half of what a tiny run takes.
+
+    Both depend on what is installed alone, so on the path where Python looks for it.
+    """
+    from engine.registry import Plugins
+    from engine.spec import loading as spec
+
+    original, select = Plugins.discover, cache(Plugins.selected)
+    discover = cache(lambda path, blocked: original(blocked))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Plugins, "discover", lambda blocked=(): discover(tuple(sys.path), tuple(blocked))
+        )
+        patch.setattr(Plugins, "selected", lambda self, names: select(self, tuple(names)))
+        patch.setattr(spec, "spec_class", cache(spec.spec_class))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Takes back what ``engine.cli.main`` sets for its process, which is this one in many tests."""
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
 
 
 Engine = Callable[..., subprocess.CompletedProcess[str]]
@@ -160,6 +208,12 @@ def _run(
         check=False,
         **{"timeout": 240, **options},
     )
+    return _checked(done, status)
+
+
+def _checked(
+    done: subprocess.CompletedProcess[str], status: int | None
+) -> subprocess.CompletedProcess[str]:
     told = f"{done.stdout}\n{done.stderr}"
     assert status is None or done.returncode == status, told
     assert "Traceback" not in told, told
@@ -167,12 +221,40 @@ def _run(
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
+def warm() -> Iterator[Warm]:
+    """Starts programs in processes that have imported torch and transformers already."""
+    with Warm() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def engine(warm: Warm) -> Engine:
     """Runs ``engine ARGUMENTS`` in a process of its own; ``status=None`` accepts any.
 
     No command ever ends in a traceback, so all calls check that.
     """
-    return partial(_run, sys.executable, "-m", "engine.cli")
+
+    def run(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> Any:
+        command = ("-m", "engine.cli", *arguments)
+        if (env or {}).keys() & READ_AT_IMPORT or "input" in options:
+            return _run(sys.executable, *command, env=env, **options)
+        status = options.pop("status", 0)
+        return _checked(warm.run(command, env=env, **options), status)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def engine_ranks(warm: Warm) -> Callable[..., None]:
+    """Runs ``engine ARGUMENTS`` as ranks of one job, as a launcher that is not ours starts them.
+
+    Takes seconds less than ``--nproc``, whose launcher and ranks each import torch.
+    """
+
+    def run(count: int, *arguments: object) -> None:
+        warm.ranks(count, ("-m", "engine.cli", *arguments))
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -185,6 +267,40 @@ def finished_run(_tiny: Spec, engine: Engine, tmp_path_factory: pytest.TempPathF
     return runs / "tiny"
 
 
+@pytest.fixture(scope="session")
+def prepared(finished_run: Path) -> Callable[[Path], Path]:
+    """A run's folder in which the tiny corpus is prepared already."""
+
+    def copy(runs: Path) -> Path:
+        shutil.copytree(finished_run / "corpus", runs / "tiny" / "corpus")
+        return runs / "tiny"
+
+    return copy
+
+
+@pytest.fixture
+def copied(finished_run, tmp_path) -> Path:
+    """A finished run that may be changed."""
+    return Path(shutil.copytree(finished_run, tmp_path / "runs" / "tiny"))
+
+
+@pytest.fixture
+def command(capsys, monkeypatch) -> Callable[..., tuple[str, str]]:
+    """Runs a command in this process: what it printed to stdout and to stderr."""
+    from engine.cli import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object, status: int = 0) -> tuple[str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, arguments)))
+        told = capsys.readouterr()
+        assert ended.value.code == status, told
+        return told.out, told.err
+
+    return run
+
+
 @dataclass(frozen=True)
 class Here:
     """A run's folder and what is in it."""
@@ -192,17 +308,14 @@ class Here:
     folder: Path
     status: int
 
-    def events(self, name: str) -> list[dict[str, Any]]:
-        lines = (self.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-        return [e for line in lines if (e := json.loads(line))["event"] == name]
+    def events(self, name: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        return runs.events(self.folder, name, **fields)
 
-    def steps(self, field: str) -> list[Any]:
-        return [e[field] for e in self.events("step")]
+    def steps(self, field: str, **fields: Any) -> list[Any]:
+        return runs.steps(self.folder, field, **fields)
 
     def weights(self, stage: str = "base") -> dict[str, Any]:
-        from safetensors.torch import load_file
-
-        return load_file(self.folder / stage / "final" / "model.safetensors")
+        return runs.weights(self.folder, stage)
 
     def card(self) -> dict[str, Any]:
         return json.loads((self.folder / "corpus" / "card.json").read_text(encoding="utf-8"))
@@ -213,9 +326,9 @@ def run_here(write_spec, tmp_path, finished_run, capsys) -> Callable[..., Here]:
     """Runs a spec; the tiny corpus is copied unless the spec prepares another one."""
 
     # Light fixtures must not wait for torch.
-    from engine.launch import Process
-    from engine.session import run_spec
-    from engine.spec import load_spec
+    from engine.processes.process import Process
+    from engine.runs.session import run_spec
+    from engine.spec.loading import load_spec
 
     original = yaml.safe_load((finished_run / "spec.yaml").read_text(encoding="utf-8"))
 
@@ -238,9 +351,11 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """What makes the process wait for its device in steps of this process: in what a strategy does, and
     where the loop reads the figures."""
     from engine_parallel.replicated import Replicated
+    from engine_rlhf.online.joint_strategy import JointStrategy
     from support.waits import counted_waits, uncounted
 
-    from engine import joint, loop, modules
+    from engine.modeling import heads as modules
+    from engine.training import loop
 
     found: Counter[str] = Counter()
 
@@ -251,10 +366,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return call
 
-    for owner in (Replicated, joint.Joint):
+    for owner in (Replicated, JointStrategy):
         for name in ("forward_backward", "step"):
             monkeypatch.setattr(owner, name, counting(getattr(owner, name)))
-    monkeypatch.setattr(loop, "read", counting(loop.read))
+    monkeypatch.setattr(loop, "read_scalars", counting(loop.read_scalars))
     monkeypatch.setattr(modules, "_found_on_host", uncounted(modules._found_on_host))
     return found
 
@@ -322,5 +437,19 @@ def installed(tmp_path: Path) -> Callable[[Path], Engine]:
         pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
         _run(*pip, "install", *offline, project)
         return partial(_run, python)
+
+    return install
+
+
+@pytest.fixture
+def spoil(guide, install_here) -> Callable[..., None]:
+    """Installs the guide's plugin, the first text in its code changed into the second, and so on."""
+
+    def install(*edits: tuple[str, str]) -> None:
+        files = {path: text for path, text in guide.items() if path.startswith("engine_example/")}
+        for old, new in edits:
+            assert any(old in text for text in files.values()), f"the guide has no {old!r}"
+            files = {path: text.replace(old, new) for path, text in files.items()}
+        install_here(files)
 
     return install

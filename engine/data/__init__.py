@@ -1,1 +1,1 @@
-"""Data: records, shards of tokens, the order of samples, packing."""
+"""Data: records, shards of tokens, held-out records, the order of samples."""

@@ -1,15 +1,14 @@
-"""What a stage is made from, in a few characters: whoever goes on with it compares them.
+"""Digests of a stage's inputs, compared before the stage resumes.
 
-Of examples every value counts. Of a folder's files what a model and its tokenizer are opened from:
-their names, their sizes, and what they hold; of a file above 16 MiB, 256 blocks of 64 KiB, evenly
-spread, the first and the last of them. So weights that were trained differ, and a single number that
-was changed by hand in a large file may not.
+A digest of examples covers every value. That of a model's folder covers the names, sizes and contents
+of the files that model and tokenizer are loaded from; of a file above 16 MiB, 256 evenly spaced blocks
+of 64 KiB, the first and last included. This detects other weights, but perhaps not a single number
+edited in a large file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.component import Example
+from engine.contracts.batch import Example
 
 _OPENED = (".jinja", ".json", ".model", ".safetensors", ".txt")
 _WHOLE = 2**24
@@ -26,7 +25,7 @@ _BLOCKS, _BLOCK = 256, 2**16
 
 
 def of_examples(examples: Iterable[Example]) -> str:
-    """The digest of all examples in their order."""
+    """Digest of all examples in their order, as 32 hexadecimal digits."""
     found = blake2b(digest_size=16)
     for example in examples:
         _add(found, example.fields)
@@ -34,7 +33,7 @@ def of_examples(examples: Iterable[Example]) -> str:
 
 
 def of_folder(folder: Path) -> str:
-    """The digest of a folder's files. Raises OSError."""
+    """Digest of a model folder's files, as 32 hexadecimal digits. Raises OSError."""
     found = blake2b(digest_size=16)
     files = sorted(f for f in folder.iterdir() if f.suffix in _OPENED and f.is_file())
     for file in files:
@@ -51,7 +50,7 @@ def of_folder(folder: Path) -> str:
 
 
 def _add(found: Any, value: Any) -> None:
-    """Adds a value's type and all that is in it, so that no two values come down to the same bytes."""
+    """Hashes a value with its types and sizes, so that different values hash different bytes."""
     if is_dataclass(value):
         value = {f.name: getattr(value, f.name) for f in fields(value)}
     if isinstance(value, Mapping):
@@ -62,7 +61,7 @@ def _add(found: Any, value: Any) -> None:
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         found.update(f"{value.dtype}{value.shape}".encode())
         found.update(np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, AbstractSet):  # in an order of its own in every process
+    elif isinstance(value, AbstractSet):  # the order of a set differs between processes
         _add(found, sorted(map(repr, value)))
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         found.update(b"[%d" % len(value))
@@ -73,6 +72,6 @@ def _add(found: Any, value: Any) -> None:
         _add(found, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     else:
         text = repr(value)
-        if text.startswith("<"):  # an object without words of its own, but its address
+        if text.startswith("<"):  # the default repr contains the object's address
             text = type(value).__qualname__
         found.update(f"{len(text)}:{text}".encode(errors="surrogatepass"))

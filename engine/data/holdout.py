@@ -1,4 +1,4 @@
-"""What training never sees: by what a record asks, so that every stage has it on the same side."""
+"""Held-out records, selected by their prompt, so that all stages hold out the same ones."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from engine.data.records import Chat, Messages, Record, Stepwise, Text
+from engine.contracts.records import (
+    Chat,
+    Messages,
+    Record,
+    Stepwise,
+    Text,
+)
 
-_ALONE = r"\u0e00-\u0fff\u2e80-\u9fff\uf900-\ufaff"
-"""Letters of scripts that put no space between words: each counts as one."""
-_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
+_UNSPACED = r"\u0e00-\u0fff\u2e80-\u9fff\uf900-\ufaff"
+"""Letters of scripts without spaces between words: each counts as a word."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def is_held_out(record: Record, share: float, seed: int) -> bool:
-    """By a hash of what :func:`asked` gives, whatever the record's schema, file and place; a record
-    with a ``meta.group`` goes by it: texts that tell of each other (a module and its docstrings) must
-    not be parted."""
+    """Whether a record is held out, decided by a hash of :func:`asked`, whatever its schema, file and
+    position. A record with ``meta.group`` is decided by its group, which keeps related texts (a module
+    and its docstrings) on the same side."""
     group = record.meta.get("group")
     name = (asked(record) if group is None else str(group)).encode(errors="surrogatepass")
     digest = hashlib.blake2b(name, digest_size=8, key=seed.to_bytes(8, "big"))
@@ -26,28 +33,29 @@ def is_held_out(record: Record, share: float, seed: int) -> bool:
 
 
 def asked(record: Record) -> str:
-    """A text, or what the first user turn of a prompt says, spaces apart; what no user says goes by all
-    that is said before the answer, and what has no words by its ``id``."""
+    """The text that identifies a record's prompt: a document's text, or the first user turn with
+    normalised whitespace; without a user turn, all turns before the answer; without words, the ``id``.
+    """
     if isinstance(record, Text):
         return record.text
     turns = [turn for name in ("messages", "prompt") for turn in _turns(record, name)]
     answers = [turn for name in ("chosen", "completion") for turn in _turns(record, name)]
-    users = (_said(turn) for turn in (*turns, *answers) if turn.get("role") == "user")
-    found = next(users, "") or " ".join(map(_said, turns))
+    users = (_text_of(turn) for turn in (*turns, *answers) if turn.get("role") == "user")
+    found = next(users, "") or " ".join(map(_text_of, turns))
     return " ".join(found.split()) or record.id
 
 
 def digest_of(record: Record) -> bytes:
-    """The same for all copies of a record, wherever they stand."""
+    """Hash of :func:`asked` (16 bytes), the same for all copies of a record."""
     text = asked(record).encode(errors="surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
 class Answered:
-    """Prompts with their answers, to be found in texts: the prompt's words and later the answer's, each
-    in their order and without others between them, whatever the case, spaces and punctuation.
+    """Finds prompts followed by their answers in texts, ignoring case, whitespace and punctuation.
 
-    Pairs of which one side has no word are left out.
+    The words of the prompt must be consecutive in the text, and so must those of the answer, which may
+    come later. Pairs with an empty side are left out.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -57,17 +65,18 @@ class Answered:
             for given in _answers(record)
             if (prompt := _words(asked(record))).strip() and (answer := _words(given)).strip()
         }
-        # A text is searched for the prompts whose rarest word it has.
-        known = Counter(word for prompt, _ in pairs for word in set(prompt.split()))
+        # Indexed by the prompt's rarest word: a text is searched only for prompts whose word it has.
+        frequency = Counter(word for prompt, _ in pairs for word in set(prompt.split()))
         self._pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for prompt, answer in sorted(pairs):
-            self._pairs[min(prompt.split(), key=lambda w: known[w])].append((prompt, answer))
+            rarest = min(prompt.split(), key=frequency.__getitem__)
+            self._pairs[rarest].append((prompt, answer))
 
     def __len__(self) -> int:
         return sum(map(len, self._pairs.values()))
 
     def in_text(self, text: str) -> bool:
-        """Whether a text has one of the prompts, and after it an answer to it."""
+        """Whether a text contains one of the prompts, followed by its answer."""
         if not self._pairs:
             return False
         words = _words(text)
@@ -80,32 +89,32 @@ class Answered:
 
 
 def _answers(record: Record) -> Iterator[str]:
-    """What a record gives as answers to its prompt; of a conversation, the first turn after it."""
+    """A record's answers to its prompt; of a conversation, the first reply to the first user turn."""
     if isinstance(record, Chat):
         roles = [turn.get("role") for turn in record.messages]
         first = roles.index("user") if "user" in roles else 0
-        replies = (t for t in record.messages[first:] if t.get("role") == "assistant")
-        yield from (_said(turn) for _, turn in zip(range(1), replies, strict=False))
+        replies = (turn for turn in record.messages[first:] if turn.get("role") == "assistant")
+        yield from map(_text_of, islice(replies, 1))
     elif isinstance(record, Stepwise):
         yield " ".join(record.completions)
     for name in ("completion", "chosen", "rejected"):
-        spoken = [_said(t) for t in _turns(record, name) if t.get("role") in (None, "assistant")]
-        if spoken:
-            yield spoken[-1]
+        replies = (t for t in _turns(record, name) if t.get("role") in (None, "assistant"))
+        if texts := list(map(_text_of, replies)):
+            yield texts[-1]
     if record.schema == "prompt" and isinstance(record.meta.get("answer"), str | int | float):
         yield str(record.meta["answer"])
 
 
 def _turns(record: Record, name: str) -> Messages:
-    """A field's turns; a text is one, of the user where it is the prompt."""
-    said: Any = getattr(record, name, None) or []
-    if isinstance(said, str):
-        return [{"role": "user" if name == "prompt" else None, "content": said}]
-    return [turn for turn in said if isinstance(turn, Mapping)]
+    """The turns of a field; a plain text is one turn, the user's if the field is the prompt."""
+    value: Any = getattr(record, name, None) or []
+    if isinstance(value, str):
+        return [{"role": "user" if name == "prompt" else None, "content": value}]
+    return [turn for turn in value if isinstance(turn, Mapping)]
 
 
-def _said(turn: Mapping[str, Any]) -> str:
-    """A turn's text, its parts one after another."""
+def _text_of(turn: Mapping[str, Any]) -> str:
+    """The text of a turn, its parts joined by spaces."""
     content = turn.get("content")
     if isinstance(content, list | tuple):
         parts = (p.get("text") if isinstance(p, Mapping) else p for p in content)
@@ -114,5 +123,5 @@ def _said(turn: Mapping[str, Any]) -> str:
 
 
 def _words(text: str) -> str:
-    """The words of a text with a space around each."""
+    """The lower-case words of a text, with a space before and after each."""
     return f" {' '.join(_WORD.findall(text.casefold()))} "

@@ -1,13 +1,13 @@
 """The order of samples: a pure function of (seed, sources, global index).
 
-A mixture is cut into segments, and these into blocks. At the end of every block each source has
-been drawn as often as its share of the segment says, to within one sample. Inside a block a keyed
-permutation says which source comes when; the n-th sample that a source gives is the n-th of its
-passes, each of which is a keyed permutation of its own over all that it has. Nothing is stored, and
-any index is found at once, however far: by its block, which has a bounded length.
+A mixture is divided into segments, and these into blocks. At the end of every block each source has
+been drawn in proportion to its share of the segment, to within one sample. Inside a block a keyed
+permutation decides the order of the sources. Each pass over a source is a keyed permutation of its
+samples. Nothing is stored, and any index is found in constant time from its block, whose length is
+bounded.
 
-A new segment begins where a source has given all that its ``max_epochs`` allows, and where other
-weights are asked for: each source goes on where it was, without loss or repeats.
+A new segment begins when a source has reached its ``max_epochs``, and when weights change: each source
+continues where it was, without loss or repeats.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _SMALLEST_BLOCK = 64
 _LARGEST_BLOCK = 1 << 20
 _FOREVER = 1 << 62
 _ORDER = 2
-"""Version of the order. In the first a pass could end a little before its last samples had come."""
+"""Version of the order. In version 1 a pass could end shortly before its last samples were drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class MixtureSource:
-    """A source of ``size`` samples; ``max_epochs`` None repeats it as often as needed."""
+    """A source of ``size`` samples with a relative weight; ``max_epochs`` None means no limit."""
 
     name: str
     size: int
@@ -42,7 +42,7 @@ class MixtureSource:
 
     @property
     def limit(self) -> int:
-        """Samples it may give in all."""
+        """Largest number of samples drawn from the source."""
         if self.max_epochs is None:
             return _FOREVER
         return min(int(self.size * _exactly(self.max_epochs)), _FOREVER)
@@ -50,7 +50,7 @@ class MixtureSource:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Sample ``index`` of source number ``source``, in its ``epoch``-th reading (from 0)."""
+    """Sample ``index`` of source number ``source``, in the source's pass ``epoch``, counted from 0."""
 
     source: int
     index: int
@@ -61,8 +61,8 @@ class Sample:
 class _Segment:
     """Blocks of ``block`` samples from global index ``start`` on.
 
-    ``members`` are the numbers of the sources that take part, ``edges`` their cumulative shares,
-    ``base`` what each gave in earlier segments.
+    ``members``: numbers of the sources in the segment; ``edges``: their cumulative shares; ``base``:
+    samples drawn from each in earlier segments.
     """
 
     start: int
@@ -72,12 +72,12 @@ class _Segment:
     base: tuple[int, ...]
 
     def shares(self) -> Iterator[tuple[int, Fraction]]:
-        """Members, each with its share."""
+        """The members with their shares."""
         shares = (b - a for a, b in pairwise((Fraction(0), *self.edges)))
         return zip(self.members, shares, strict=True)
 
     def drawn(self, blocks: int) -> list[int]:
-        """Samples of each member in the first ``blocks`` blocks.
+        """Number of samples of each member in the first ``blocks`` blocks.
 
         Rounding the cumulative shares keeps the sum exact and each within one sample.
         """
@@ -86,7 +86,7 @@ class _Segment:
 
 
 class Mixture:
-    """``mixture[i]`` is the i-th sample of the run; ``len(mixture)`` is where every source ends."""
+    """``mixture[i]`` is the i-th sample of the run; at ``len(mixture)`` all sources are used up."""
 
     def __init__(
         self,
@@ -94,12 +94,12 @@ class Mixture:
         seed: int,
         earlier: Sequence[tuple[int, Sequence[MixtureSource]]] = (),
     ) -> None:
-        """``earlier``: (global index, the sources with the weights that held up to there).
+        """``earlier``: pairs of a global index and the sources with their weights up to there.
 
-        Raises RunError for a source that can give nothing or would hardly ever be drawn.
+        Raises RunError for a source with too few samples or too small a share.
         """
         names = [source.name for source in sources]
-        assert len(set(names)) == len(names), f"names tell sources apart: {names}"
+        assert len(set(names)) == len(names), f"names of sources must be unique: {names}"
         for source in sources:
             if source.weight:
                 _check(source)
@@ -110,7 +110,7 @@ class Mixture:
         self._length = self._lay_out()
         self._starts = [segment.start for segment in self._segments]
         self._last: tuple[tuple[int, int], tuple[Ints, Ints]] | None = None
-        """The block that was asked for last, as the next samples are most often in it as well."""
+        """Cache of the last block, which usually contains the next samples, too."""
 
     def __len__(self) -> int:
         return self._length
@@ -120,24 +120,24 @@ class Mixture:
 
     @property
     def epoch_size(self) -> int:
-        """Samples of all sources that have a weight."""
+        """Number of samples of all sources with a weight above 0."""
         return self.samples(1)
 
     def samples(self, epochs: float) -> int:
-        """Samples of so many passes over all sources that have a weight; at least one."""
+        """Samples in ``epochs`` passes over all sources with a weight above 0; at least one."""
         passes = _exactly(epochs)
         return max(1, sum(int(source.size * passes) for source in self._sources if source.weight))
 
     @property
     def segments(self) -> list[tuple[int, dict[str, float]]]:
-        """Where each segment begins, and the shares of the sources that take part in it."""
+        """The start of each segment, and the shares of its sources by name."""
         return [
             (segment.start, {self._sources[m].name: float(share) for m, share in segment.shares()})
             for segment in self._segments
         ]
 
     def state(self) -> dict[str, Any]:
-        """All that the order depends on: small, JSON-able."""
+        """Everything that the order depends on: small, JSON-serialisable."""
         return {
             "order": _ORDER,
             "seed": self._seed,
@@ -146,22 +146,22 @@ class Mixture:
         }
 
     def resumed(self, state: Mapping[str, Any], at: int) -> Mixture:
-        """The order that ``state`` recorded, up to the first block edge from sample ``at`` on; from
-        there this mixture's weights and ``max_epochs``.
+        """Continues the order recorded in ``state``: it holds up to the first block edge at or after
+        sample ``at``; from there on, this mixture's weights and ``max_epochs`` hold.
 
-        Raises RunError where the sources themselves are not the same, or the order is an older one.
+        Raises RunError if the sources differ, or if the order is of an older version.
         """
         if state.get("order") != _ORDER:
             raise RunError(
-                "the checkpoint is of a version of the engine that put samples in another order",
-                mend="go on with that version, or start the stage anew with --rerun",
+                "the checkpoint was written by a version of the engine with another order of samples",
+                hint="resume with that version, or restart the stage with --rerun",
             )
         was = [MixtureSource(*source) for source in state["sources"]]
         sizes, now = ([(s.name, s.size) for s in held] for held in (was, self._sources))
         if sizes != now:
             raise RunError(
-                f"the data is not what it was: {dict(sizes)} samples, now {dict(now)}",
-                mend="bring the old data back, or start the stage anew with --rerun",
+                f"the data has changed: {dict(sizes)} samples, now {dict(now)}",
+                hint="restore the old data, or restart the stage with --rerun",
             )
         earlier = [
             (until, [MixtureSource(*source) for source in held]) for until, held in state["earlier"]
@@ -178,20 +178,20 @@ class Mixture:
             number = bisect.bisect_right(self._starts, start) - 1
             segment = self._segments[number]
             block, first = divmod(start - segment.start, segment.block)
-            n = min(count, segment.block - first)
-            samples += self._in_block(number, block, np.arange(first, first + n))
-            start += n
-            count -= n
+            size = min(count, segment.block - first)
+            samples += self._in_block(number, block, np.arange(first, first + size))
+            start += size
+            count -= size
         return samples
 
-    def _in_block(self, number: int, block: int, places: Ints) -> Iterator[Sample]:
-        """Samples at some places of a block."""
+    def _in_block(self, number: int, block: int, positions: Ints) -> Iterator[Sample]:
+        """Samples at some positions of a block of segment ``number``."""
         segment = self._segments[number]
-        members, ordinals = (array[places] for array in self._block(number, block))
+        members, ordinals = (array[positions] for array in self._block(number, block))
         indices, epochs = np.empty_like(ordinals), np.empty_like(ordinals)
-        for m in np.unique(members):
-            source = self._sources[segment.members[m]]
-            mine = members == m
+        for member in np.unique(members):
+            source = self._sources[segment.members[member]]
+            mine = members == member
             epochs[mine], indices[mine] = np.divmod(ordinals[mine], source.size)
             for epoch in np.unique(epochs[mine]):
                 read = mine & (epochs == epoch)
@@ -201,7 +201,7 @@ class Mixture:
         return map(Sample, numbers.tolist(), indices.tolist(), epochs.tolist())
 
     def _block(self, number: int, block: int) -> tuple[Ints, Ints]:
-        """At every place of a block the member that is drawn, and how many it gave before."""
+        """The member drawn at every position of a block, and how often it was drawn before."""
         if self._last is None or self._last[0] != (number, block):
             segment = self._segments[number]
             before, after = np.array(segment.drawn(block)), np.array(segment.drawn(block + 1))
@@ -210,14 +210,15 @@ class Mixture:
             slots = permute(np.arange(segment.block), segment.block, key)
             members = np.searchsorted(ends, slots, "right")
             ordinals = np.empty_like(slots)
-            # A stable sort keeps the places of a member in their order, in which it counts on.
+            # A stable sort keeps a member's positions in order, so that its ordinals increase.
             first = np.array(segment.base) + before - (ends - (after - before))
             ordinals[np.argsort(members, kind="stable")] = np.arange(segment.block)
             self._last = (number, block), (members, ordinals + first[members])
         return self._last[1]
 
     def _lay_out(self) -> int:
-        """Lays segment after segment, each until weights change or a source is used up."""
+        """Builds the segments, each up to a change of weights or the end of a source; returns the
+        length of the mixture."""
         given = [0] * len(self._sources)
         pending = list(self._earlier)
         start = 0
@@ -239,10 +240,11 @@ class Mixture:
 def _segment(
     start: int, sources: Sequence[MixtureSource], given: Sequence[int]
 ) -> tuple[_Segment | None, int]:
-    """The segment that begins at ``start``, and how many blocks every source can fill of it.
+    """The segment that begins at ``start``, and the number of blocks that all its sources can fill;
+    None if all sources are used up. ``given``: samples already drawn from each source.
 
-    The source that will be used up first has the first of the cumulative shares. So what it has
-    left comes out exactly, in a last segment of one short block (or two, for a share above 1/2).
+    The source that will be used up first comes first in the cumulative shares. So its remaining samples
+    are drawn exactly, in a last segment of one short block (or two, for a share above 1/2).
     """
     left = [source.limit - g for source, g in zip(sources, given, strict=True)]
     weights = {i: _exactly(s.weight) for i, s in enumerate(sources) if s.weight and left[i] > 0}
@@ -250,8 +252,8 @@ def _segment(
         return None, 0
     total = sum(weights.values())
     shares = {i: weight / total for i, weight in weights.items()}
-    first = min(shares, key=lambda i: left[i] / shares[i])
-    members = sorted(shares, key=lambda i: i != first)
+    first = min(shares, key=lambda number: left[number] / shares[number])
+    members = sorted(shares, key=lambda number: number != first)
     edges = tuple(accumulate(shares[i] for i in members))
     block = _block(sources, shares)
     samples = int(left[first] / shares[first])
@@ -261,8 +263,8 @@ def _segment(
 
 
 def _block(sources: Sequence[MixtureSource], shares: Mapping[int, Fraction]) -> int:
-    """The block in which even the smallest share is one sample. Raises RunError above 2^20."""
-    smallest = min(shares, key=lambda i: shares[i])
+    """Length of a block in which even the smallest share is one sample. Raises RunError above 2^20."""
+    smallest = min(shares, key=lambda number: shares[number])
     block = _SMALLEST_BLOCK
     while block * shares[smallest] < 1:
         block *= 2
@@ -270,26 +272,26 @@ def _block(sources: Sequence[MixtureSource], shares: Mapping[int, Fraction]) -> 
         raise RunError(
             f"source '{sources[smallest].name}': with a share of {float(shares[smallest]):.2g} it "
             "would hardly ever be drawn",
-            mend=f"raise its weight to at least 1/{_LARGEST_BLOCK} of all, or leave it out",
+            hint=f"raise its weight to at least 1/{_LARGEST_BLOCK} of all, or leave it out",
         )
     return block
 
 
 def _check(source: MixtureSource) -> None:
-    """Raises RunError for a source that has a weight but not one sample to give."""
+    """Raises RunError for a source without a single sample."""
     if source.size < 1:
         raise RunError(
-            f"source '{source.name}' has not one whole row of tokens",
-            mend="give it more text, shorten `batch.sequence`, or leave it out",
+            f"source '{source.name}' has less than one row of tokens",
+            hint="give it more text, shorten `batch.sequence`, or leave it out",
         )
     if source.limit < 1:
         raise RunError(
             f"source '{source.name}': max_epochs {source.max_epochs} of {source.size} samples "
-            "is not one sample",
-            mend="raise max_epochs, or leave the source out",
+            "is less than one sample",
+            hint="raise max_epochs, or leave the source out",
         )
 
 
 def _exactly(number: float) -> Fraction:
-    """The number as it is written: 0.1 is a tenth."""
+    """The number as it is written in decimal: 0.1 is exactly one tenth."""
     return Fraction(str(number))

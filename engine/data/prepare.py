@@ -12,9 +12,7 @@ It is built under another name and renamed when it is whole.
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,15 +21,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from engine import manifest
-from engine.component import Processor, TokenizerTrainer
+from engine.contracts.data import Processor, TokenizerTrainer
+from engine.contracts.records import Record
+from engine.data.documents import Progress, read
 from engine.data.holdout import Answered
-from engine.data.reading import HELD_OUT, Progress, read
-from engine.data.records import Record, Text, row_to_record
-from engine.data.rows import NamedSource, blaming
+from engine.data.holdout_file import held_out_card
+from engine.data.records import NamedSource, blaming
 from engine.data.shards import Shards, ShardWriter
-from engine.encoding import boundary, encoder
 from engine.errors import RunError
+from engine.modeling.encoding import boundary, encoder
+from engine.storage import manifest
 
 _ENCODE_BATCH = 256
 """Documents tokenized at once: enough to keep every core busy."""
@@ -78,7 +77,7 @@ def prepare(
         card = {
             "sources": cards,
             "vocabulary": len(tokenizer),
-            "holdout": _held_out_card(partial / HELD_OUT),
+            "holdout": held_out_card(partial),
             "heeds": list(elsewhere),
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
@@ -88,7 +87,7 @@ def prepare(
     except OSError as error:
         raise RunError(
             f"{folder}: {error.strerror or error}",
-            mend="free some space or mend the folder's rights",
+            hint="free some space or mend the folder's rights",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -109,17 +108,6 @@ def trained_texts(folder: Path) -> Iterator[str]:
         starts = [*shards.document_starts(0, shards.n_tokens).tolist(), shards.n_tokens]
         for start, end in pairwise(starts):
             yield str(tokenizer.decode(shards.tokens(start, end), skip_special_tokens=True))
-
-
-def held_out(folder: Path) -> Iterator[Record]:
-    """The held-out documents of a prepared folder. Raises RunError when they are damaged."""
-    manifest.verify(folder, HELD_OUT)
-    yield from _records(folder / HELD_OUT)
-
-
-def _records(file: Path) -> Iterator[Record]:
-    with file.open(encoding="utf-8") as lines:
-        yield from (row_to_record(json.loads(line)) for line in lines)
 
 
 class _Texts:
@@ -149,7 +137,7 @@ def _check_tokenizer(tokenizer: Any) -> None:
     if tokenizer.eos_token_id is None:
         raise RunError(
             "the tokenizer has no end-of-sequence token, so documents could not be told apart",
-            mend="set its eos_token",
+            hint="set its eos_token",
         )
 
 
@@ -173,14 +161,3 @@ def _write_shards(
             progress(what, min(done, total - 1), total, "")
     progress(what, total, total, "")
     card["tokens"] = writer.close().tokens
-
-
-def _held_out_card(file: Path) -> dict[str, Any]:
-    """What general-purpose compressors make of the held-out text, in bits per byte."""
-    texts = [record.text.encode() for record in _records(file) if isinstance(record, Text)]
-    whole = b"".join(texts)
-    card: dict[str, Any] = {"documents": len(texts), "bytes": len(whole)}
-    if whole:
-        card["gzip_bits_per_byte"] = round(8 * len(gzip.compress(whole, 9)) / len(whole), 4)
-        card["xz_bits_per_byte"] = round(8 * len(lzma.compress(whole, preset=9)) / len(whole), 4)
-    return card

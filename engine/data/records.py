@@ -1,219 +1,122 @@
-"""Records: what data sources give, processors change and objectives take.
-
-Field names are the ecosystem's (as in TRL and the hub's data sets), so that rows pass unchanged.
-"""
+"""Iterates over a source's records, and counts its bad rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from types import MappingProxyType
-from typing import Any, ClassVar
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
 
-from engine.component import Schema
-from engine.errors import RunError
+from engine.contracts.data import DataSource
+from engine.contracts.records import Bad, Record
+from engine.errors import EngineError, RunError
 
-Messages = Sequence[Mapping[str, Any]]
-"""Turns, each with ``role`` and ``content``; an assistant's may have ``tool_calls``."""
-Said = str | Messages
-"""A text, or turns: a prompt's up to the answer, an answer's own."""
-Tools = Sequence[Mapping[str, Any]]
-"""What a model may call, as JSON schemas, for its chat template."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What all records have: a stable ``id``, where they come from, and under which licence."""
-
-    schema: ClassVar[Schema]
-
-    id: str
-    source: str
-    license: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text(Record):
-    """A document."""
-
-    schema: ClassVar[Schema] = "text"
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chat(Record):
-    """A conversation: messages with ``role`` and ``content``, which may be a list of parts."""
-
-    schema: ClassVar[Schema] = "chat"
-    messages: Messages
-    tools: Tools | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion(Record):
-    """A prompt and its answer."""
-
-    schema: ClassVar[Schema] = "completion"
-    prompt: Said
-    completion: Said
-    tools: Tools | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preference(Record):
-    """Two answers, the first preferred; optional safety labels as Safe RLHF has them."""
-
-    schema: ClassVar[Schema] = "preference"
-    prompt: Said
-    chosen: Said
-    rejected: Said
-    chosen_safe: bool | None = None
-    rejected_safe: bool | None = None
-    tools: Tools | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled(Record):
-    """An answer that is good or bad (KTO)."""
-
-    schema: ClassVar[Schema] = "labelled"
-    prompt: Said
-    completion: Said
-    label: bool
-    tools: Tools | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stepwise(Record):
-    """An answer in steps, each judged (process reward models)."""
-
-    schema: ClassVar[Schema] = "stepwise"
-    prompt: str
-    completions: Sequence[str]
-    labels: Sequence[bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt(Record):
-    """A prompt that the model itself will answer."""
-
-    schema: ClassVar[Schema] = "prompt"
-    prompt: Said
-    tools: Tools | None = None
-
-
-SCHEMAS: Mapping[Schema, type[Record]] = MappingProxyType(
-    {cls.schema: cls for cls in (Text, Chat, Completion, Preference, Labelled, Stepwise, Prompt)}
-)
-_COMMON = frozenset(f.name for f in fields(Record))
+LIMIT = 0.01
+"""Default share of a source's rows that may be bad."""
+_TOLERATED = 9
+"""Number of bad rows that is always accepted, however few rows the source has."""
+_NAMED = 10
+"""Number of bad rows that an error lists."""
+_DEEPEST = 100
+"""Levels of nesting allowed in a record; a conversation with tools has ten."""
+_NOT_LEARNT = frozenset({"id", "source", "license", "meta"})
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
-    """A row that makes no record: a source gives it in the record's place, and goes on.
+class NamedSource:
+    """A source and its name in the data card and in records; ``bad``: share of bad rows allowed."""
 
-    ``id`` says where it is (``talks.jsonl:8``), ``reason`` in kebab-case what it is counted by,
-    ``what`` in words what is wrong.
+    name: str
+    source: DataSource
+    bad: float = LIMIT
+
+
+class Rows:
+    """Iterates over a source's records; counts the rows ``read`` and, by reason, the ``bad`` ones.
+
+    Raises RunError at the end of the source if too many rows are bad.
     """
 
-    id: str
-    reason: str
-    what: str
+    def __init__(self, named: NamedSource) -> None:
+        self._named = named
+        self.read = 0
+        self.bad: Counter[str] = Counter()
+        self.first: list[Bad] = []
+
+    def __iter__(self) -> Iterator[Record]:
+        with blaming(f"source '{self._named.name}'"):
+            for row in self._named.source.records(0, 1):
+                if not isinstance(row, Record | Bad):
+                    raise TypeError(f"it yielded {row!r}, which is not a record")
+                self.read += 1
+                bad = row if isinstance(row, Bad) else unreadable(row)
+                if bad is None:
+                    assert isinstance(row, Record)
+                    yield row
+                    continue
+                self.bad[bad.reason] += 1
+                if len(self.first) < _NAMED:
+                    self.first.append(bad)
+        self.check()
+
+    def check(self) -> None:
+        """Raises RunError if too many of the rows read so far are bad."""
+        bad, limit = self.bad.total(), self._named.bad
+        if bad <= max(_TOLERATED, limit * self.read):
+            return
+        places = "".join(f"\n  {row.id}: {row.what}" for row in self.first)
+        raise RunError(
+            f"source '{self._named.name}': {bad:,} of {self.read:,} rows are bad, more than its limit "
+            f"`bad` of {limit:.3g}; fix them, describe them by `records` and `columns`, or raise "
+            f"`bad`; the first are{places}"
+        )
+
+    def places(self) -> list[str]:
+        """Ids and reasons of the first bad rows."""
+        return [f"{row.id} {row.reason}" for row in self.first]
 
 
-def _is_turns(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(turn, Mapping)
-        and isinstance(turn.get("role"), str)
-        and isinstance(turn.get("content"), str | list | None)
-        for turn in value
-    )
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Turns any error of a component into a RunError that names the component."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        raise RunError(f"{what} failed: {type(error).__name__}: {error}") from error
 
 
-def _list_of(kind: type) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(isinstance(v, kind) for v in value)
+def unreadable(record: Record) -> Bad | None:
+    """Why a record cannot be used, or None: its text has an unpaired surrogate, as JSON may, or NUL, a
+    sign of damage; or it is nested too deeply to be serialised."""
+    for name in (field.name for field in fields(record)):
+        try:
+            texts = list(_texts(getattr(record, name)))
+        except RecursionError:
+            return Bad(record.id, "too-deep", f"'{name}' is nested deeper than {_DEEPEST} levels")
+        for text in () if name in _NOT_LEARNT else texts:
+            if "\0" in text:
+                return Bad(record.id, "nul", f"a NUL character in '{name}'")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                what = f"an unpaired surrogate, which is not a character, in '{name}'"
+                return Bad(record.id, "lone-surrogate", what)
+    return None
 
 
-_TURNS = "a list of messages, each with `role` and `content`"
-_TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = MappingProxyType(
-    {
-        "str": (lambda value: isinstance(value, str), "text"),
-        "bool": (lambda value: isinstance(value, bool), "true or false"),
-        "Sequence[str]": (_list_of(str), "a list of texts"),
-        "Sequence[bool]": (_list_of(bool), "a list of true and false"),
-        "Messages": (_is_turns, _TURNS),
-        "Tools": (_list_of(Mapping), "a list of tools"),
-        "Said": (lambda value: isinstance(value, str) or _is_turns(value), f"text or {_TURNS}"),
-    }
-)
-"""By the first word of a field's annotation: what is right, in code and in words."""
-
-
-def record_or_bad(
-    schema: Schema,
-    row: Mapping[str, Any],
-    *,
-    id: str,  # noqa: A002 - the field's name
-    source: str,
-    license: str | None = None,  # noqa: A002 - the field's name
-) -> Record | Bad:
-    """A record from a row of a file or data set; columns that the schema lacks go into ``meta``.
-
-    ``license`` stands where the row says none. ``id`` must tell all rows apart: a row's own ``id``,
-    which need not, goes into ``meta``. Where a field is missing or has the wrong type, the row is bad.
-    """
-    cls = SCHEMAS[schema]
-    own = {f.name: f for f in fields(cls) if f.name not in _COMMON}
-    given = {name: row[name] for name in own if name in row}
-    for name, wanted in own.items():
-        optional = wanted.default is None
-        if name not in given and not optional:
-            needed = ", ".join(n for n, f in own.items() if f.default is not None)
-            return Bad(id, "missing-field", f"no field '{name}' (a {schema} record needs {needed})")
-        value = given.get(name)
-        is_right, word = _TYPES[str(wanted.type).partition(" ")[0]]
-        if not is_right(value) and not (optional and value is None):
-            return Bad(id, "wrong-type", f"field '{name}' is {_kind(value)}, not {word}")
-    said = row.get("license")
-    return cls(
-        id=id,
-        source=source,
-        license=license if said is None else str(said),
-        meta={k: v for k, v in row.items() if k not in own and k != "license"},
-        **given,
-    )
-
-
-def record_from_row(
-    schema: Schema,
-    row: Mapping[str, Any],
-    *,
-    id: str,  # noqa: A002 - the field's name
-    source: str,
-    license: str | None = None,  # noqa: A002 - the field's name
-) -> Record:
-    """What :func:`record_or_bad` makes of the row. Raises RunError, naming ``id``, for a bad one."""
-    made = record_or_bad(schema, row, id=id, source=source, license=license)
-    if isinstance(made, Bad):
-        has = f"rename the column; it has {', '.join(map(str, row)) or 'none'}"
-        mend = has if made.reason == "missing-field" else "mend the row, or leave it out"
-        raise RunError(f"{made.id}: {made.what}", mend=mend)
-    return made
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, list):
-        return f"a list of {' and '.join(sorted({type(v).__name__ for v in value})) or 'nothing'}"
-    return type(value).__name__
-
-
-def record_to_row(record: Record) -> dict[str, Any]:
-    """The record as plain data, with its ``schema``; what is empty is left out."""
-    values = {f.name: getattr(record, f.name) for f in fields(record)}
-    return {"schema": record.schema, **{k: v for k, v in values.items() if v not in (None, {})}}
-
-
-def row_to_record(row: Mapping[str, Any]) -> Record:
-    """The record that :func:`record_to_row` made the row of."""
-    return SCHEMAS[row["schema"]](**{k: v for k, v in row.items() if k != "schema"})
+def _texts(value: Any, depth: int = 0) -> Iterator[str]:
+    """All texts in a value. Raises RecursionError if it is nested too deeply."""
+    if depth > _DEEPEST:
+        raise RecursionError
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _texts(key, depth + 1)
+            yield from _texts(part, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part, depth + 1)

@@ -5,9 +5,7 @@ The index holds, for each document, the position of its first token and its leng
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import RunError
+from engine.files.reading import read_json
+from engine.storage.manifest import file_sha256, write_durably
 
 FORMAT = 1
+_MANIFEST = "manifest.json"
+_KINDS = ("bin", "idx")
 _DTYPES = ("<u2", "<u4")
 _SHARD_TOKENS = 1 << 28
 _BUFFERED_TOKENS = 1 << 20
@@ -28,7 +30,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A pair of files, and their checksums."""
+    """A pair of files. Their checksums are also in the corpus' manifest, which is what is verified."""
 
     name: str
     tokens: int
@@ -82,7 +84,7 @@ class ShardWriter:
         if ids.min() < 0 or ids.max() >= self._vocab_size:
             raise RunError(
                 f"token {ids.max()} is none of the tokenizer's {self._vocab_size}",
-                mend="its added tokens leave holes: save it anew with consecutive ids",
+                hint="its added tokens leave holes: save it anew with consecutive ids",
             )
         self._index.append((self._tokens, n_bytes))
         self._pieces.append(ids.astype(self._dtype))
@@ -108,17 +110,11 @@ class ShardWriter:
             bytes=self._bytes,
             shards=tuple(self._shards),
         )
-        partial = self._folder / ".manifest.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(asdict(manifest), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._folder / "manifest.json")
+        write_durably(self._folder / _MANIFEST, json.dumps(asdict(manifest), indent=1))
         return manifest
 
     def _begin_shard(self) -> None:
         self._name = f"{len(self._shards):05d}"
-        self._hashes = {"bin": hashlib.sha256(), "idx": hashlib.sha256()}
         self._pieces: list[NDArray[Any]] = []
         self._index: list[tuple[int, int]] = []
         self._tokens = self._waiting = self._documents = 0
@@ -127,7 +123,7 @@ class ShardWriter:
         if not self._documents:
             return
         self._flush()
-        sums = (sha.hexdigest() for sha in self._hashes.values())
+        sums = (file_sha256(self._folder / f"{self._name}.{kind}") for kind in _KINDS)
         self._shards.append(Shard(self._name, self._tokens, self._documents, *sums))
         self._begin_shard()
 
@@ -135,8 +131,7 @@ class ShardWriter:
         """Moves what waits in memory to the files."""
         tokens = np.concatenate([np.zeros(0, self._dtype), *self._pieces])
         contents = tokens.tobytes(), np.array(self._index, "<i8").tobytes()
-        for (kind, sha), content in zip(self._hashes.items(), contents, strict=True):
-            sha.update(content)
+        for kind, content in zip(_KINDS, contents, strict=True):
             with (self._folder / f"{self._name}.{kind}").open("ab") as file:
                 file.write(content)
         self._pieces, self._index, self._waiting = [], [], 0
@@ -161,19 +156,14 @@ class Shards:
         self._starts: Ints = np.concatenate([np.zeros(0, np.int64), *starts])
 
     @classmethod
-    def open(cls, folder: Path, *, verify: bool = False) -> Shards:
-        """Opens a folder; ``verify`` also compares checksums.
-
-        Raises RunError naming the file that is missing, of the wrong size, or damaged.
-        """
+    def open(cls, folder: Path) -> Shards:
+        """Opens a folder. Raises RunError naming the file that is missing or of the wrong size."""
         manifest = read_manifest(folder)
         width = np.dtype(manifest.dtype).itemsize
         for shard in manifest.shards:
-            for kind, size, sha256 in (
-                ("bin", shard.tokens * width, shard.bin_sha256),
-                ("idx", shard.documents * 16, shard.idx_sha256),
-            ):
-                _check(folder / f"{shard.name}.{kind}", size, sha256 if verify else None)
+            sizes = shard.tokens * width, shard.documents * 16
+            for kind, size in zip(_KINDS, sizes, strict=True):
+                _check_size(folder / f"{shard.name}.{kind}", size)
         return cls(folder, manifest)
 
     def tokens(self, start: int, stop: int) -> Ints:
@@ -194,30 +184,26 @@ class Shards:
 
 def read_manifest(folder: Path) -> Manifest:
     """The folder's manifest. Raises RunError."""
-    file = folder / "manifest.json"
+    file = folder / _MANIFEST
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = read_json(file)
         manifest = Manifest(**{**data, "shards": tuple(Shard(**s) for s in data["shards"])})
         sums = sum(s.tokens for s in manifest.shards), sum(s.documents for s in manifest.shards)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{file}: not a manifest of shards ({error})", mend=_MEND) from error
+        raise RunError(f"{file}: not a manifest of shards ({error})", hint=_HINT) from error
     if manifest.format != FORMAT:
-        raise RunError(f"{file}: format {manifest.format}, this engine reads {FORMAT}", mend=_MEND)
+        raise RunError(f"{file}: format {manifest.format}, this engine reads {FORMAT}", hint=_HINT)
     named = all(re.fullmatch(r"\d{5,}", str(s.name)) for s in manifest.shards)
     if manifest.dtype not in _DTYPES or not named or sums != (manifest.tokens, manifest.documents):
-        raise RunError(f"{file}: damaged (it contradicts itself)", mend=_MEND)
+        raise RunError(f"{file}: damaged (it contradicts itself)", hint=_HINT)
     return manifest
 
 
-_MEND = "prepare the data again: `engine run SPEC --rerun STAGE`"
+_HINT = "prepare the data again: `engine run SPEC --rerun STAGE`"
 
 
-def _check(file: Path, size: int, sha256: str | None) -> None:
+def _check_size(file: Path, size: int) -> None:
     have = file.stat().st_size if file.is_file() else None
     if have != size:
         state = "missing" if have is None else f"{have} bytes instead of {size}"
-        raise RunError(f"{file}: {state}", mend=_MEND)
-    if sha256 is not None:
-        with file.open("rb") as opened:
-            if hashlib.file_digest(opened, "sha256").hexdigest() != sha256:
-                raise RunError(f"{file}: damaged (its checksum differs)", mend=_MEND)
+        raise RunError(f"{file}: {state}", hint=_HINT)

@@ -1,24 +1,13 @@
-"""The kit with which plugin authors test their plugins, under pytest or anything else.
+"""The conformance kit with which plugin authors test their plugins, under pytest or any other runner.
 
-``check_plugin`` looks at what a plugin declares, ``check_component`` at what a component does: its
-contract in :mod:`engine.component`, carried out. ``StandAloneContext`` builds components outside a
-run, ``train_tiny`` trains a small model with them, and ``run_spec`` runs a whole spec.
-``check_readme`` compares a README with the reference that the engine would write. Checks raise
-AssertionError.
+``check_plugin`` checks a plugin's declarations, ``check_component`` that a component keeps its contract
+in :mod:`engine.contracts`. ``StandAloneContext`` builds components outside a run, ``train_tiny`` trains
+a small model with them, and ``run_spec`` runs a whole spec. ``check_readme`` compares a README with the
+generated reference. Checks raise AssertionError.
 """
 
 from __future__ import annotations
 
-from engine.testing.contracts import check_component
-from engine.testing.declarations import check_plugin, check_readme
-from engine.testing.standalone import FinishedRun, StandAloneContext, run_spec, train_tiny
+from engine._public import public_names
 
-__all__ = [
-    "FinishedRun",
-    "StandAloneContext",
-    "check_component",
-    "check_plugin",
-    "check_readme",
-    "run_spec",
-    "train_tiny",
-]
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,4 +1,6 @@
-"""The contracts of components, carried out. Those of what trains are next door."""
+"""Checks that components keep their contracts. Those of models, optimizers, strategies, trained
+objectives and inference are in the modules beside this one.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +13,43 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from engine.component import Kind, RollBack, Stop
-from engine.config import Config
-from engine.data.records import Bad, Record, Text
-from engine.language_model import LanguageModel
-from engine.modules import with_scalar_head
-from engine.objective import BaseOnlineObjective, BaseTrainer
-from engine.requests import Score
-from engine.testing import online, optimization, trainer, training
-from engine.testing.standalone import StandAloneContext, require, require_json, tiny_model
+from engine.contracts.callback import RollBack, Stop
+from engine.contracts.component import Kind
+from engine.contracts.config import Config
+from engine.contracts.records import Bad, Record, Text
+from engine.contracts.scoring import Item, Score
+from engine.modeling.heads import with_scalar_head
+from engine.testing import (
+    external_loop,
+    inference,
+    optimization,
+    training,
+)
+from engine.testing.standalone import (
+    StandAloneContext,
+    require,
+    require_json,
+    tiny_model,
+)
 
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ITEMS = 16
-"""Of an evaluator's items, so many are asked."""
+"""Items of an evaluator that are asked."""
 
 
 def check_component(
     kind: Kind, settings: Mapping[str, Any], context: StandAloneContext | None = None
 ) -> None:
-    """Builds an installed component by what a spec says of it, and checks its contract.
+    """Builds an installed component from its settings in a spec, and checks its contract.
 
-    ``check_component("optimizer", {"type": "lion", "lr": 1e-3})``. Raises AssertionError with what
-    is not as :mod:`engine.component` says, PluginError or ValidationError for wrong settings.
+    ``check_component("optimizer", {"type": "lion", "lr": 1e-3})``. Raises AssertionError with the part
+    of the contract in :mod:`engine.contracts` that is broken, PluginError for a class without the base
+    of its kind, and PluginError or ValidationError for wrong settings.
     """
     context = context or StandAloneContext()
     config = context.config(kind, settings)
     again = type(config).model_validate(config.model_dump(mode="json", exclude_none=True))
-    require(again == config, f"resolved.yaml would bring it back as {again!r}, not {config!r}")
+    require(again == config, f"resolved.yaml restores {config!r}, not {again!r}")
     _CONTRACTS[kind](lambda: context.component(kind, config), config, context)
 
 
@@ -46,13 +58,13 @@ def _data_source(new: Callable[[], Any], config: Config, context: StandAloneCont
     require(records, "a source gives at least one record")
     gives = config.gives()  # type: ignore[attr-defined]
     for record in records:
-        require(isinstance(record, Record | Bad), f"{record!r} is no record")
+        require(isinstance(record, Record | Bad), f"{record!r} is not a record")
         if isinstance(record, Bad):
             reason = record.reason
-            require(_KEBAB.fullmatch(reason), f"'{reason}' is no reason in kebab-case")
+            require(_KEBAB.fullmatch(reason), f"the reason '{reason}' is not in kebab-case")
         elif gives is not None:
-            told = f"gives() says {gives}, but a {record.schema} record came"
-            require(record.schema == gives, told)
+            wrong = f"gives() says {gives}, but the source gives a {record.schema} record"
+            require(record.schema == gives, wrong)
     require(any(isinstance(record, Record) for record in records), "not every row is bad")
     ids = [record.id for record in records]
     require(len(set(ids)) == len(ids), "ids are unique")
@@ -62,7 +74,7 @@ def _data_source(new: Callable[[], Any], config: Config, context: StandAloneCont
         for part in range(of):
             require(
                 list(source.records(part, of)) == records[part::of],
-                f"records({part}, {of}) begin with number {part} and go in steps of {of}",
+                f"records({part}, {of}) gives records {part}, {part + of}, …",
             )
 
 
@@ -77,12 +89,14 @@ def _processor(new: Callable[[], Any], config: Config, context: StandAloneContex
     )
     for record, outcome in zip(records, outcomes, strict=True):
         if isinstance(outcome, str):
-            require(_KEBAB.fullmatch(outcome), f"'{outcome}' is no rule's name in kebab-case")
+            require(_KEBAB.fullmatch(outcome), f"the rule's name '{outcome}' is not in kebab-case")
         else:
             require(
                 isinstance(outcome, Record), f"{outcome!r} is neither a record nor a rule's name"
             )
-            require(outcome.id == record.id, "a record keeps its id: the held-out split goes by it")
+            require(
+                outcome.id == record.id, "a record keeps its id, which decides if it is held out"
+            )
 
 
 def _tokenizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
@@ -94,63 +108,72 @@ def _tokenizer(new: Callable[[], Any], config: Config, context: StandAloneContex
     encoded = [tokenizer.encode(text, add_special_tokens=False) for text in context.documents]
     require(max(map(max, encoded)) < len(tokenizer), "ids are less than len(tokenizer)")
     for text, ids in zip(context.documents, encoded, strict=True):
-        require(tokenizer.decode(ids).strip() == text.strip(), f"{text!r} comes back changed")
+        require(tokenizer.decode(ids).strip() == text.strip(), f"decoded tokens restore {text!r}")
     again = new()(context.documents)
     require(again.get_vocab() == tokenizer.get_vocab(), "the same texts give the same tokenizer")
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         opened = AutoTokenizer.from_pretrained(folder)
     same = [opened.encode(text, add_special_tokens=False) for text in context.documents]
-    require(same == encoded, "saved and opened again it gives the same ids")
+    require(same == encoded, "saved and opened again, it gives the same ids")
 
 
 def _evaluator(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
     evaluator = new()
     items = list(islice(evaluator.items(), _ITEMS))
     require(items, "there is at least one item")
+    require(all(isinstance(item, Item) for item in items), f"{items[0]!r} is not an Item")
     ids = [item.id for item in items]
     require(len(set(ids)) == len(ids), "ids are unique")
     require([i.id for i in islice(new().items(), _ITEMS)] == ids, "items are always the same")
     model = tiny_model(context)
     if getattr(config, "head", "lm") == "scalar":
         model = with_scalar_head(model, context.seed)
-    lm = LanguageModel(model, context.tokenizer())
+    lm = context.language_model(model.eval(), context.tokenizer())
     rows = []
     for item in items:
         row = evaluator.score(item, lm.answer(item.requests))
-        require_json(row, "a row, as unfinished evaluations are kept so")
+        require_json(row, "a row, which unfinished evaluations store")
         rows.append(row)
     scores = evaluator.summarise(rows)
     require(scores, "the rows give at least one score")
     for some in (rows, rows[:1]):
         for score in evaluator.summarise(some):
             _check_score(score, len(some))
-    require(new().summarise(rows) == scores, "rows are all that scores depend on: others resume")
+    require(
+        new().summarise(rows) == scores,
+        "scores depend on rows alone, as another process may resume",
+    )
     reverse = {score.metric: score.value for score in evaluator.summarise(rows[::-1])}
     for score in scores:
         require(
             math.isclose(reverse[score.metric], score.value, rel_tol=1e-6, abs_tol=1e-9),
-            f"{score.metric} does not depend on the rows' order, as ranks share them",
+            f"{score.metric} does not depend on the rows' order, as ranks divide them",
         )
 
 
-def _check_score(score: Score, n: int) -> None:
-    require(isinstance(score, Score), f"{score!r} is no Score")
+def _check_score(score: Score, items: int) -> None:
+    require(isinstance(score, Score), f"{score!r} is not a Score")
     require(math.isfinite(score.value), f"{score.metric} is {score.value}")
     require(score.stderr is None or score.stderr >= 0, f"{score.metric} ± {score.stderr}")
     low, high = score.interval or (score.value, score.value)
     require(low <= score.value <= high, f"{score.metric} is in its interval, {score.interval}")
-    require(score.n <= n, f"{score.metric} counts {score.n} items of {n}")
+    require(score.n <= items, f"{score.metric} counts {score.n} items of {items}")
 
 
 def _objective(new: Callable[[], Any], config: Any, context: StandAloneContext) -> None:
-    """By what it is: a loop of its own, episodes, or records."""
+    """Checks an external loop, or the examples and micro-batches of an objective.
+
+    Of an objective that does not learn from its examples, such as an online one, only the examples are
+    checked: its plugin has a kit for the rest.
+    """
     built = new()
     built.check(context.tokenizer())
-    if isinstance(built, BaseTrainer):
-        trainer.trainer(built, config, context)
-    elif isinstance(built, BaseOnlineObjective):
-        online.objective(new, config, context)
+    if config.external_loop:
+        external_loop.trainer(built, config, context)
+    elif built.unbatched:
+        for schema in sorted(config.takes):
+            training.unbatched(training.examples_of(built, schema, context))
     else:
         training.objective(built, config, context)
 
@@ -163,7 +186,7 @@ def _reward(new: Callable[[], Any], config: Any, context: StandAloneContext) -> 
         wrong = config.check_row(row)
         require(
             wrong is None,
-            f"check_row says of {row}: {wrong}; give StandAloneContext `rows` that it can score",
+            f"check_row refuses {row}: {wrong}; give StandAloneContext `rows` that it can score",
         )
     rows = copy.deepcopy(given)
 
@@ -171,14 +194,18 @@ def _reward(new: Callable[[], Any], config: Any, context: StandAloneContext) -> 
     completions = [*(text[::-1] for text in prompts[1:]), ""]
     reward = new()
     values = reward.score(prompts, completions, rows)
-    require(rows == given, "it leaves rows as they are: other rewards read them as well")
+    require(rows == given, "it does not change rows, as other rewards read them as well")
+    named = isinstance(values, Mapping)
+    require(named, f"score gives values by name, not {type(values).__name__}")
     require(values, "there is at least one named value")
     for name, value_N in values.items():
+        is_tensor = isinstance(value_N, torch.Tensor)
+        require(is_tensor, f"{name} is a {type(value_N).__name__}, not a tensor _N")
         require(tuple(value_N.shape) == (5,), f"{name} has shape {tuple(value_N.shape)}, not _N")
         require(bool(torch.isfinite(value_N).all()), f"{name} is finite")
         alone = [
-            reward.score([p], [c], [row])[name]
-            for p, c, row in zip(prompts, completions, rows, strict=True)
+            reward.score([prompt], [completion], [row])[name]
+            for prompt, completion, row in zip(prompts, completions, rows, strict=True)
         ]
         require(
             torch.allclose(torch.cat(alone).float(), value_N.float(), rtol=1e-4, atol=1e-5),
@@ -188,12 +215,12 @@ def _reward(new: Callable[[], Any], config: Any, context: StandAloneContext) -> 
     require(
         again.keys() == values.keys()
         and all(torch.allclose(again[n].float(), v.float(), rtol=1e-4) for n, v in values.items()),
-        "built anew, it gives the same answers the same values under the same names",
+        "built again, it gives the same answers the same values under the same names",
     )
     if config.check_row({}) is None:
         try:
             reward.score(prompts[:1], completions[:1], [{}])
-        except Exception as error:  # whatever a stranger's class does
+        except Exception as error:  # a plugin's class may raise anything
             raise AssertionError(
                 f"broken contract: check_row names every column that is needed, but without any, "
                 f"{type(error).__name__}: {error}"
@@ -208,16 +235,19 @@ def _callback(new: Callable[[], Any], config: Config, context: StandAloneContext
         require(all(isinstance(limit, int | float) for limit in limits), "spike_limit is a number")
         for event in _EVENTS[:_BREAK]:
             _answer(first, event)
-        kept = require_json(first.state(), "state(), as checkpoints keep it")
+        kept = require_json(first.state(), "state(), which checkpoints store")
         _start(second, folder)
         second.load(kept)
-        require(second.state() == kept, "what was loaded is the state")
+        require(second.state() == kept, "state() gives what was loaded")
         for event in _EVENTS[_BREAK:]:
             require(
                 _answer(first, event) == _answer(second, event),
-                f"resumed, it answers to step {event['step']} as without the break",
+                f"resumed, it answers step {event['step']} as if it had not been interrupted",
             )
-        require(first.state() == second.state(), "resumed, it ends as without the break")
+        require(
+            first.state() == second.state(),
+            "resumed, it ends in the same state as if it had not been interrupted",
+        )
         first.stage_finished()
         second.stage_finished()
         unused = new()
@@ -240,7 +270,7 @@ def _answer(callback: Any, event: Mapping[str, Any]) -> Stop | RollBack | None:
 
 
 def _events() -> Sequence[Mapping[str, Any]]:
-    """Twelve steps, one of them skipped, with a score after each fourth."""
+    """Twelve steps, one of them skipped, with a score after every fourth."""
     events: list[Mapping[str, Any]] = []
     for step in range(1, 13):
         common = {"stage": "base", "time": 1.7e9 + step, "step": step}
@@ -269,7 +299,7 @@ def _events() -> Sequence[Mapping[str, Any]]:
 
 _EVENTS = _events()
 _BREAK = 8
-"""After step 7: the skipped step, which sets many a counter to 0, is over."""
+"""After step 7, so that counters which the skipped step resets have counted again."""
 _CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], None]] = {
     "data-source": _data_source,
     "processor": _processor,
@@ -283,4 +313,5 @@ _CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], 
     "reward": _reward,
     "evaluator": _evaluator,
     "callback": _callback,
+    "inference": inference.inference,
 }

@@ -1,4 +1,4 @@
-"""What a plugin declares: light to import, complete, and told in plain words."""
+"""Checks a plugin's declarations: light to import, complete, and described."""
 
 from __future__ import annotations
 
@@ -7,39 +7,24 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from engine import hookspecs
-from engine.component import Kind
-from engine.compose import Composer
-from engine.config import (
+from engine.contracts import hooks as hookspecs
+from engine.contracts.component import Kind
+from engine.contracts.config import (
     Config,
-    DataSourceConfig,
-    EvaluatorConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    RewardConfig,
-    StrategyConfig,
 )
 from engine.errors import EngineError
-from engine.plugins import Found, Plugin, Plugins
-from engine.reference import nested, refreshed
+from engine.registry import Found, Plugin, Plugins
+from engine.spec.composition import BASES, Composer
+from engine.testing.reference import nested, refreshed
 
-_BASES: Mapping[Kind, type[Config]] = {
-    "data-source": DataSourceConfig,
-    "model": ModelConfig,
-    "objective": ObjectiveConfig,
-    "optimizer": OptimizerConfig,
-    "strategy": StrategyConfig,
-    "reward": RewardConfig,
-    "evaluator": EvaluatorConfig,
-}
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HEAVY = ("torch", "transformers", "tokenizers", "datasets", "pyarrow")
 _LONGEST_SUMMARY = 100
@@ -48,9 +33,9 @@ _LONGEST_SUMMARY = 100
 def check_plugin(name: str) -> None:
     """Raises AssertionError with everything that is wrong with an installed plugin's declarations.
 
-    Looked at: that it loads, that importing it and its configurations is light, its hooks,
-    summaries, configurations (base class, frozen, no unknown fields, described, defaults that are
-    valid), factories and commands.
+    Checks that it loads, that it and its configurations import nothing heavy, and its hooks, summaries,
+    configurations (base class, frozen, no unknown fields, descriptions, valid defaults), factories and
+    commands.
     """
     problems = list(_problems(name))
     if problems:
@@ -58,12 +43,14 @@ def check_plugin(name: str) -> None:
 
 
 def check_readme(file: Path) -> None:
-    """Raises AssertionError where the reference in a Markdown file is not what is declared."""
+    """Raises AssertionError if the reference in a Markdown file is missing or out of date."""
     text = file.read_text(encoding="utf-8")
     if "<!-- reference: " not in text:
-        raise AssertionError(f"{file}: no part is marked as a reference")
+        raise AssertionError(
+            f"{file}: no part is marked as a reference, as in `<!-- reference: plugin NAME -->`"
+        )
     if refreshed(text) != text:
-        raise AssertionError(f"{file}: out of date; run: python -m engine.reference {file}")
+        raise AssertionError(f"{file}: out of date; run: python -m engine.testing.reference {file}")
 
 
 def _problems(name: str) -> Iterator[str]:
@@ -76,7 +63,9 @@ def _problems(name: str) -> Iterator[str]:
     plugin = next(p for p in installed.plugins if p.name == name)
     composer = Composer(installed)
     yield from _unmarked_hooks(plugin)
-    yield from _unhelpful_commands(installed, name)
+    for _, command in plugin.commands_by_words():
+        if not command.help:
+            yield f"command '{command.name}' has no docstring, which is its help"
     modules = [e.module for e in metadata.entry_points(group=hookspecs.ENTRY_POINTS, name=name)]
     for kind, components in plugin.components.items():
         for component in components:
@@ -95,13 +84,6 @@ def _unmarked_hooks(plugin: Plugin) -> Iterator[str]:
             yield f"{name} lacks @hookimpl, so it is never called"
 
 
-def _unhelpful_commands(installed: Plugins, name: str) -> Iterator[str]:
-    group = installed.commands().get(name)
-    for command in group.commands.values() if group else ():
-        if not command.help:
-            yield f"command '{command.name}' has no docstring, which is its help"
-
-
 def _component_problems(kind: Kind, found: Found, composer: Composer) -> Iterator[str]:
     component = found.component
     if not _KEBAB.fullmatch(component.type):
@@ -116,14 +98,15 @@ def _component_problems(kind: Kind, found: Found, composer: Composer) -> Iterato
         yield f"{found.plugin.distribution} has no extra '{component.extra}'"
     try:
         config = found.load_config()
-        composed = composer.config_class(kind, component.type)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            composed = composer.config_class(kind, component.type)
         factory = None if found.missing_requirements() else found.load_factory()
     except EngineError as error:
         yield str(error)
         return
-    base = _BASES.get(kind, Config)
+    base = BASES.get(kind, Config)
     if not issubclass(config, base):
-        yield f"{config.__name__} is no subclass of engine.{base.__name__}"
+        yield f"{config.__name__} is not a subclass of engine.{base.__name__}"
     for part in dict.fromkeys((config, *nested(config))):
         yield from _config_problems(part)
     yield from _default_problems(composed)
@@ -148,19 +131,19 @@ def _config_problems(config: type[Any]) -> Iterator[str]:
 
 
 def _default_problems(composed: type[Config]) -> Iterator[str]:
-    """Defaults that a spec could not say: pydantic takes them as they stand."""
+    """Defaults that a spec could not set: pydantic does not validate them."""
     for field, info in composed.model_fields.items():
         if info.is_required() or info.validate_default:
             continue
         default = info.get_default(call_default_factory=True)
         annotation: Any = Annotated[info.annotation, info]
         try:
-            said = TypeAdapter(annotation).validate_python(default)
+            validated = TypeAdapter(annotation).validate_python(default)
         except ValidationError as error:
             yield f"{field}: its default is not valid: {error.errors()[0]['msg']}"
             continue
-        if said != default:
-            yield f"{field}: its default is {default!r}, where a spec that says so has {said!r}"
+        if validated != default:
+            yield f"{field}: its default is {default!r}, but a spec that sets it gets {validated!r}"
 
 
 def _extras(distribution: str) -> list[str]:
@@ -168,7 +151,7 @@ def _extras(distribution: str) -> list[str]:
 
 
 def _heavy_imports(modules: list[str]) -> str:
-    """Heavy packages that these modules import, found in a process of their own."""
+    """Heavy packages that these modules import, found out in a new process."""
     code = (
         "import importlib, sys\n"
         f"for name in {sorted(set(modules))!r}: importlib.import_module(name)\n"

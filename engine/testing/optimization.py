@@ -1,4 +1,4 @@
-"""The contracts of optimizers, schedules and strategies, carried out."""
+"""Checks that optimizers, schedules and strategies keep their contracts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.component import Batch, Progress, Setup
-from engine.config import Amount, Config, StrategyConfig
+from engine.contracts.amounts import Amount
+from engine.contracts.batch import Batch
+from engine.contracts.component_config import StrategyConfig
+from engine.contracts.config import Config
+from engine.contracts.optimizer import Progress
+from engine.contracts.strategy import Setup
 from engine.testing.standalone import (
     TINY_OBJECTIVE,
     TINY_OPTIMIZER,
@@ -27,12 +31,12 @@ _SHAPES = {
 }
 _HIDDEN = {"model.embed_tokens.weight": False, "model.layers.0.mlp.weight": True}
 _COUNTERS = 0.25
-"""Numbers a parameter that may be there for steps, rows, columns and tables: these are small."""
+"""Extra numbers per parameter allowed in the state: steps, rows, columns and tables are small."""
 _POINTS = 1000
 
 
 def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Groups, rates, skipping, scaled gradients, exact resume, size of the state."""
+    """Checks groups, rates, skipping, scaled gradients, exact resume, and size of the state."""
     trial = _Trial(new)
     every = [id(p) for group in trial.optimizer.param_groups for p in group["params"]]
     require(
@@ -80,15 +84,16 @@ def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext
         "from its saved state the next step is the same to the bit",
     )
     for name, hidden in _HIDDEN.items():
-        told, held = config.state_floats(hidden=hidden), trial.state_floats(name)  # type: ignore[attr-defined]
+        declared = config.state_floats(hidden=hidden)  # type: ignore[attr-defined]
+        held = trial.state_floats(name)
         require(
-            held <= told + _COUNTERS,
-            f"state_floats(hidden={hidden}) tells of {told:g} numbers a parameter, not {held:g}",
+            held <= declared + _COUNTERS,
+            f"state_floats(hidden={hidden}) says {declared:g} numbers per parameter, not {held:g}",
         )
 
 
 class _Trial:
-    """An optimizer over three parameters, stepped as strategies do."""
+    """An optimizer over three parameters, stepped as strategies step it."""
 
     def __init__(self, new: Callable[[], Any]) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -113,13 +118,13 @@ class _Trial:
         self.optimizer.step()
 
     def state_floats(self, name: str) -> float:
-        """Float32 numbers that the state would be, per parameter."""
+        """Size of the state, in float32 numbers per number of the parameter."""
         parameter = self.parameters[name]
         held = self.optimizer.state[parameter].values()
         return sum(t.nbytes for t in held if torch.is_tensor(t)) / parameter.nbytes
 
     def make_state(self) -> None:
-        """A first step that is skipped, or else has neither rate nor gradient."""
+        """Makes the state by a first step that is skipped, or has neither rate nor gradient."""
         self.step(0, lr=0.0, scale=0.0 if not self.takes_decision else 1.0, skipped=True)
         if not self.takes_decision:
             for state in self.optimizer.state.values():
@@ -127,19 +132,22 @@ class _Trial:
                     state["step"] *= 0  # a number or a tensor
 
     def copied(self) -> _Trial:
-        """Another one with the same parameters, into whose state this one's is loaded in place."""
+        """A copy, with the same parameters and this one's state loaded in place."""
         other = _Trial(self._new)
         other.make_state()
         for name, parameter in self.parameters.items():
             other.parameters[name].data.copy_(parameter.data)
-            mine = self.optimizer.state[parameter]
-            its = other.optimizer.state[other.parameters[name]]
-            require(set(mine) == set(its), f"a skipped step makes all of the state, not {set(its)}")
-            for key, value in mine.items():
+            state = self.optimizer.state[parameter]
+            loaded = other.optimizer.state[other.parameters[name]]
+            require(
+                set(state) == set(loaded),
+                f"a skipped step makes all of the state, not only {set(loaded)}",
+            )
+            for key, value in state.items():
                 if torch.is_tensor(value):
-                    its[key].copy_(value)
+                    loaded[key].copy_(value)
                 else:
-                    its[key] = copy.deepcopy(value)
+                    loaded[key] = copy.deepcopy(value)
         return other
 
     def unlike(self, other: _Trial, tolerance: float = 0.0) -> list[str]:
@@ -153,9 +161,9 @@ class _Trial:
     def same_state(self, other: _Trial) -> bool:
         """Whether every entry of the state is the same."""
         return all(
-            torch.equal(torch.as_tensor(value), torch.as_tensor(its))
+            torch.equal(torch.as_tensor(value), torch.as_tensor(other_value))
             for name, parameter in self.parameters.items()
-            for value, its in zip(
+            for value, other_value in zip(
                 self.optimizer.state[parameter].values(),
                 other.optimizer.state[other.parameters[name]].values(),
                 strict=True,
@@ -163,12 +171,12 @@ class _Trial:
         )
 
     def finite(self) -> bool:
-        """Whether all parameters are."""
+        """Whether all parameters are finite."""
         return all(bool(p.isfinite().all()) for p in self.parameters.values())
 
 
 def schedule(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Between 0 and 1, reaches 1, and knows nothing but the progress it is given."""
+    """Checks that factors are between 0 and 1, reach 1, and depend on the progress alone."""
     factor = new()
     for budget in (
         Amount(_POINTS, "steps"),
@@ -177,14 +185,14 @@ def schedule(new: Callable[[], Any], config: Config, context: StandAloneContext)
         Amount(60, "seconds"),
     ):
         points = [
-            Progress(n, n * 1000, 3 * n / _POINTS, 60 * n / _POINTS, budget)
-            for n in range(_POINTS * 3 // 2)
+            Progress(step, step * 1000, 3 * step / _POINTS, 60 * step / _POINTS, budget)
+            for step in range(_POINTS * 3 // 2)
         ]
         values = [factor(point) for point in points]
         for point, value in zip(points, values, strict=True):
             require(
                 math.isfinite(value) and 0 <= value <= 1 + 1e-9,
-                f"a factor between 0 and 1, not {value} at step {point.step} of {budget}",
+                f"a factor is between 0 and 1, not {value} at step {point.step} of {budget}",
             )
         require(max(values[:_POINTS]) > 0.99, f"the peak, 1, is reached within {budget}")
         reverse = [factor(point) for point in points[::-1]]
@@ -192,7 +200,7 @@ def schedule(new: Callable[[], Any], config: Config, context: StandAloneContext)
 
 
 def strategy(new: Callable[[], Any], config: StrategyConfig, context: StandAloneContext) -> None:
-    """One process: accumulation, spikes, exact resume, export. Optimizer and objective are ours."""
+    """Checks accumulation, spikes, exact resume and export on one process, with built-in components."""
     require(config.check_processes(1) is None, "the kit checks it on one process")
     objective = context.build("objective", TINY_OBJECTIVE)
     examples = [
@@ -206,7 +214,7 @@ def strategy(new: Callable[[], Any], config: StrategyConfig, context: StandAlone
     def prepared() -> Any:
         built = new()
         made = context.build("optimizer", TINY_OPTIMIZER)
-        built.prepare(Setup(lambda: tiny_model(context), made, objective))
+        built.prepare(Setup(tiny_model(context), made, objective))
         return built
 
     first, second = prepared(), prepared()
@@ -257,11 +265,11 @@ def _train(built: Any, batches: list[Batch], spike_limit: float = math.inf) -> A
         set(sums) == {"loss"} and bool(torch.isfinite(sums["loss"])),
         "forward_backward gives the objective's sums by term",
     )
-    asked = float(built.gradient_norm())
+    norm = float(built.gradient_norm())
     done = built.step(1e-2, 1.0, spike_limit)
     require(
-        math.isclose(asked, float(done.grad_norm), rel_tol=1e-5),
-        "gradient_norm gives the norm that the step then has",
+        math.isclose(norm, float(done.grad_norm), rel_tol=1e-5),
+        "gradient_norm gives the norm of the following step",
     )
     return done
 
@@ -270,12 +278,17 @@ def _weights(built: Any) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in built.export()}
 
 
-def _same(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tolerance: float = 0.0) -> bool:
-    return all(torch.allclose(a[n], b[n], rtol=tolerance, atol=tolerance) for n in a)
+def _same(
+    weights: Mapping[str, Tensor], others: Mapping[str, Tensor], tolerance: float = 0.0
+) -> bool:
+    return all(
+        torch.allclose(weight, others[name], rtol=tolerance, atol=tolerance)
+        for name, weight in weights.items()
+    )
 
 
 def _fill(state: dict[str, Any], kept: Mapping[str, Any]) -> None:
-    """As a checkpoint is loaded: tensors in place, plain values anew."""
+    """Loads a state as a checkpoint does: tensors in place, other values by assignment."""
     for name, value in kept.items():
         if isinstance(value, Mapping):
             _fill(state[name], value)

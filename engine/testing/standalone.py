@@ -1,48 +1,56 @@
-"""Components outside a run, and the smallest run around them."""
+"""Builds components outside a run, and runs small specs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from engine.artifact import Artifact
-from engine.component import Kind
-from engine.compose import Composer
-from engine.config import Config
-from engine.data.records import Record, Text
-from engine.data.rows import LIMIT, NamedSource, Rows
+from engine.contracts.component import Kind, Precision
+from engine.contracts.config import Config
+from engine.contracts.records import Record, Text
+from engine.data.records import LIMIT, NamedSource, Rows
 from engine.errors import PluginError
-from engine.folder import RunFolder
-from engine.launch import Process
-from engine.log import EventLog, SilentDisplay
-from engine.plugins import Plugins
-from engine.products import Precision
-from engine.run import Run
-from engine.spec import load_spec
+from engine.event_log import EventLog, SilentDisplay
+from engine.processes.process import Process
+from engine.registry import HOOK_OF_KIND, Plugins
+from engine.runs.context import check_base
+from engine.runs.run import Run
+from engine.spec.composition import Composer
+from engine.spec.loading import load_spec
+from engine.storage.model_folder import Artifact
+from engine.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
+    from engine.contracts.language_model import Inference, LanguageModel
+
+T = TypeVar("T")
 _SENTENCE = "the cat sat on a mat and saw one small grey mouse that ran under two old chairs"
 _WORDS = _SENTENCE.split()
 
-DOCUMENTS = tuple(
-    f"{i}: {' '.join(_WORDS[(i * k * k + k) % len(_WORDS)] for k in range(1, 36 + i % 7))}.\n"
-    for i in range(40)
-)
+
+def _document(number: int) -> str:
+    places = (number * k * k + k for k in range(1, 36 + number % 7))
+    return f"{number}: {' '.join(_WORDS[place % len(_WORDS)] for place in places)}.\n"
+
+
+DOCUMENTS = tuple(map(_document, range(40)))
 """Short texts, all different."""
 
 ROWS: Sequence[Mapping[str, Any]] = tuple(
-    {"id": f"row-{n}", "answer": str(n), "tests": f"assert add(1, {n}) == {n + 1}"}
-    for n in range(5)
+    {"id": f"row-{row}", "answer": str(row), "tests": f"assert add(1, {row}) == {row + 1}"}
+    for row in range(5)
 )
-"""Further columns of prompts' records, by which rewards check answers."""
+"""Further columns of prompt records, with which rewards check answers."""
 
 TINY_MODEL: Mapping[str, Any] = {
     "type": "llama",
@@ -53,15 +61,15 @@ TINY_MODEL: Mapping[str, Any] = {
 }
 TINY_OBJECTIVE: Mapping[str, Any] = {"type": "next-token"}
 TINY_OPTIMIZER: Mapping[str, Any] = {"type": "adamw", "lr": 1e-2}
-"""The built-in plugins' own: a kit needs parts that work around the one that it looks at."""
+"""Settings of built-in components to use together with the one that is checked."""
 
 
 @dataclass(frozen=True)
 class StandAloneContext:
     """A :class:`engine.Context` without a run: a byte tokenizer, one process, the CPU.
 
-    ``documents`` are what is held out; ``rows`` the further columns of prompts' records, which rewards
-    read; ``folders`` hold the finished models of train stages.
+    ``documents`` are the held-out texts; ``rows`` the further columns of prompt records, which rewards
+    read; ``folders`` the finished models of train stages; ``said`` the messages of :meth:`say`.
     """
 
     documents: Sequence[str] = DOCUMENTS
@@ -70,16 +78,19 @@ class StandAloneContext:
     rank: int = 0
     world_size: int = 1
     seed: int = 0
+    stage: str = ""
     precision: Precision = "fp32"
     said: list[str] = field(default_factory=list)
     allowed: Sequence[str] = ()
     """Words of ``--allow``."""
 
     def config(self, kind: Kind, settings: Mapping[str, Any]) -> Config:
-        """A component's configuration, checked as in a spec: ``{"type": …, …}``.
+        """A component's configuration from settings as in a spec: ``{"type": …, …}``.
 
-        Raises PluginError for an unknown type, pydantic's ValidationError for anything else.
+        Raises PluginError for an unknown kind or type, pydantic's ValidationError for wrong fields.
         """
+        if kind not in HOOK_OF_KIND:
+            raise PluginError(f"no kind '{kind}'; there are: {', '.join(HOOK_OF_KIND)}")
         types = self._plugins.of_kind(kind)
         if settings.get("type") not in types:
             raise PluginError(
@@ -88,7 +99,10 @@ class StandAloneContext:
         return self._composer.config_class(kind, settings["type"]).model_validate(settings)
 
     def build(self, kind: Kind, settings: Mapping[str, Any]) -> Any:
-        """A component by what a spec says of it."""
+        """Builds a component from settings as in a spec.
+
+        Raises as :meth:`config`, and PluginError if its class does not subclass the base of its kind.
+        """
         return self.component(kind, self.config(kind, settings))
 
     @property
@@ -109,7 +123,25 @@ class StandAloneContext:
     def component(self, kind: Kind, config: Config) -> Any:
         """See :class:`engine.Context`."""
         found = self._plugins.of_kind(kind)[getattr(config, "type", "")]
-        return found.load_factory()(config, self)
+        built = found.load_factory()(config, self)
+        check_base(kind, config, built, found)
+        return built
+
+    def configs(self, kind: Kind) -> Mapping[str, type[Config]]:
+        """See :class:`engine.Context`."""
+        return self._composer.installed(kind)
+
+    def situation(self) -> None:
+        """See :class:`engine.Context`."""
+        return
+
+    def first(self, find: Callable[[], T]) -> T:
+        """See :class:`engine.Context`."""
+        return find()
+
+    def gather(self, value: T) -> list[T]:
+        """See :class:`engine.Context`."""
+        return [value]
 
     def records(self, source: Config) -> Iterator[Record]:
         """See :class:`engine.Context`."""
@@ -121,13 +153,24 @@ class StandAloneContext:
         return word in self.allowed
 
     def say(self, event: str, message: str, **fields: Any) -> None:
-        """See :class:`engine.Context`. Kept in ``said``."""
+        """See :class:`engine.Context`. Keeps the message in ``said``."""
         self.said.append(message)
 
     def held_out(self) -> Iterator[Record]:
         """See :class:`engine.Context`."""
         for number, text in enumerate(self.documents):
             yield Text(id=f"document-{number}", source="documents", text=text)
+
+    def language_model(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        context: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> LanguageModel:
+        """See :class:`engine.Context`. Uses the default inference component."""
+        return self._inference(model, tokenizer, context=context, progress=progress)
 
     @cached_property
     def _plugins(self) -> Plugins:
@@ -138,12 +181,19 @@ class StandAloneContext:
         return Composer(self._plugins)
 
     @cached_property
+    def _inference(self) -> Inference:
+        found = self._plugins.default_of("inference")
+        assert found is not None, "the engine brings an inference component"
+        inference: Inference = self.build("inference", {"type": found.component.type})
+        return inference
+
+    @cached_property
     def _tokenizer(self) -> Any:
         return self.build("tokenizer", {"type": "bytes"})(self.documents)
 
 
 def tiny_model(context: StandAloneContext) -> Any:
-    """A small language model with fixed weights, as it comes for training."""
+    """A small language model with fixed weights, in training mode."""
     import torch
 
     torch.manual_seed(0)
@@ -151,18 +201,18 @@ def tiny_model(context: StandAloneContext) -> Any:
 
 
 def require(condition: object, contract: str) -> None:
-    """Raises AssertionError with the part of the contract that is broken."""
+    """Raises AssertionError with the part of the contract that is broken, if ``condition`` is false."""
     if not condition:
         raise AssertionError(f"broken contract: {contract}")
 
 
 def require_json(value: Any, what: str) -> Any:
-    """The value as JSON brings it back; raises AssertionError where that is another one."""
+    """The value after a JSON round trip. Raises AssertionError if that changes it."""
     try:
         again = json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:
         again = error
-    require(again == value, f"JSON brings back {what}: {value!r} became {again!r}")
+    require(again == value, f"a JSON round trip preserves {what}: {value!r} became {again!r}")
     return again
 
 
@@ -187,19 +237,23 @@ class FinishedRun:
 
 
 def run_spec(spec: Path, runs: Path, *overrides: str) -> FinishedRun:
-    """Runs a spec in this process, as ``engine run SPEC --runs RUNS`` does, and silently.
+    """Runs a spec in this process as ``engine run SPEC --runs RUNS`` does, but prints nothing.
 
-    ``overrides`` are those of ``--set``: ``"stages.base.train.budget=4 steps"``. Raises what the
-    command would report.
+    ``overrides`` are those of ``--set``: ``"stages.base.train.budget=4 steps"``. Where a launcher's
+    variables (RANK, WORLD_SIZE …) are set, this process is one rank. Raises the errors that the command
+    would report.
     """
-    loaded = load_spec(spec, overrides=overrides)
+    process = Process.from_environment()
+    loaded = load_spec(spec, overrides=overrides, processes=process.world_size)
     folder = RunFolder(runs / loaded.spec.name)
-    with folder.locked():
-        log = EventLog(folder.path / "events.jsonl", SilentDisplay())
-        try:
-            Run(loaded, folder, Process(), log).execute()
-        finally:
-            log.close()
+    process.join()
+    with contextlib.ExitStack() as stack:
+        stack.callback(process.leave)
+        process.first_alone(lambda: stack.enter_context(folder.locked()))
+        file = folder.path / "events.jsonl" if process.rank == 0 else None
+        log = EventLog(file, SilentDisplay())
+        stack.callback(log.close)
+        Run(loaded, folder, process, log).execute()
     lines = (folder.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
     return FinishedRun(folder.path, [json.loads(line) for line in lines])
 
@@ -211,11 +265,11 @@ def train_tiny(
     prepare: Mapping[str, Any] | None = None,
     **train: Any,
 ) -> FinishedRun:
-    """Trains a small model with these plugins in it, in about two seconds.
+    """Trains a small model with these plugins, in about two seconds.
 
-    ``prepare`` changes fields of its stage ``corpus``, the other arguments of its stage ``base``:
-    ``train_tiny(tmp_path, plugins=["lion"], optimizer={"type": "lion"})``. The spec stays in
-    ``folder`` as spec.yaml. Raises what :func:`run_spec` does.
+    ``prepare`` sets fields of the stage ``corpus``, further arguments those of the stage ``base``:
+    ``train_tiny(tmp_path, plugins=["lion"], optimizer={"type": "lion"})``. The spec is saved in
+    ``folder`` as spec.yaml. Raises as :func:`run_spec`.
     """
     texts = folder / "texts"
     texts.mkdir(parents=True)

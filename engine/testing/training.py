@@ -1,48 +1,60 @@
-"""The contracts of models, adapters and objectives, carried out."""
+"""Checks that models, adapters and objectives keep their contracts."""
 
 from __future__ import annotations
 
 import copy
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.artifact import Artifact
-from engine.component import Batch, Example, Objective, Schema
-from engine.config import Config, ObjectiveConfig
-from engine.data.records import record_from_row
-from engine.estimate import parameters
-from engine.modules import attend, backbone, head, hidden_states
-from engine.objective import BaseObjective
+from engine.contracts.batch import Batch, Example
+from engine.contracts.component import Schema
+from engine.contracts.component_config import ObjectiveConfig
+from engine.contracts.config import Config
+from engine.contracts.model_sizes import parameter_count
+from engine.contracts.objective import Objective, Objective as BaseObjective
+from engine.contracts.records import record_from_row
+from engine.modeling.heads import (
+    attend,
+    backbone,
+    head,
+    hidden_states,
+)
+from engine.modeling.model_check import examine
+from engine.modeling.output_head import head_parts
+from engine.storage.model_folder import Artifact
 from engine.testing.standalone import StandAloneContext, require, tiny_model
 
 LENGTH = 24
-"""Tokens of an example, at most."""
+"""Largest number of tokens of an example."""
 _CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
-"""float32 over two layers, summed in another order."""
+"""Tolerance for float32 sums over two layers in another order."""
 _SIZE_TOLERANCE = 0.1
-"""Of a size that is told: learned positions and the like are not counted."""
+"""Relative tolerance of a declared size, which leaves out learned positions and the like."""
 
 
 def model(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Calling convention, causality, packing, saving, size."""
+    """Checks calling convention, causality, packing, saving and size."""
     from transformers import PreTrainedModel
 
     torch.manual_seed(0)
     built = new()
     torch.manual_seed(0)
-    for (name, a), (_, b) in zip(built.named_parameters(), new().named_parameters(), strict=True):
-        require(torch.equal(a, b), f"the same seed gives the same weights, but not in {name}")
+    again = dict(new().named_parameters())
+    for name, weight in built.named_parameters():
+        require(torch.equal(weight, again[name]), f"the same seed gives the same weights in {name}")
     require(isinstance(built, PreTrainedModel), "it is one of transformers' PreTrainedModels")
     require(built.training, "it comes in training mode, or dropout would stay off")
     tokens = len(context.tokenizer())
-    require(len(cast("Tensor", head(built).weight)) >= tokens, "the head has a row for every token")
+    examine(built, learns=True)
+    weight, _, _ = head_parts(head(built))
+    require(len(weight) >= tokens, "the head has a row for every token")
     built.eval()
     _check_packing(built, tokens)
     attend(built)  # as strategies do for generation and scoring
@@ -52,27 +64,27 @@ def model(new: Callable[[], Any], config: Config, context: StandAloneContext) ->
         logits = built(input_ids=ids_BT).logits
         require(
             torch.allclose(head(built)(hidden_states(built, input_ids=ids_BT)), logits, **_CLOSE),
-            "logits are head(hidden states): the loss is computed from those two",
+            "logits are head(hidden states), from which losses are computed",
         )
     with tempfile.TemporaryDirectory() as folder:
         weights = built.state_dict().items()
         saved = Artifact.save(Path(folder, "final"), built, weights, context.tokenizer()).model()
         require(
             torch.allclose(saved(input_ids=ids_BT).logits, logits, **_CLOSE),
-            "saved and opened by its Auto class it gives the same logits",
+            "saved and opened by its Auto class, it gives the same logits",
         )
     shape = config.shape(tokens)  # type: ignore[attr-defined]
     if shape is not None:
-        told, has = parameters(shape), sum(p.numel() for p in built.parameters())
+        declared, has = parameter_count(shape), sum(p.numel() for p in built.parameters())
         require(
-            math.isclose(told, has, rel_tol=_SIZE_TOLERANCE),
-            f"shape() makes {told} parameters, where the model has {has}",
+            math.isclose(declared, has, rel_tol=_SIZE_TOLERANCE),
+            f"shape() declares {declared} parameters, but the model has {has}",
         )
 
 
 @torch.no_grad()
 def _check_packing(built: Any, tokens: int) -> None:
-    """Changes one token in a row of two documents, and looks who notices."""
+    """Changes one token in a row of two documents, and compares all positions' hidden states."""
     ids_BT = torch.arange(12)[None] % tokens
     position_ids = torch.arange(6).repeat(2)[None]
     whole_BTD = hidden_states(built, input_ids=ids_BT, position_ids=position_ids)
@@ -86,7 +98,7 @@ def _check_packing(built: Any, tokens: int) -> None:
 
 
 def adapter(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Only the addition is trained; merged, the model is a plain one that computes the same."""
+    """Checks that only the adapter trains, and that merging gives a plain model of equal output."""
     base = tiny_model(context)
     names, before = set(base.state_dict()), copy.deepcopy(base.state_dict())
     plain = {p.data_ptr() for p in base.parameters()}
@@ -116,7 +128,7 @@ def adapter(new: Callable[[], Any], config: Config, context: StandAloneContext) 
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A model, its head, and what it learns by."""
+    """A model that learns, its head and its objective."""
 
     objective: Objective
     model: Any
@@ -124,7 +136,7 @@ class Learner:
 
 
 def objective(built: Objective, config: ObjectiveConfig, context: StandAloneContext) -> None:
-    """Sums and counts add up over micro-batches, so accumulation gives what one batch gives."""
+    """Checks that sums and counts add up over micro-batches, so that accumulation equals one batch."""
     for schema in sorted(config.takes):
         examples = examples_of(built, schema, context)
         for example in examples:
@@ -141,13 +153,13 @@ def objective(built: Objective, config: ObjectiveConfig, context: StandAloneCont
 
 
 def frozen_beside(built: Objective, tiny: nn.Module) -> dict[str, nn.Module]:
-    """The objective's frozen models, none of which shares anything with what learns."""
+    """The objective's frozen models; checks that they share no parameter with the learning one."""
     learns = {id(parameter) for parameter in tiny.parameters()}
     frozen = {n: m.eval() for n, m in built.freeze(tiny).items()}
     for name, other in frozen.items():
         require(
             learns.isdisjoint(map(id, other.parameters())),
-            f"what learns is no part of the frozen '{name}'",
+            f"the frozen '{name}' shares no parameter with the model that learns",
         )
     return frozen
 
@@ -155,7 +167,8 @@ def frozen_beside(built: Objective, tiny: nn.Module) -> dict[str, nn.Module]:
 def check_sums(
     learners: Sequence[Learner], frozen: Mapping[str, nn.Module], examples: Sequence[Example]
 ) -> None:
-    """That micro-batches come to the same as one batch; the first learner makes them."""
+    """Checks that micro-batches give the sums and gradients of one batch; the first learner makes
+    them."""
     collate = learners[0].objective.collate
     whole = collate(examples)
     require(
@@ -173,10 +186,10 @@ def check_sums(
             f"{name} over micro-batches adds up to {part_sums[name]}, in one batch to {total}",
         )
     for gradient, part_gradient in zip(gradients, part_gradients, strict=True):
-        require(any(bool(a.any()) for a in gradient), "the loss has a gradient")
-        for a, b in zip(gradient, part_gradient, strict=True):
+        require(any(bool(part.any()) for part in gradient), "the loss has a gradient")
+        for expected, accumulated in zip(gradient, part_gradient, strict=True):
             require(
-                torch.allclose(a, b, rtol=1e-2, atol=1e-4),
+                torch.allclose(expected, accumulated, rtol=1e-2, atol=1e-4),
                 "gradients accumulated over micro-batches are those of one batch",
             )
 
@@ -188,7 +201,7 @@ def _loss(
     counts: dict[str, int] = {}
     sums: dict[str, Any] = {}
     main = learners[0].objective
-    if isinstance(main, BaseObjective) and main.observes:
+    if main.observes:
         batches = _settled(main, learners[0].model, batches)
     for batch in batches:
         with torch.no_grad():
@@ -196,7 +209,9 @@ def _loss(
         terms: dict[str, Tensor] = {}
         for learner in learners:
             hidden_BTD = hidden_states(learner.model, **batch.inputs)
-            terms |= learner.objective.loss(hidden_BTD, learner.head, batch)
+            found = learner.objective.loss(hidden_BTD, learner.head, batch)
+            require(isinstance(found, Mapping), f"loss gives sums by term, not {_type(found)}")
+            terms |= found
         require(
             set(terms) == set(batch.counts), f"terms {set(terms)} but counts {set(batch.counts)}"
         )
@@ -215,9 +230,13 @@ def _loss(
     return {name: float(total.detach()) for name, total in sums.items()}, gradients
 
 
+def _type(value: object) -> str:
+    return type(value).__name__
+
+
 @torch.no_grad()
 def move(tiny: nn.Module) -> None:
-    """As after some steps: no longer what was frozen."""
+    """Changes the weights, as steps do, so that they differ from the frozen copies."""
     generator = torch.Generator().manual_seed(0)
     for parameter in tiny.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.02)
@@ -225,7 +244,7 @@ def move(tiny: nn.Module) -> None:
 
 @torch.no_grad()
 def _settled(built: BaseObjective, tiny: nn.Module, batches: Sequence[Batch]) -> list[Batch]:
-    """The micro-batches with the means over all of them of what was observed."""
+    """The micro-batches, settled with the means of observed figures over all of them."""
     totals: dict[str, tuple[float, float]] = {}
     for batch in batches:
         for name, (total, count) in built.observe(batch, tiny).items():
@@ -236,7 +255,7 @@ def _settled(built: BaseObjective, tiny: nn.Module, batches: Sequence[Batch]) ->
 
 
 def examples_of(built: Objective, schema: Schema, context: StandAloneContext) -> list[Example]:
-    """What the objective makes of a few records of different lengths, at least one."""
+    """Examples that the objective makes of a few records of different lengths; at least one."""
     examples: list[Example] = []
     for number, text in enumerate(context.documents[:4]):
         words = text.split()
@@ -258,14 +277,19 @@ def examples_of(built: Objective, schema: Schema, context: StandAloneContext) ->
         row |= context.rows[number % len(context.rows)]
         record = record_from_row(schema, row, id=f"kit-{number}", source="kit")
         made = built.encode(record, context.tokenizer(), LENGTH)
-        examples.extend(e for e in made if not isinstance(e, str))
+        require(isinstance(made, Iterable), f"encode gives several examples, not {_type(made)}")
+        for example in made:
+            right = isinstance(example, Example | str)
+            require(right, f"encode gives examples, or the reason for none, not {_type(example)}")
+            if not isinstance(example, str):
+                examples.append(example)
     require(examples, f"the kit's {schema} records give no example of {LENGTH} tokens at most")
     require(all(example.length > 0 for example in examples), "an example has tokens")
     return built.arrange(examples, LENGTH)
 
 
 def unbatched(examples: Sequence[Example]) -> None:
-    """Checks examples that :meth:`collate` never sees, as ``engine data`` shows them."""
+    """Checks examples that are never collated: ``engine data`` shows their ``input_ids``."""
     for example in examples:
         ids = list(example.fields.get("input_ids", ()))
         require(len(ids) == example.length, "an example has its tokens as input_ids")

@@ -1,4 +1,4 @@
-"""Configurations of the callbacks."""
+"""Configurations of this plugin's callbacks."""
 
 from __future__ import annotations
 
@@ -23,46 +23,48 @@ from engine import (
 _SENDS = "sends figures and the configuration"
 _WANDB = "https://api.wandb.ai"
 _LOCAL = re.compile(r"sqlite:///[^?#]+|(file:(//)?)?[^:?#]*/[^:?#]*")
-"""Stores of MLflow's that are files."""
+"""Schemes of MLflow stores that are local files."""
 _STORED = "~/.mlflow/credentials"
-"""Where MLflow finds a user and a password that are not in the environment."""
-_LOGINS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+"""File from which MLflow reads a user and a password that are not in the environment."""
+_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+_OTHER_LOGINS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4")
 
 
 class SpikeGuard(Config):
     """Keeps gradient spikes out of the weights.
 
-    A step whose gradient norm is NaN, infinite or above ``factor`` × the median norm of the last
-    good steps is skipped. Several skipped in a row roll back to the last checkpoint before them,
-    and their data is left out. In fp16, the overflows by which the loss scale finds its level are
-    no spikes.
+    Skips a step whose gradient norm is NaN, infinite or above ``factor`` × the median norm of the last
+    good steps. After several skipped steps in a row, training rolls back to the last checkpoint before
+    them, and leaves out their data. Overflows that only lower fp16's loss scale are not spikes.
     """
 
-    factor: Number = Field(10.0, gt=1, description="A spike is this many times the median norm.")
+    factor: Number = Field(
+        10.0, gt=1, description="Ratio to the median norm above which a gradient norm is a spike."
+    )
     window: Count = Field(
         100,
-        description="Good steps whose norms make the median; finite spikes count from half of it on.",
+        description="Number of good steps in the median; finite spikes count after half as many.",
     )
-    patience: Count = Field(3, description="Steps skipped in a row that lead to a roll-back.")
+    patience: Count = Field(3, description="Steps skipped in a row before a roll-back.")
     max_rollbacks: int = Field(
-        3, ge=0, description="Roll-backs in a stage; where one more were due, the run fails."
+        3, ge=0, description="Most roll-backs in a stage; instead of another one, the run fails."
     )
 
 
 class EarlyStop(Config):
-    """Ends the stage when a score no longer improves; every score knows which way is better."""
+    """Ends the stage when a score no longer improves, upwards or downwards, whichever is better."""
 
     metric: str = Field(
-        description="The score, e.g. 'perplexity'; 'gsm8k/exact_match' where several evaluators "
-        "give one of that name."
+        description="Name of the score, e.g. 'perplexity', or 'gsm8k/exact_match' if several "
+        "evaluators give a score of that name."
     )
     patience: Count = Field(
         3,
-        description="Scores in a row without improvement that end it; counted anew where the stage "
-        "then goes on with another budget.",
+        description="Scores in a row without improvement after which the stage ends; the count "
+        "restarts if the stage is then continued with another budget.",
     )
     min_delta: Number = Field(
-        0.0, ge=0, description="Only a change by more than this is an improvement."
+        0.0, ge=0, description="Amount by which a score must change to be an improvement."
     )
 
 
@@ -75,10 +77,10 @@ class Wandb(Config):
 
     mode: Literal["offline", "online"] = Field(
         "offline",
-        description="Write to disk only, or upload meanwhile, which needs `--allow network=HOST`.",
+        description="Write to disk only, or also upload, which needs `--allow network=HOST`.",
     )
     project: str = Field("engine", description="Project that the run belongs to.")
-    entity: str | None = Field(None, description="User or team; without it, the key's own.")
+    entity: str | None = Field(None, description="User or team; by default the API key's.")
     key_env: VariableName = Field(
         "WANDB_API_KEY",
         description="Environment variable with the API key; online only, with `--allow "
@@ -87,11 +89,11 @@ class Wandb(Config):
 
     @property
     def server(self) -> str:
-        """The server's address, by the user's environment alone: settings may lie beside a spec."""
+        """The server's address, only from the environment, as a settings file may come with a spec."""
         return os.environ.get("WANDB_BASE_URL") or _WANDB
 
     def needs(self) -> Iterable[Need]:
-        """See :class:`engine.Config`: online, the requests, and the key in them."""
+        """See :class:`engine.Config`: requests and the API key, if online."""
         if self.mode == "online":
             yield from network_need("mode", self.server, _SENDS)
             yield secret_need("key_env", self.key_env, self.server)
@@ -118,7 +120,7 @@ class MLflow(Config):
         return uri
 
     def needs(self) -> Iterable[Need]:
-        """See :class:`engine.Config`: the requests, and the logins in them; or writing elsewhere."""
+        """See :class:`engine.Config`: requests with their logins, or writing outside the run."""
         if self.uri is None:
             return
         if _LOCAL.fullmatch(self.uri):
@@ -126,6 +128,6 @@ class MLflow(Config):
             return
         yield from network_need("uri", self.uri, _SENDS)
         stored = os.path.exists(os.path.expanduser(_STORED))
-        for name in _LOGINS:
-            if os.environ.get(name) or (stored and name != _LOGINS[-1]):
+        for name in (*_LOGIN, *_OTHER_LOGINS):
+            if os.environ.get(name) or (stored and name in _LOGIN):
                 yield secret_need("uri", name, self.uri)

@@ -7,39 +7,44 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine import BaseCallback, Context, RunError, Stop
+from engine import (
+    Callback,
+    Context,
+    RunError,
+    Stop,
+)
 from engine_callbacks.config import EarlyStop
 
 
-class EarlyStopCallback(BaseCallback):
-    """Remembers the best score, and how many since were no better."""
+class EarlyStopCallback(Callback):
+    """Tracks the best score, and how many scores since have not improved on it."""
 
     def __init__(self, config: EarlyStop) -> None:
         self._config = config
-        self._best = math.inf  # of the score, negated where higher is better
+        self._best = math.inf  # best score so far, negated if higher is better
         self._waited = 0
         self._stopped_at: int | None = None
         self._seen: set[str] = set()
 
     def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
-        """See :class:`engine.Callback`. Raises RunError where nothing is scored meanwhile."""
+        """See :class:`engine.Callback`. Raises RunError where no evaluator runs during training."""
         self._stage = stage
         self._evaluators = {e["type"] for e in config["evaluate"] if e["every"]}
         if not self._evaluators:
             raise RunError(
                 f"{stage}: early-stop waits for scores, but no evaluator has an interval",
-                mend="give one, e.g. evaluate: [{type: perplexity, every: 200 steps}]",
+                hint="give one, e.g. evaluate: [{type: perplexity, every: 200 steps}]",
             )
 
     def step_finished(self, event: Mapping[str, Any]) -> None:
-        """See :class:`engine.Callback`. Raises RunError unless one score has that name."""
+        """See :class:`engine.Callback`. Raises RunError unless exactly one score has that name."""
         if {name.partition("/")[0] for name in self._seen} >= self._evaluators:
             named = [name for name in sorted(self._seen) if self._is_meant(name)]
             if len(named) != 1:
                 raise RunError(
                     f"{self._stage}: early-stop's metric '{self._config.metric}' names "
                     f"{' and '.join(named) or 'no score'}",
-                    mend=f"write one of: {', '.join(sorted(self._seen))}",
+                    hint=f"write one of: {', '.join(sorted(self._seen))}",
                 )
 
     def scored(self, event: Mapping[str, Any]) -> Stop | None:
@@ -47,7 +52,7 @@ class EarlyStopCallback(BaseCallback):
         name = f"{event['evaluator']}/{event['metric']}"
         self._seen.add(name)
         if not self._is_meant(name) or event["step"] == self._stopped_at:
-            return None  # what a stage ends with is scored once more
+            return None  # the final model is scored once more
         value = -event["value"] if event["higher_is_better"] else event["value"]
         if value < self._best - self._config.min_delta:
             self._best, self._waited = value, 0
@@ -55,7 +60,7 @@ class EarlyStopCallback(BaseCallback):
         self._waited += 1
         if self._waited < self._config.patience:
             return None
-        # A stage that has ended goes on only where its budget was changed: then it waits anew.
+        # An ended stage only continues if its budget has changed; then the count restarts.
         waited, self._waited, self._stopped_at = self._waited, 0, event["step"]
         return Stop(
             f"{name} is {event['value']:.6g} and has not improved {waited} times in a row: "

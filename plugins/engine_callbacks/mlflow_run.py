@@ -1,45 +1,55 @@
-"""An MLflow run."""
+"""Logs a stage to MLflow."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
-
-from engine import Context, RunError
+from engine import (
+    Context,
+    RunError,
+    host_of,
+    is_loopback,
+)
 from engine_callbacks.config import MLflow
 from engine_callbacks.tracker import Row, Tracker
 
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
 # MLflow's own limits.
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE, _PARAM_LENGTH = 1000, 100, 6000
+_TOLD = 300
+"""Characters of a server's message that an error quotes at most."""
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")  # in a metric's name, e.g. the @ of pass@1
 
 
 class MLflowTracker(Tracker):
-    """One run for the stage, however often it is resumed: its id stands in RUN/STAGE/mlflow.run.
+    """One MLflow run per stage, also across resumes; its id is kept in RUN/STAGE/mlflow.run.
 
-    A store that does not answer does not end the training: rows wait for the next checkpoint.
+    If the store does not answer, training goes on, and rows wait for the next checkpoint.
     """
 
     def __init__(self, config: MLflow, context: Context) -> None:
         super().__init__(context)
+        _keep_apart(config.uri)
         self._config = config
         self._waiting: list[Metric] = []
         self._answers = True
 
     def open(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
         """See :class:`Tracker`. Raises RunError."""
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of tables
+        from mlflow import MlflowClient
+
+        # MLflow logs the creation of tables, and servers' messages.
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         file = folder / "mlflow.run"
         try:
             self._client = MlflowClient(
@@ -51,12 +61,16 @@ class MLflowTracker(Tracker):
             self._id = file.read_text(encoding="ascii")
             self._client.update_run(self._id, status="RUNNING")
             losses = self._client.get_metric_history(self._id, "loss")
-        except (MlflowException, SQLAlchemyError) as error:
-            raise RunError(f"{stage}: mlflow: {error}", mend="look at its `uri`") from error
+        except Exception as error:  # any kind, as MLflow does not validate servers' replies
+            raise RunError(
+                f"{stage}: mlflow: {error!s:.{_TOLD}}", hint="check its `uri`"
+            ) from error
         self.last = max((loss.step for loss in losses), default=0)
 
     def write(self, row: Row) -> None:
         """See :class:`Tracker`."""
+        from mlflow.entities import Metric
+
         self._waiting += [
             Metric(_FORBIDDEN.sub("_", name), value, int(row.time * 1000), row.step)
             for name, value in row.figures.items()
@@ -82,11 +96,14 @@ class MLflowTracker(Tracker):
         try:
             yield
             self._answers = True
-        except MlflowException as error:
+        except Exception as error:
             self._answers = False
-            warnings.warn(f"mlflow: {len(self._waiting)} figures wait: {error}", stacklevel=2)
+            told = f"{error!s:.{_TOLD}}"
+            warnings.warn(f"mlflow: {len(self._waiting)} figures wait: {told}", stacklevel=2)
 
     def _create(self, name: str, folder: Path, config: Mapping[str, Any]) -> str:
+        from mlflow.entities import Param
+
         experiment = self._client.get_experiment_by_name(self._config.experiment)
         if experiment is None:
             artifacts = None if self._config.uri else str(folder.resolve() / "mlflow")
@@ -100,13 +117,28 @@ class MLflowTracker(Tracker):
         return run_id
 
 
+def _keep_apart(uri: str | None) -> None:
+    """Restricts MLflow to what the user allowed; called before its import, which sends telemetry.
+
+    Otherwise it would follow redirects, print the run's name from the server, send a password from
+    ~/.netrc, and use a proxy for this machine's own addresses.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_HTTP_REDIRECTS", "false")
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ["NETRC"] = os.devnull
+    if uri is not None and uri.startswith("http") and is_loopback(host := host_of(uri)):
+        others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        os.environ["no_proxy"] = f"{others},{host}" if others else host
+
+
 def build(config: MLflow, context: Context) -> MLflowTracker:
     """The callback."""
     return MLflowTracker(config, context)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """``{"model": {"layers": 2}}`` → ``("model.layers", "2")``; what is None is left out."""
+    """``{"model": {"layers": 2}}`` → ``("model.layers", "2")``; None is left out."""
     if isinstance(value, Mapping | list):
         for name, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _flat(inner, f"{key}.{name}" if key else str(name))

@@ -1,4 +1,4 @@
-"""What this plugin declares."""
+"""The components that this plugin declares."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from engine import Component, hookimpl
 
 @hookimpl
 def engine_callbacks() -> Sequence[Component]:
-    """What steers training, and where its figures are written."""
+    """Callbacks that steer training, and experiment trackers."""
     return [
         Component(
             "spike-guard",
             "engine_callbacks.config:SpikeGuard",
             "engine_callbacks.spike_guard:build",
-            "Skips steps with a gradient spike; after several in a row, rolls back.",
+            "Skips steps with a gradient spike, and rolls back after several in a row.",
         ),
         Component(
             "early-stop",
@@ -27,21 +27,21 @@ def engine_callbacks() -> Sequence[Component]:
             "tensorboard",
             "engine_callbacks.config:TensorBoard",
             "engine_callbacks.tensorboard_log:build",
-            "Figures and scores as TensorBoard event files.",
+            "Logs figures and scores as TensorBoard event files.",
             extra="callbacks",
         ),
         Component(
             "wandb",
             "engine_callbacks.config:Wandb",
             "engine_callbacks.wandb_run:build",
-            "Figures and scores as a Weights & Biases run, offline unless asked otherwise.",
+            "Logs figures and scores as a Weights & Biases run, offline by default.",
             extra="callbacks",
         ),
         Component(
             "mlflow",
             "engine_callbacks.config:MLflow",
             "engine_callbacks.mlflow_run:build",
-            "Figures and scores as an MLflow run, in a store beside the checkpoints.",
+            "Logs figures and scores as an MLflow run, by default in the stage's folder.",
             extra="callbacks",
         ),
     ]

@@ -9,18 +9,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engine import BaseCallback, Context, RollBack, RunError
+from engine import (
+    Callback,
+    Context,
+    RollBack,
+    RunError,
+)
 from engine_callbacks.config import SpikeGuard
 
 _OWN, _BESIDE = "grad_norm", "grad_norm/"
-"""Events' names of gradient norms: the stage's own model's, and those of models that learn beside."""
+"""Names of gradient norms in events: of the stage's own model, and the prefix for companions."""
 
 
-class SpikeGuardCallback(BaseCallback):
-    """Sets the norm above which the strategy skips a step, and counts what it skips.
+class SpikeGuardCallback(Callback):
+    """Sets the gradient norm above which the strategy skips a step, and counts skipped steps.
 
-    Every model that learns has norms and a limit of its own: a critic's may be a hundred times the
-    policy's.
+    Every trained model has its own limit, as a critic's norm may be a hundred times the policy's.
     """
 
     def __init__(self, config: SpikeGuard) -> None:
@@ -31,12 +35,12 @@ class SpikeGuardCallback(BaseCallback):
 
     @property
     def spike_limit(self) -> float:  # type: ignore[override]
-        """``factor`` × median of the good steps' norms; no limit before there are enough."""
+        """``factor`` × median norm of the good steps; infinity until there are enough."""
         return self._limit(_OWN)
 
     @property
     def spike_limits(self) -> Mapping[str, float]:  # type: ignore[override]
-        """The same of models that learn beside."""
+        """The limits of companions, by name."""
         return {
             name.removeprefix(_BESIDE): self._limit(name) for name in self._norms if name != _OWN
         }
@@ -71,11 +75,11 @@ class SpikeGuardCallback(BaseCallback):
         if self._rollbacks == self._config.max_rollbacks:
             raise RunError(
                 f"{self._stage}: {reason}, and it has rolled back {self._rollbacks} times",
-                mend="lower the learning rate, look at the data with `engine data`, or raise the "
+                hint="lower the learning rate, inspect the data with `engine data`, or raise the "
                 "spike-guard's factor or max_rollbacks",
             )
         self._rollbacks += 1
-        # Overflows may lie between them, so more steps than `patience` may have to go.
+        # Overflows may lie between skipped steps, so more than `patience` steps may be undone.
         steps = event["step"] - self._skipped[0] + 1
         self._skipped.clear()
         return RollBack(reason, steps)
@@ -90,7 +94,7 @@ class SpikeGuardCallback(BaseCallback):
 
     def load(self, state: dict[str, Any]) -> None:
         """See :class:`engine.Callback`."""
-        norms = state["norms"]  # a list in checkpoints from before several models had their own
+        norms = state["norms"]  # a list in checkpoints from before each model had norms
         for name, values in (norms if isinstance(norms, dict) else {_OWN: norms}).items():
             self._of(name).extend(values)
         self._skipped = list(state["skipped"])
@@ -106,7 +110,7 @@ class SpikeGuardCallback(BaseCallback):
         return self._config.factor * median(norms)
 
     def _is_overflow(self, norms: Mapping[str, float], loss: float) -> bool:
-        """Whether only the loss scale of fp16 was too high: the loss itself then is finite."""
+        """Whether only fp16's loss scale was too high, so that the loss itself is finite."""
         finite = all(math.isfinite(norm) for norm in norms.values())
         return self._fp16 and not finite and math.isfinite(loss)
 

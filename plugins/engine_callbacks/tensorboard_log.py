@@ -1,4 +1,4 @@
-"""TensorBoard event files."""
+"""Logs a stage to TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _FLUSH_SECONDS = 10
 
 
 class TensorBoardTracker(Tracker):
-    """One event file for each start and each roll-back; together they are one log.
+    """Writes a new event file at each start and roll-back; TensorBoard joins them to one log.
 
-    Each says from which step on it takes the place of those before it (``purge_step``).
+    A file's ``purge_step`` is the step from which it replaces earlier files.
     """
 
     def open(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
-        """See :class:`Tracker`. Where the log goes on is known only once the state is loaded."""
+        """See :class:`Tracker`. The step at which the log continues is known only after loading the
+        state."""
         self._folder = folder / "tensorboard"
         self._writer: SummaryWriter | None = None
 
@@ -55,8 +56,8 @@ class TensorBoardTracker(Tracker):
 
 
 def _wait_for_a_later_name(folder: Path) -> None:
-    """Names begin with the second, and TensorBoard passes over a file that sorts before the last:
-    so a run that goes on within the second in which it was killed waits for the next."""
+    """Waits until the next second if a file of this one exists: names begin with the second, and
+    TensorBoard ignores a file that sorts before the last."""
     seconds = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*")]
     while int(time.time()) <= max(seconds, default=0):
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What the experiment trackers share: a step's figures and scores as one row, each row once."""
+"""Base class of the experiment trackers: writes a step's figures and scores as one row, once."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import BaseCallback, Context
+from engine import Callback, Context
 
 _NOT_FIGURES = {"step", "time"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All that is known of a step; ``time`` in seconds since the epoch."""
+    """The figures and scores of a step; ``time`` is in seconds since the epoch."""
 
     step: int
     time: float
     figures: dict[str, float] = field(default_factory=dict)
 
 
-class Tracker(BaseCallback):
-    """Writes each step's row when the step is over, its scores with it; on rank 0 only.
+class Tracker(Callback):
+    """Writes each step's row, with its scores, after the step; on rank 0 only.
 
-    ``last`` is the last step in the tracker's log. A killed run has written steps that the resumed
-    one takes again, to the same numbers: rows up to ``last`` are not written twice.
+    ``last`` is the last step in the tracker's log. A resumed run repeats steps that the killed run has
+    logged, with the same numbers, so rows up to ``last`` are not written again.
     """
 
     def __init__(self, context: Context) -> None:
@@ -34,7 +34,7 @@ class Tracker(BaseCallback):
         self._row: Row | None = None
 
     def open(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
-        """Begins a log in the stage's folder or goes on with it, and sets ``last``."""
+        """Begins or continues the log in the stage's folder, and sets ``last``."""
         raise NotImplementedError
 
     def write(self, row: Row) -> None:
@@ -42,14 +42,14 @@ class Tracker(BaseCallback):
         raise NotImplementedError
 
     def rewind(self, step: int) -> None:
-        """After a roll-back this step comes again. Where rows can be taken back, lowers ``last``;
-        elsewhere they stay, and the steps that come again are not written."""
+        """Called when a roll-back repeats ``step``. A tracker that can remove rows lowers ``last``; in
+        others the rows stay, and the repeated steps are not written."""
 
     def flush(self) -> None:
-        """A checkpoint is being written: no row so far may be missing after a kill."""
+        """Called before a checkpoint: makes all rows so far durable against a kill."""
 
     def close(self) -> None:
-        """The stage ends."""
+        """Called when the stage ends."""
         raise NotImplementedError
 
     def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:

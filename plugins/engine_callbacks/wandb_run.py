@@ -1,9 +1,12 @@
-"""A Weights & Biases run."""
+"""Logs a stage to Weights & Biases."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_hex
@@ -11,19 +14,20 @@ from typing import Any
 
 import wandb
 
-from engine import Context, RunError
+from engine import Context, RunError, read_regular
 from engine_callbacks.config import Wandb
 from engine_callbacks.tracker import Row, Tracker
 
+_PLACE = re.compile(rb"([0-9a-f]{8}) ([0-9]{15})\n")
 _FLUSH_SECONDS = 1.0
-"""How much a kill may take from the log; wandb's own is 15 s, and it cannot be told to flush."""
+"""Seconds of the log that a kill may lose; wandb's default is 15, and it has no flush."""
 
 
 class WandbTracker(Tracker):
-    """One run for the stage, however often it is resumed: wandb joins its folders by the run's id.
+    """One wandb run per stage, also across resumes, whose folders wandb joins by the run's id.
 
-    wandb shifts a row whose step is behind the last one, so none is ever written again; the id and
-    the last step are kept in a file of our own, since wandb's is not on the disk when we are killed.
+    wandb shifts a row whose step is behind the last one, so no row is written twice. Id and last step
+    are kept in a separate file, as wandb's own may not have reached the disk when the run is killed.
     """
 
     def __init__(self, config: Wandb, context: Context) -> None:
@@ -36,8 +40,8 @@ class WandbTracker(Tracker):
         if not file.exists():
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(_place(token_hex(4), 0))
-        self._id, last = file.read_text(encoding="ascii").split()
-        self.last = int(last)
+        self._id, self.last = _read_place(file)
+        _prepare()
         try:
             self._run = wandb.init(
                 dir=folder,
@@ -55,7 +59,7 @@ class WandbTracker(Tracker):
             )
         except wandb.Error as error:
             raise RunError(
-                f"{stage}: wandb: {error}", mend="or write `mode: offline` and `wandb sync` later"
+                f"{stage}: wandb: {error}", hint="or write `mode: offline` and `wandb sync` later"
             ) from error
         self._file = file.open("r+b", buffering=0)
 
@@ -74,6 +78,9 @@ class WandbTracker(Tracker):
         settings = wandb.Settings(
             silent=True,
             console="off",
+            disable_git=True,
+            x_disable_meta=True,  # command line, user, host, folders
+            x_save_requirements=False,
             base_url=self._config.server,
             x_transaction_log_flush_interval=_FLUSH_SECONDS,
         )
@@ -82,10 +89,21 @@ class WandbTracker(Tracker):
             if not os.environ.get(name):
                 raise RunError(
                     f"{stage}: wandb: the environment variable {name} is not set",
-                    mend="set it to your API key, or write `mode: offline`",
+                    hint="set it to your API key, or write `mode: offline`",
                 )
             settings.api_key = os.environ[name]
         return settings
+
+
+def _prepare() -> None:
+    """Reads wandb's settings once, from the environment and the user's own file only.
+
+    Settings in the working directory may come with a stranger's spec, and could send the key through a
+    proxy or figures to other addresses. Also turns off wandb's error reports to its makers.
+    """
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    with tempfile.TemporaryDirectory() as nothing, contextlib.chdir(nothing):
+        wandb.setup()
 
 
 def build(config: Wandb, context: Context) -> WandbTracker:
@@ -94,5 +112,13 @@ def build(config: Wandb, context: Context) -> WandbTracker:
 
 
 def _place(run_id: str, step: int) -> bytes:
-    """Always of one length, so that one write replaces another whole."""
+    """The run's id and last step, in a fixed length, so that each write replaces the last whole."""
     return f"{run_id} {step:015}\n".encode()
+
+
+def _read_place(file: Path) -> tuple[str, int]:
+    """Id and last step, as :func:`_place` writes them. Raises RunError."""
+    found = _PLACE.fullmatch(read_regular(file))
+    if found is None:
+        raise RunError(f"{file}: is damaged", hint="remove it; wandb then begins another run")
+    return found[1].decode(), int(found[2])

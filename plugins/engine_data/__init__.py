@@ -1,1 +1,1 @@
-"""Data: where text comes from, what is kept of it, and how it becomes tokens."""
+"""Data sources, processors that filter records, and tokenizers."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,117 +19,122 @@ from engine import (
     TokenizerConfig,
     VariableName,
     misplaced,
+    read_json,
     secret_need,
     tokenizer_fault,
 )
-from engine_data.card import elsewhere
-from engine_data.places import expanded
+from engine_data.dataset_card import dataset_fault
+from engine_data.paths import expanded
+from engine_data.rows.saved_datasets import saved_among
 
 
 class PythonLibrary(DataSourceConfig):
-    """The standard library of the Python that runs this."""
+    """The standard library of the running Python."""
 
     parts: tuple[Literal["sources", "docstrings", "topics"], ...] = Field(
         ("sources", "docstrings", "topics"),
         min_length=1,
-        description="Modules' source code, their docstrings, pydoc's topics.",
+        description="Parts to take: modules' source code, their docstrings, pydoc's topics.",
     )
-    tests: bool = Field(False, description="Also the library's own tests.")
+    tests: bool = Field(False, description="Include the library's own tests.")
 
 
 class PythonQuestions(DataSourceConfig):
-    """Questions about the standard library of the Python that runs this, with its own answers."""
+    """Questions about the running Python's standard library, answered from its docstrings and code."""
 
     records: Literal["completion", "preference", "prompt", "chat"] = Field(
-        "completion", description="Schema of the records; a preference's other answer is wrong."
+        "completion", description="Schema of the records; a preference's rejected answer is wrong."
     )
     questions: tuple[Literal["purpose", "body"], ...] = Field(
         ("purpose",),
         min_length=1,
-        description="What something does (its docstring), how a function goes on (its body).",
+        description="Kinds of questions: what a definition does (answered by its docstring), or how a "
+        "function continues (answered by its body).",
     )
     answers: Literal["paragraph", "whole"] = Field(
         "paragraph",
-        description="How much of a docstring is the answer: its first paragraph, or all.",
+        description="Part of a docstring that is the answer: its first paragraph, or the whole.",
     )
     max_characters: Count = Field(
-        240, description="Longest prompt, and longest answer; others are left out."
+        240, description="Longest prompt and longest answer; longer ones are left out."
     )
 
     def gives(self) -> Schema:
-        """As configured."""
+        """See :class:`engine.DataSourceConfig`: as configured."""
         return self.records
 
 
 class Arithmetic(DataSourceConfig):
-    """Questions of arithmetic, `12+34=`, in a shuffled order that is always the same."""
+    """Arithmetic questions such as `12+34=`, in a fixed shuffled order."""
 
     records: Literal["text", "completion", "prompt"] = Field(
         "prompt",
-        description="Schema of the records: question and answer as one text or apart, or a prompt "
-        "whose row has the `answer`.",
+        description="Schema of the records: `text` joins question and answer, `completion` keeps them "
+        "apart, and `prompt` has the `answer` in its row.",
     )
     operations: tuple[Literal["+", "-", "*"], ...] = Field(
-        ("+",), min_length=1, description="What is asked."
+        ("+",), min_length=1, description="Operations to ask for."
     )
-    digits: Annotated[Count, Field(le=9)] = Field(2, description="Of both numbers, at most.")
-    questions: Count = Field(10_000, description="Questions, at most: there is each one once.")
+    digits: Annotated[Count, Field(le=9)] = Field(2, description="Most digits of each number.")
+    questions: Count = Field(10_000, description="Largest number of questions, all different.")
 
     def gives(self) -> Schema:
-        """As configured."""
+        """See :class:`engine.DataSourceConfig`: as configured."""
         return self.records
 
     @field_validator("operations")
     @classmethod
     def _each_once(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(operations)) < len(operations):
-            raise ValueError("one of them is named twice")
+            raise ValueError("one operation is named twice")
         return operations
 
 
 class Files(DataSourceConfig):
     """Local files: texts, JSON, JSON lines, CSV, TSV and Parquet, also compressed.
 
-    A text file is a document, whose lines end in a newline alone; a row of any other is a record. A
-    file counts once, by however many names and links it is reached.
+    Each text file is a record, with newlines as line ends; in other formats each row is a record. A
+    file is read once, even if several patterns or links lead to it.
     """
 
     former: ClassVar[Mapping[str, object]] = MappingProxyType({"text_field": "text"})
 
     paths: tuple[str, ...] = Field(
-        min_length=1, description="Files or globs ('notes/**/*.md'), and folders of `save_to_disk`."
+        min_length=1, description="Files, globs ('notes/**/*.md') and folders from `save_to_disk`."
     )
     records: Schema | Literal["auto"] = Field(
         "auto", description="Schema of the records; `auto` recognises it in the first rows."
     )
-    columns: dict[str, str] = Field({}, description="The rows' column for each field.")
-    license: str | None = Field(None, description="Licence, for records that do not say.")
+    columns: dict[str, str] = Field({}, description="Column of the rows that holds each field.")
+    license: str | None = Field(None, description="Licence of records that name none.")
 
     def gives(self) -> Schema | None:
-        """As configured, or as the first rows show. Raises RunError where they show nothing known."""
+        """See :class:`engine.DataSourceConfig`: as configured, or recognised in the first rows."""
         if self.records != "auto":
             return self.records
-        from engine_data.reading import FilesSource
+        from engine_data.sources.local_files import FilesSource
 
         return FilesSource(self.paths, self.records, self.columns).schema()
 
     def reads(self) -> Iterable[str]:
-        """See :class:`engine.Config`."""
-        return self.paths
+        """See :class:`engine.Config`: all files of a saved data set if one is named."""
+        return (*self.paths, *saved_among(self.paths))
 
 
 class HuggingFace(DataSourceConfig):
-    """A data set that the `datasets` library opens; its code is never run."""
+    """A data set opened with the `datasets` library, without running the data set's own code."""
 
-    path: str = Field(description="Name on the hub, or a folder.")
+    path: str = Field(description="Name on the Hugging Face hub, or a folder.")
     name: str | None = Field(None, description="Configuration of the data set.")
     split: str = Field("train", description="Split.")
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
-    streaming: bool = Field(True, description="Read row by row instead of downloading all first.")
+    streaming: bool = Field(
+        True, description="Read row by row, without downloading everything first."
+    )
     records: Schema | Literal["auto"] = Field(
         "auto", description="Schema of the records; `auto` recognises it in the first rows."
     )
-    columns: dict[str, str] = Field({}, description="The data set's column for each field.")
+    columns: dict[str, str] = Field({}, description="Column of the data set that holds each field.")
     license: str | None = Field(None, description="Licence of the data set.")
     token_env: VariableName | None = Field(
         None,
@@ -139,9 +143,8 @@ class HuggingFace(DataSourceConfig):
     )
 
     def problems(self) -> Mapping[str, str]:
-        """See :class:`engine.Config`: what a folder says of itself may lead elsewhere."""
-        folder = Path(expanded(self.path))
-        wrong = elsewhere(folder) if folder.is_dir() else None
+        """See :class:`engine.Config`: a folder's card may refer to data elsewhere."""
+        wrong = dataset_fault(expanded(self.path))
         return {"path": wrong} if wrong else {}
 
     def needs(self) -> Iterable[Need]:
@@ -155,30 +158,30 @@ class HuggingFace(DataSourceConfig):
         return (self.path,)
 
     def gives(self) -> Schema | None:
-        """As configured; what the first rows show is known when they are read."""
+        """See :class:`engine.DataSourceConfig`: as configured; None until rows are read."""
         return None if self.records == "auto" else self.records
 
     @model_validator(mode="after")
     def _pinned(self) -> HuggingFace:
-        """Raises ValueError for a folder that is not there, and for what may change on the hub."""
+        """Raises ValueError for a missing folder, and for a name on the hub without a revision."""
         if wrong := misplaced(self.path, self.revision):
             raise ValueError(wrong)
         return self
 
 
 class ExactDedup(Config):
-    """Drops a record whose text is the same as an earlier one's."""
+    """Drops a record whose text equals that of an earlier record."""
 
     ignore: tuple[Literal["case", "whitespace"], ...] = Field(
-        (), description="Differences that do not count."
+        (), description="Differences to ignore when comparing texts."
     )
 
 
 class Length(Config):
     """Drops records by the length of their text."""
 
-    min: int = Field(1, ge=0, description="Shortest, in characters.")
-    max: Count | None = Field(None, description="Longest, in characters.")
+    min: int = Field(1, ge=0, description="Shortest text to keep, in characters.")
+    max: Count | None = Field(None, description="Longest text to keep, in characters.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Length:
@@ -190,17 +193,21 @@ class Length(Config):
 class BPE(TokenizerConfig):
     """Byte-level byte-pair encoding (Sennrich et al. 2016), trained on the corpus."""
 
-    vocab_size: Count = Field(4096, ge=258, description="Tokens, special ones included.")
-    min_frequency: Count = Field(2, description="Pairs seen less often are not merged.")
-    sample_mb: Count = Field(32, description="Train on about so many MB, evenly spread.")
+    vocab_size: Count = Field(
+        4096, ge=258, description="Number of tokens, including special tokens."
+    )
+    min_frequency: Count = Field(2, description="Pairs that occur less often are not merged.")
+    sample_mb: Count = Field(
+        32, description="Train on a sample of about this many MB, drawn evenly from the corpus."
+    )
 
     def vocabulary(self) -> int:
-        """At most, as a small corpus has fewer pairs."""
+        """See :class:`engine.TokenizerConfig`: an upper bound; a small corpus has fewer pairs."""
         return self.vocab_size
 
 
 class PretrainedTokenizer(TokenizerConfig):
-    """A tokenizer that exists."""
+    """An existing tokenizer, from a folder or the Hugging Face hub."""
 
     path: Annotated[str, AfterValidator(os.path.expanduser)] = Field(
         description="Folder, or name on the hub."
@@ -208,7 +215,7 @@ class PretrainedTokenizer(TokenizerConfig):
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
 
     def problems(self) -> Mapping[str, str]:
-        """See :class:`engine.Config`: what the folder's files show."""
+        """See :class:`engine.Config`: problems in the folder's files."""
         wrong, folder = misplaced(self.path, self.revision), Path(self.path)
         if os.path.isdir(folder):
             wrong = tokenizer_fault(folder)
@@ -219,22 +226,22 @@ class PretrainedTokenizer(TokenizerConfig):
         return (self.path,)
 
     def vocabulary(self) -> int | None:
-        """As tokenizer.json says, which is read as data; None for a name on the hub."""
+        """See :class:`engine.TokenizerConfig`: as tokenizer.json says; None for a name on the hub."""
         file = Path(expanded(self.path)) / "tokenizer.json"
         if not file.is_file():
             return None
         try:
-            described = json.loads(file.read_text(encoding="utf-8"))
+            described = read_json(file)
             tokens = described["model"]["vocab"]
             known = set(tokens) if isinstance(tokens, dict) else {token for token, _ in tokens}
             return len(known | {token["content"] for token in described.get("added_tokens", ())})
-        except (ValueError, LookupError, TypeError):  # a damaged file, which `problem` tells
+        except (ValueError, LookupError, TypeError):  # `problems` reports a damaged file
             return None
 
 
 class Bytes(TokenizerConfig):
-    """One token a byte, and the end of a document."""
+    """One token per byte, plus an end-of-document token."""
 
     def vocabulary(self) -> int:
-        """The bytes, the end, and padding."""
+        """See :class:`engine.TokenizerConfig`: the bytes, the end of a document, and padding."""
         return 258

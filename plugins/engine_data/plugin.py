@@ -1,4 +1,4 @@
-"""What this plugin declares."""
+"""The components that this plugin declares."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from engine import Component, hookimpl
 
 @hookimpl
 def engine_data_sources() -> Sequence[Component]:
-    """Where records come from."""
+    """Sources of records."""
     return [
         Component(
             "python-library",
             "engine_data.config:PythonLibrary",
-            "engine_data.python_library:build",
+            "engine_data.sources.python_library:build",
             "The standard library of this Python: sources, docstrings, topics.",
         ),
         Component(
             "python-questions",
             "engine_data.config:PythonQuestions",
-            "engine_data.python_questions:build",
-            "Questions about that library, with right and wrong answers.",
+            "engine_data.sources.python_questions:build",
+            "Questions about Python's standard library, with right and wrong answers.",
         ),
         Component(
             "arithmetic",
             "engine_data.config:Arithmetic",
-            "engine_data.arithmetic:build",
-            "Questions of arithmetic, with their answers to check by.",
+            "engine_data.sources.arithmetic:build",
+            "Arithmetic questions with their answers.",
         ),
         Component(
             "files",
             "engine_data.config:Files",
-            "engine_data.files:build",
+            "engine_data.sources.files:build",
             "Local files: text, JSON, JSON lines, CSV, TSV, Parquet, also compressed.",
         ),
         Component(
             "hugging-face",
             "engine_data.config:HuggingFace",
-            "engine_data.hugging_face:build",
-            "A data set of the hub or of a folder, streamed.",
+            "engine_data.sources.hugging_face:build",
+            "A data set from the Hugging Face hub or a folder, streamed.",
             extra="data",
         ),
     ]
@@ -47,13 +47,13 @@ def engine_data_sources() -> Sequence[Component]:
 
 @hookimpl
 def engine_processors() -> Sequence[Component]:
-    """What is kept."""
+    """Processors, which filter records."""
     return [
         Component(
             "exact-dedup",
             "engine_data.config:ExactDedup",
             "engine_data.processors:build_exact_dedup",
-            "Drops records whose text came before.",
+            "Drops records whose text equals an earlier record's.",
         ),
         Component(
             "length",
@@ -66,7 +66,7 @@ def engine_processors() -> Sequence[Component]:
 
 @hookimpl
 def engine_tokenizers() -> Sequence[Component]:
-    """How text becomes tokens."""
+    """Tokenizers."""
     return [
         Component(
             "bpe",
@@ -79,12 +79,12 @@ def engine_tokenizers() -> Sequence[Component]:
             "pretrained",
             "engine_data.config:PretrainedTokenizer",
             "engine_data.tokenizers:build_pretrained",
-            "A tokenizer from a folder or a hub, at a pinned revision.",
+            "A tokenizer from a folder, or from a hub at a pinned revision.",
         ),
         Component(
             "bytes",
             "engine_data.config:Bytes",
             "engine_data.tokenizers:build_bytes",
-            "One token a byte.",
+            "One token per byte.",
         ),
     ]

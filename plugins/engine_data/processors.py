@@ -1,4 +1,4 @@
-"""Processors: what is kept of the records."""
+"""Processors, which filter records."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _NOT_TEXT = {"id", "source", "license", "meta"}
 
 
 class ExactDedupProcessor:
-    """Remembers a 16-byte hash of every text."""
+    """Drops repeated texts; keeps a 16-byte hash of every text seen."""
 
     def __init__(self, config: ExactDedup) -> None:
         self._ignore = config.ignore
         self._seen: set[bytes] = set()
 
     def process(self, record: Record) -> Record | str:
-        """Drops by the rule ``duplicate``."""
+        """See :class:`engine.Processor`; drops by the rule ``duplicate``."""
         text = text_of(record)
         if "whitespace" in self._ignore:
             text = " ".join(text.split())
@@ -33,13 +33,13 @@ class ExactDedupProcessor:
 
 
 class LengthProcessor:
-    """Counts characters."""
+    """Drops texts by their length in characters."""
 
     def __init__(self, config: Length) -> None:
         self._config = config
 
     def process(self, record: Record) -> Record | str:
-        """Drops by the rules ``too-short`` and ``too-long``."""
+        """See :class:`engine.Processor`; drops by the rules ``too-short`` and ``too-long``."""
         length = len(text_of(record))
         if length < self._config.min:
             return "too-short"
@@ -49,16 +49,16 @@ class LengthProcessor:
 
 
 def build_exact_dedup(config: ExactDedup, context: Context) -> ExactDedupProcessor:
-    """The processor."""
+    """Builds the processor."""
     return ExactDedupProcessor(config)
 
 
 def build_length(config: Length, context: Context) -> LengthProcessor:
-    """The processor."""
+    """Builds the processor."""
     return LengthProcessor(config)
 
 
 def text_of(record: Record) -> str:
-    """A record's own fields as one text, whatever its schema."""
+    """The fields of a record's schema as one text."""
     own = (getattr(record, f.name) for f in fields(record) if f.name not in _NOT_TEXT)
     return "\n".join(value if isinstance(value, str) else repr(value) for value in own)

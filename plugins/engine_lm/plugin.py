@@ -1,10 +1,14 @@
-"""What this plugin declares."""
+"""The components that this plugin declares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine import Component, hookimpl
+
+if TYPE_CHECKING:
+    import click
 
 
 @hookimpl
@@ -15,25 +19,25 @@ def engine_models() -> Sequence[Component]:
             "llama",
             "engine_lm.config:Llama",
             "engine_lm.models:build_llama",
-            "A Llama from scratch, by a few fields.",
+            "A new Llama model, set up by a few fields.",
         ),
         Component(
             "causal-lm",
             "engine_lm.config:CausalLM",
             "engine_lm.models:build_causal_lm",
-            "Any transformers architecture from scratch, by name and config.",
+            "A new model of any transformers architecture, by name and config.",
         ),
         Component(
             "pretrained",
             "engine_lm.config:Pretrained",
             "engine_lm.models:build_pretrained",
-            "A model from a folder or a hub, at a pinned revision.",
+            "A model from a folder, or from a hub at a pinned revision.",
         ),
         Component(
             "stage",
             "engine_lm.config:StageModel",
             "engine_lm.models:build_stage",
-            "The model that another stage of the run trained.",
+            "The model of another train stage of the run.",
         ),
     ]
 
@@ -53,20 +57,20 @@ def engine_objectives() -> Sequence[Component]:
 
 @hookimpl
 def engine_optimizers() -> Sequence[Component]:
-    """AdamW, also with small state, and Muon."""
+    """AdamW, AdamW with 8-bit moments, and Muon."""
     return [
         Component(
             "adamw",
             "engine_lm.config:AdamW",
             "engine_lm.optimizers:build_adamw",
-            "AdamW, fused; decay on matrices only.",
+            "Fused AdamW, with weight decay on matrices only.",
             default=True,
         ),
         Component(
             "adamw-8bit",
             "engine_lm.config:AdamW8Bit",
             "engine_lm.eight_bit:build",
-            "AdamW with moments of a byte, by bitsandbytes.",
+            "AdamW with 8-bit moments, by bitsandbytes.",
             extra="lm",
         ),
         Component(
@@ -86,20 +90,20 @@ def engine_schedules() -> Sequence[Component]:
             "constant",
             "engine_lm.config:Constant",
             "engine_lm.schedules:build_constant",
-            "Warm-up, then the peak rate.",
+            "Linear warm-up, then a constant rate.",
             default=True,
         ),
         Component(
             "warmup-cosine",
             "engine_lm.config:WarmupCosine",
             "engine_lm.schedules:build_cosine",
-            "Warm-up, then half a cosine down to the final rate.",
+            "Linear warm-up, then cosine decay to the final rate.",
         ),
         Component(
             "warmup-stable-decay",
             "engine_lm.config:WarmupStableDecay",
             "engine_lm.schedules:build_stable_decay",
-            "Warm-up, the peak rate, then a decay at the end.",
+            "Linear warm-up, a constant rate, then linear decay at the end.",
         ),
         Component(
             "inverse-sqrt",
@@ -121,3 +125,11 @@ def engine_evaluators() -> Sequence[Component]:
             "Perplexity per token and bits per byte on held-out documents.",
         )
     ]
+
+
+@hookimpl
+def engine_commands() -> Sequence[click.Command]:
+    """Tries architectures."""
+    from engine_lm.commands import models
+
+    return [models]

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: progress → factor on the peak rate."""
+"""Learning-rate schedules, which map progress to a factor on the peak rate."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from engine_lm.config import Constant, InverseSqrt, WarmupCosine, WarmupStableDe
 
 
 def build_constant(config: Constant, context: Context) -> Schedule:
-    """Linear rise, then 1."""
+    """Linear warm-up, then 1."""
     return lambda progress: _rise(progress.reached(config.warmup))
 
 
 def build_cosine(config: WarmupCosine, context: Context) -> Schedule:
-    """Linear rise, then from 1 to ``final`` along half a cosine that ends with the budget."""
+    """Linear warm-up, then cosine decay from 1 to ``final`` at the end of the budget."""
 
     def factor(progress: Progress) -> float:
         warm, done = progress.reached(config.warmup), progress.reached(progress.budget)
         if warm < 1:
             return _rise(warm)
-        start = done / warm  # the share of the budget that the warm-up took
+        start = done / warm  # share of the budget that the warm-up took
         through = min((done - start) / max(1 - start, 1e-9), 1.0)
         return config.final + (1 - config.final) * (1 + math.cos(math.pi * through)) / 2
 
@@ -28,7 +28,7 @@ def build_cosine(config: WarmupCosine, context: Context) -> Schedule:
 
 
 def build_stable_decay(config: WarmupStableDecay, context: Context) -> Schedule:
-    """Linear rise, 1, and a linear fall to ``final`` over the last ``decay`` of the budget."""
+    """Linear warm-up, 1, then linear decay to ``final`` over the last ``decay`` of the budget."""
 
     def factor(progress: Progress) -> float:
         left = max(1 - progress.reached(progress.budget), 0.0)
@@ -52,5 +52,5 @@ _FIRST = 1e-3
 
 
 def _rise(share: float) -> float:
-    """Never quite 0: a first step that changes nothing would be a step lost."""
+    """The warm-up factor; above 0, as a first step with rate 0 would be wasted."""
     return min(max(share, _FIRST), 1.0)

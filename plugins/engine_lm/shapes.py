@@ -1,4 +1,4 @@
-"""Sizes of a model from its transformers config, read as data: nothing heavy is imported."""
+"""Reads a model's sizes from its transformers config, without importing torch or transformers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _HIDDEN = ("hidden_size", "n_embd")
 _HEADS = ("num_attention_heads", "n_head", "num_heads")
 _PLAIN = {"gpt2", "gpt_neox", "gptj", "gpt_neo", "opt", "phi", "starcoder2", "falcon", "bloom"}
-"""Feed-forward blocks of two matrices, with biases, and norms that have them, too."""
+"""Architectures with two-matrix feed-forward blocks, and with biases in them and in norms."""
 _TIED = {
     "gpt2",
     "gpt_neo",
@@ -29,35 +29,35 @@ _TIED = {
     "gemma2",
     "gemma3_text",
 }
-"""One matrix for embedding and head where the config does not say."""
+"""Architectures that tie embedding and head by default."""
 WITH_BLOCKS = frozenset(
     "apertus arcee cohere cohere2 ernie4_5 exaone4 gemma gemma3_text glm glm4 granite helium llama "
     "ministral ministral3 mistral mixtral olmo olmo2 olmo3 phi3 qwen2 qwen3 qwen3_moe smollm3".split()
 )
-"""Architectures that :mod:`engine_lm.attention` may take over: causal, perhaps within a window, and
-told documents apart by position ids alone. A test compares each with transformers' own attention: some
-others pass on a window that their own mask does not have."""
+"""Architectures that can use :mod:`engine_lm.attention`: causal, possibly with a window, and with
+documents separated by position ids alone. A test compares each with transformers' own attention; others
+may pass a window that their own mask does not have."""
 
 
 def round_up(number: int) -> int:
-    """To whole 64s, so that matrix products stay aligned."""
+    """Rounds up to a multiple of 64, so that matrix products stay aligned."""
     return math.ceil(number / _MULTIPLE) * _MULTIPLE
 
 
 def context(config: Mapping[str, Any]) -> int | None:
-    """Tokens, if the config says."""
+    """The context length in tokens, if the config states it."""
     return _first(config, *_CONTEXT)
 
 
 def no_counts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that count layers, heads, widths or tokens, and hold no such number."""
+    """The fields that should count layers, heads, widths or tokens, but hold no positive integer."""
     names = (*_LAYERS, *_HIDDEN, *_HEADS, *_CONTEXT, "vocab_size")
     given = {name: config[name] for name in names if name in config}
     return {n: v for n, v in given.items() if type(v) is not int or v < 1}
 
 
 def scores(architecture: str, device: str) -> Scores:
-    """Attention's in training: our own blocks on a CPU where it applies, else fused."""
+    """Attention scores that training keeps: causal blocks' on a CPU where supported, else none."""
     return "causal" if device == "cpu" and architecture in WITH_BLOCKS else "none"
 
 

@@ -1,1 +1,1 @@
-"""Parallel strategies on torch alone: one process, and data parallelism."""
+"""Training strategies in plain torch: one process, data parallelism, and meshes."""

@@ -1,4 +1,4 @@
-"""Less memory for activations: computed again in the backward pass, or kept outside the device."""
+"""Saves memory for activations: recomputes them in the backward pass, or offloads them to the CPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.attention.varlen  # defines an operation below
+import torch.nn.attention.varlen  # defines varlen_attn, used below
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from engine import Setup, recompute_layers
+from engine import Setup
+from engine.modeling import recompute_layers
 
 _KEPT = {
     torch.ops.aten.mm.default,
@@ -23,15 +24,15 @@ _KEPT = {
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
     torch.ops.torch_attn._varlen_attn.default,
 }
-"""What is dear to compute and small to keep: products with weights, and fused attention. Batched
-products are plain attention's, whose scores are what grows with the square of the length."""
+"""Operations whose results are expensive to recompute and small to keep: products with weights, and
+fused attention. Not batched products, as unfused attention scores grow with the length squared."""
 
 
 def recompute(model: Any, setup: Setup) -> None:
-    """Makes each layer of a transformers model keep what ``activation_checkpointing`` says.
+    """Turns on activation checkpointing in each layer of a transformers model.
 
-    ``full`` keeps its input (Chen et al. 2016), ``selective`` the results of its products as well,
-    so that attention and everything elementwise is computed again (Korthikanti et al. 2022).
+    ``full`` keeps only a layer's input (Chen et al. 2016). ``selective`` also keeps the results of
+    matrix products, and recomputes the rest (Korthikanti et al. 2022).
     """
     how = setup.activation_checkpointing
     if not how:
@@ -45,9 +46,9 @@ def recompute(model: Any, setup: Setup) -> None:
 
 @contextmanager
 def offloaded(setup: Setup) -> Iterator[None]:
-    """Where ``offload_activations`` says so, a forward pass keeps its activations in main memory.
+    """With ``offload_activations``, keeps the activations of forward passes in main memory.
 
-    As torch's save_on_cpu does, but weights, which stay where they are, are not copied.
+    Unlike torch's save_on_cpu, it does not copy weights, which stay on the device.
     """
     if not setup.offload_activations:
         yield

@@ -1,4 +1,4 @@
-"""What this plugin declares."""
+"""The components that this plugin declares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine import Component, hookimpl
 
 @hookimpl
 def engine_strategies() -> Sequence[Component]:
-    """One process, or several that each hold the whole model."""
+    """Strategies for one process, for data parallelism, and for meshes."""
     return [
         Component(
             "single",
@@ -22,18 +22,12 @@ def engine_strategies() -> Sequence[Component]:
             "ddp",
             "engine_parallel.config:DDP",
             "engine_parallel.replicated:build_ddp",
-            "The model on every process, the batch split (torch DistributedDataParallel).",
+            "Data parallelism: the whole model on every process (as torch's DistributedDataParallel).",
         ),
         Component(
             "mesh",
             "engine_parallel.config:Mesh",
-            "engine_parallel.mesh:build",
-            "A grid: copies, shards, parts of matrices, layers, rows and experts.",
-        ),
-        Component(
-            "auto",
-            "engine_parallel.config:Auto",
-            "engine_parallel.auto:build",
-            "Whichever of the installed ones fits with the least traffic.",
+            "engine_parallel.mesh.strategy:build",
+            "Data, FSDP, tensor, pipeline, context and expert parallelism, combined.",
         ),
     ]

@@ -1,8 +1,8 @@
-"""The whole model on every process: one process alone, or several that average their gradients.
+"""The whole model on every process: a single process, or data parallelism.
 
-In bf16 and fp16 the model itself holds narrow weights, so that no product begins with a cast; what
-is optimized are float32 masters, whose gradients are summed in float32 over micro-batches and
-ranks (Micikevicius et al. 2018).
+In bf16 and fp16 the model holds 16-bit weights, so that products need no cast. The optimizer updates
+float32 master weights; gradients are summed in float32 over micro-batches and ranks (Micikevicius et
+al. 2018).
 """
 
 from __future__ import annotations
@@ -15,14 +15,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine import Batch, Context, ObjectiveModule, Setup, Step, attend, compile_layers, place
+from engine import (
+    Batch,
+    Context,
+    Setup,
+    Step,
+    Strategy,
+)
+from engine.modeling import (
+    ObjectiveModule,
+    attend,
+    compile_layers,
+    place,
+)
 from engine_parallel.activations import offloaded, recompute
 from engine_parallel.config import DDP, Single
-from engine_parallel.masters import DTYPES, Masters
+from engine_parallel.master_weights import DTYPES, MasterWeights
 
 
-class Replicated:
-    """Strategy ``single``, and with several processes ``ddp``."""
+class Replicated(Strategy):
+    """Strategies ``single`` (one process) and ``ddp`` (several)."""
 
     def __init__(self, context: Context, bucket_mb: float = 25.0) -> None:
         self.data_rank = context.rank
@@ -33,7 +45,7 @@ class Replicated:
     def prepare(self, setup: Setup) -> None:
         """See :class:`engine.Strategy`."""
         self._setup = setup
-        self._model: Any = setup.build().to(self._device)
+        self._model: Any = setup.model.to(self._device)
         recompute(self._model, setup)
         if setup.compile:
             compile_layers(self._model)
@@ -42,22 +54,13 @@ class Replicated:
         self._names = [name for name, _ in trained]
         self._parameters = [parameter for _, parameter in trained]
         self._masters = self._parameters
-        # Frozen weights are narrowed to compute with, and leave as they came.
+        # Frozen weights are cast to 16 bits to compute with; the export has the original ones.
         self._frozen = {id(p): p.detach() for p in self._model.parameters() if not p.requires_grad}
         if setup.precision != "fp32":
             self._masters = [nn.Parameter(p.detach().float().clone()) for p in self._parameters]
             for parameter in self._model.parameters():
                 parameter.data = parameter.data.to(DTYPES[setup.precision])
-        self._optimized = Masters(self._names, self._masters, setup, self._device)
-
-    def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
-        """See :class:`engine.Strategy`."""
-        if self.data_size == 1:
-            return dict(values)
-        names = sorted(values)
-        total = torch.tensor([values[n] for n in names], dtype=torch.float64)
-        dist.all_reduce(total)
-        return dict(zip(names, total.tolist(), strict=True))
+        self._optimized = MasterWeights(self._names, self._masters, setup, self._device)
 
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
@@ -95,10 +98,9 @@ class Replicated:
         self._model.eval()
         averages = self._optimized.averages if averaged else []
         if averages:
+            kept: Sequence[Tensor] = self._masters
             if self._masters is self._parameters:
                 kept = [p.detach().clone() for p in self._parameters]
-            else:
-                kept = self._masters
             self._copy(averages, self._parameters)
         try:
             yield self._model
@@ -118,7 +120,7 @@ class Replicated:
         self._to_model(self._masters)
 
     def export(self) -> Iterator[tuple[str, Tensor]]:
-        """See :class:`engine.Strategy`. In float32 whatever the precision of training."""
+        """See :class:`engine.Strategy`. Always in float32."""
         finals = self._optimized.finals
         trained = {id(p): f for p, f in zip(self._parameters, finals, strict=True)}
         final_of = self._frozen | trained
@@ -127,7 +129,7 @@ class Replicated:
             yield name, final.float() if final.is_floating_point() else final
 
     def _collect_gradients(self) -> None:
-        """Adds a micro-batch's narrow gradients to the masters' in float32."""
+        """Adds a micro-batch's 16-bit gradients to the masters' float32 ones."""
         if self._masters is self._parameters:
             return
         for master, parameter in zip(self._masters, self._parameters, strict=True):
@@ -140,7 +142,7 @@ class Replicated:
             parameter.grad = None
 
     def _sum_over_ranks(self) -> None:
-        """Sums gradients bucket by bucket; counts are global already, so there is no average."""
+        """Sums gradients bucket by bucket, without averaging, as the counts are already global."""
         if self.data_size == 1:
             return
         pending = []
@@ -170,10 +172,10 @@ class Replicated:
 
 
 def build_single(config: Single, context: Context) -> Replicated:
-    """One process."""
+    """Builds the strategy for one process."""
     return Replicated(context)
 
 
 def build_ddp(config: DDP, context: Context) -> Replicated:
-    """Every process of the group."""
+    """Builds the data-parallel strategy."""
     return Replicated(context, config.bucket_mb)

@@ -1,4 +1,4 @@
-"""Training without dropout, whatever form a model's dropout has."""
+"""Turns dropout off, in whatever form a model has it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from engine_rlhf.config.dropout import DropoutConfig
+
 
 def turn_off(model: nn.Module) -> None:
-    """Sets every dropout rate in the model to 0; its configuration, which is exported, stays.
+    """Sets every dropout rate in the model to 0, but leaves its configuration, which is exported.
 
-    Rates are those of dropout modules, numbers that modules hold for functional dropout (such as
-    ``attention_dropout``), and numbers that they read from the configuration as they run.
+    Rates are found in dropout modules, in modules' attributes for functional dropout (such as
+    ``attention_dropout``), and in the configuration that modules read in their forward pass.
     """
     from transformers import PreTrainedModel
 
@@ -22,31 +24,31 @@ def turn_off(model: nn.Module) -> None:
         for name, value in vars(module).items():
             if _is_rate(name, value):
                 setattr(module, name, 0.0)
-        # A model's own configuration is exported, and asked for the attention of all its layers.
+        # A model's own configuration is exported, and sets the attention of all its layers.
         config = vars(module).get("config")
         if config is not None and not isinstance(module, PreTrainedModel) and _has_rates(config):
-            module.config = _WithoutRates(config)
+            vars(module)["config"] = _WithoutRates(config)
 
 
 class DropoutOff:
-    """Part of an objective whose configuration is a :class:`DropoutConfig`, in ``_config``."""
+    """Mixin of objectives that turn dropout off unless their ``_config`` asks for it."""
 
-    _config: Any
+    _config: DropoutConfig
 
     def attach(self, model: nn.Module) -> None:
-        """See :class:`engine.BaseObjective`."""
+        """See :class:`engine.Objective`."""
         if not self._config.dropout:
             turn_off(model)
 
 
 class _WithoutRates:
-    """A configuration as it is, and as it becomes, but that all its dropout rates read as 0."""
+    """A live view of a configuration in which all dropout rates read as 0."""
 
     def __init__(self, config: Any) -> None:
         self._config = config
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_config":  # copying asks before there is one
+        if name.startswith("__") or name == "_config":  # copy reads these before __init__ has run
             raise AttributeError(name)
         value = getattr(self._config, name)
         return 0.0 if _is_rate(name, value) else value

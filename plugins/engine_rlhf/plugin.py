@@ -1,4 +1,4 @@
-"""What this plugin declares."""
+"""The components and commands that this plugin declares."""
 
 from __future__ import annotations
 
@@ -13,113 +13,113 @@ if TYPE_CHECKING:
 
 @hookimpl
 def engine_commands() -> Sequence[click.Command]:
-    """What was answered in a round."""
-    from engine_rlhf.commands import rollouts
+    """The command group ``rlhf``."""
+    from engine_rlhf.commands import rlhf
 
-    return [rollouts]
+    return [rlhf]
 
 
 @hookimpl
 def engine_objectives() -> Sequence[Component]:
-    """Objectives from preferences, rewards and teachers."""
+    """Objectives for learning from rewards, preferences and teachers."""
     return [
         Component(
             "ppo",
-            "engine_rlhf.config:PPO",
-            "engine_rlhf.ppo:build",
+            "engine_rlhf.config.online:PPO",
+            "engine_rlhf.online.ppo:build",
             "PPO with a critic of its own, rewards and constraints.",
         ),
         Component(
             "trl-ppo",
-            "engine_rlhf.trl_config:TrlPPO",
-            "engine_rlhf.trl_ppo:build",
+            "engine_rlhf.config.trl_ppo:TrlPPO",
+            "engine_rlhf.trl_ppo.objective:build",
             "TRL's own PPO, for comparison.",
             extra="rlhf",
         ),
         Component(
             "rloo",
-            "engine_rlhf.config:RLOO",
-            "engine_rlhf.group:build_rloo",
+            "engine_rlhf.config.online:RLOO",
+            "engine_rlhf.online.group:build_rloo",
             "REINFORCE with a leave-one-out baseline.",
         ),
         Component(
             "grpo",
-            "engine_rlhf.config:GRPO",
-            "engine_rlhf.group:build_grpo",
+            "engine_rlhf.config.online:GRPO",
+            "engine_rlhf.online.group:build_grpo",
             "Group-relative policy optimization.",
         ),
         Component(
             "reward",
-            "engine_rlhf.offline_config:Reward",
-            "engine_rlhf.reward:build_reward",
+            "engine_rlhf.config.offline:Reward",
+            "engine_rlhf.offline.reward_model:build_reward",
             "A reward model from preferences.",
         ),
         Component(
             "cost",
-            "engine_rlhf.offline_config:Cost",
-            "engine_rlhf.reward:build_cost",
+            "engine_rlhf.config.offline:Cost",
+            "engine_rlhf.offline.reward_model:build_cost",
             "A cost model from preferences and safety labels.",
         ),
         Component(
             "dpo",
-            "engine_rlhf.offline_config:DPO",
-            "engine_rlhf.dpo:build",
+            "engine_rlhf.config.offline:DPO",
+            "engine_rlhf.offline.dpo:build",
             "Direct preference optimization, IPO, and DPO per token.",
         ),
         Component(
             "kto",
-            "engine_rlhf.offline_config:KTO",
-            "engine_rlhf.kto:build",
+            "engine_rlhf.config.offline:KTO",
+            "engine_rlhf.offline.kto:build",
             "Kahneman-Tversky optimization.",
         ),
         Component(
             "distill",
-            "engine_rlhf.offline_config:Distill",
-            "engine_rlhf.distill:build",
-            "The distributions of a teacher.",
+            "engine_rlhf.config.offline:Distill",
+            "engine_rlhf.offline.distill:build",
+            "Distillation from a teacher model.",
         ),
     ]
 
 
 @hookimpl
 def engine_rewards() -> Sequence[Component]:
-    """Reward models, the answer's length, a service."""
+    """Rewards from a stage's model, the answer's length, or a web service."""
     return [
         Component(
             "stage",
-            "engine_rlhf.config:StageReward",
-            "engine_rlhf.rewards:build_stage",
+            "engine_rlhf.config.rewards:StageReward",
+            "engine_rlhf.rewards.stage:build",
             "The reward or cost model of a stage, normalised.",
         ),
         Component(
             "length",
-            "engine_rlhf.config:Length",
-            "engine_rlhf.rewards:build_length",
+            "engine_rlhf.config.rewards:Length",
+            "engine_rlhf.rewards.length:build",
             "The answer's length in words.",
         ),
         Component(
             "http",
-            "engine_rlhf.config:Http",
-            "engine_rlhf.rewards:build_http",
-            "A service that scores answers.",
+            "engine_rlhf.config.rewards:Http",
+            "engine_rlhf.rewards.http:build",
+            "A web service that scores answers.",
         ),
     ]
 
 
 @hookimpl
 def engine_evaluators() -> Sequence[Component]:
-    """Agreement with preferences, rewards of a model's answers."""
+    """Evaluators of reward models, and of a model's own answers."""
     return [
         Component(
             "preference-accuracy",
-            "engine_rlhf.offline_config:PreferenceAccuracy",
-            "engine_rlhf.preference_accuracy:build",
+            "engine_rlhf.config.evaluators:PreferenceAccuracy",
+            "engine_rlhf.evaluators.preference_accuracy:build",
             "Accuracy and calibration of a reward or cost model on held-out pairs.",
         ),
         Component(
             "answer-reward",
-            "engine_rlhf.evaluator_config:AnswerReward",
-            "engine_rlhf.answer_reward:build",
+            "engine_rlhf.config.evaluators:AnswerReward",
+            "engine_rlhf.evaluators.answer_reward:build",
             "Rewards of a model's answers to held-out prompts, and its divergence from another.",
         ),
     ]

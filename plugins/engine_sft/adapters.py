@@ -1,4 +1,4 @@
-"""LoRA and DoRA by peft, inside the model: its class, and how it is called, stay what they are."""
+"""LoRA and DoRA by peft, applied inside the model, whose class and call signature stay the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LowRank:
         self._by_direction = by_direction
 
     def attach(self, model: nn.Module) -> nn.Module:
-        """Raises SpecError where no layer is meant."""
+        """Adds the adapter to the model. Raises SpecError where no layer matches."""
         from peft import LoraConfig, inject_adapter_in_model
         from transformers.pytorch_utils import Conv1D
 
@@ -29,7 +29,7 @@ class LowRank:
         if not targets:
             raise SpecError(
                 f"adapter: no linear layer matches {' or '.join(globs)}",
-                mend=f"names are: {', '.join(linear[:4])} …",
+                hint=f"names are: {', '.join(linear[:4])} …",
             )
         settings = LoraConfig(
             r=self._config.r,
@@ -43,19 +43,19 @@ class LowRank:
         return inject_adapter_in_model(settings, model)
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Every layer that was added to is a plain one again."""
+        """Merges the adapter into the weights, so that all layers are plain ones again."""
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         added = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
         for name, layer in added:
             layer.merge()
             model.set_submodule(name, layer.get_base_layer())
-        vars(model).pop("peft_config", None)  # a new head came with a new model, which has none
+        vars(model).pop("peft_config", None)  # absent if the head, and so the model, was replaced
         return model
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Names of the linear layers but the head's."""
+    """Names of all linear layers except the head."""
     from transformers.pytorch_utils import Conv1D
 
     base = cast("nn.Module", model.base_model)

@@ -1,4 +1,4 @@
-"""Perplexity of held-out answers, of which every token is one that training learns from."""
+"""Perplexity of held-out answers, over the same tokens that training computes its loss on."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from engine import (
     Chat,
     Completion,
     Context,
+    Evaluator,
     Item,
     LogLikelihood,
     Record,
-    RecordError,
     Response,
     RunError,
     Score,
-    ratio,
 )
+from engine.modeling import RecordError, ratio
 from engine_sft.chat import sequences
 from engine_sft.config import AnswerPerplexity
 
 _Z = 1.96
 _NATS_AT_MOST = 700.0
-"""Beyond, the exponential function overflows."""
+"""Largest exponent before the exponential function overflows."""
 
 
-class AnswerPerplexityEvaluator:
-    """Asks for every answer of the held-out conversations and completions."""
+class AnswerPerplexityEvaluator(Evaluator):
+    """Scores every answer in the held-out conversations and completions."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def items(self) -> Iterator[Item]:
-        """A record is an item. Raises RunError where none has an answer."""
+        """One item for each record. Raises RunError where no record has an answer."""
         tokenizer = self._context.tokenizer()
         found = False
         refused: Counter[str] = Counter()
@@ -47,7 +47,7 @@ class AnswerPerplexityEvaluator:
                 )
             try:
                 requests = tuple(_requests(record, tokenizer))
-            except RecordError as error:  # training leaves it out, too
+            except RecordError as error:  # training also drops it
                 refused[error.reason] += 1
                 continue
             if requests:
@@ -57,34 +57,32 @@ class AnswerPerplexityEvaluator:
             reasons = "".join(f"; {count} {reason}" for reason, count in refused.items())
             raise RunError(
                 f"evaluator 'answer-perplexity': no held-out record has an answer{reasons}",
-                mend="let `data` name a train stage with completions or conversations, and a `holdout`",
+                hint="let `data` name a train stage with completions or conversations, and a `holdout`",
             )
 
     def score(self, item: Item, responses: Sequence[Response]) -> dict[str, float]:
-        """Nats and tokens of a record's answers, EOS among them."""
+        """Nats and tokens of a record's answers, including EOS."""
         return {
             "nats": -math.fsum(response.logprob for response in responses),
             "tokens": sum(response.tokens for response in responses),
         }
 
     def summarise(self, rows: Sequence[dict[str, float]]) -> list[Score]:
-        """Over all answers' tokens together; standard errors over records."""
+        """Perplexity and nats per token over all answers; standard errors over records."""
         nats, error = ratio([r["nats"] for r in rows], [r["tokens"] for r in rows])
         perplexity = math.exp(min(nats, _NATS_AT_MOST))
-        n = len(rows)
+        spread = error and perplexity * error
         return [
-            Score(
-                "perplexity", perplexity, error and perplexity * error, n, higher_is_better=False
-            ),
-            Score("nats_per_token", nats, error, n, higher_is_better=False),
+            Score("perplexity", perplexity, spread, len(rows), higher_is_better=False),
+            Score("nats_per_token", nats, error, len(rows), higher_is_better=False),
         ]
 
     def compare(
         self, rows: Sequence[dict[str, float]], baseline: Sequence[dict[str, float]]
     ) -> list[Score]:
-        """By how many nats a token the answers are likelier, record by record.
+        """The mean gain in log-likelihood, in nats per token, compared record by record.
 
-        A token is one of the baseline's, whose tokenizer may be another.
+        Tokens are counted by the baseline's tokenizer, which may differ from the model's.
         """
         saved = [old["nats"] - new["nats"] for old, new in zip(baseline, rows, strict=True)]
         gain, error = ratio(saved, [old["tokens"] for old in baseline])
@@ -98,7 +96,7 @@ def build(config: AnswerPerplexity, context: Context) -> AnswerPerplexityEvaluat
 
 
 def _requests(record: Record, tokenizer: Any) -> Iterator[LogLikelihood]:
-    """One for each answer that training would learn, by the same tokens."""
+    """One request for each answer that training would learn, with the same tokens."""
     if not isinstance(record, Chat | Completion):
         return
     for pieces in sequences(record, tokenizer):

@@ -1,4 +1,4 @@
-"""What of a record is learnt."""
+"""Splits records into the token sequences of training, and marks the answers to learn."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from engine import Chat, Completion, Piece, conversation_pieces, example_tokens
+from engine import Chat, Completion, Messages
+from engine.modeling import Piece, conversation_pieces, example_tokens
 
 
 def sequences(
     record: Chat | Completion, tokenizer: Any, turns: Literal["all", "last"] = "all"
 ) -> Iterator[list[Piece]]:
-    """What a model reads and writes, in pieces: those with a ``turn`` are learnt, and the last is one.
+    """The sequences of a record, in pieces: those with a ``turn`` are learnt, and the last is one.
 
-    A conversation gives several where the chat template writes earlier answers otherwise once turns
+    A conversation gives several sequences if the chat template changes earlier answers when more turns
     follow. Raises RecordError, and SpecError for a conversation without a template.
     """
     if isinstance(record, Completion) and not _is_talk(record.completion):
@@ -36,15 +37,15 @@ def sequences(
 
 
 def counts(message: Mapping[str, Any]) -> bool:
-    """Whether an answer is to be learnt: not with ``train: false``, or others' ``weight: 0``."""
+    """Whether an answer is learnt: not with ``train: false``, or ``weight: 0`` of other formats."""
     train, weight = message.get("train"), message.get("weight")
     return train is not False and (weight is None or weight != 0)
 
 
-def _messages(record: Chat | Completion) -> tuple[list[Mapping[str, Any]], int]:
-    """All turns, and the first of those that may be learnt."""
+def _messages(record: Chat | Completion) -> tuple[Messages, int]:
+    """All turns, and the index of the first that may be learnt."""
     if isinstance(record, Chat):
-        return list(record.messages), 0
+        return record.messages, 0
     prompt, completion = record.prompt, record.completion
     before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     assert not isinstance(completion, str)

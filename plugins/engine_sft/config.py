@@ -1,4 +1,4 @@
-"""Configurations of the objective, the adapters and the evaluator."""
+"""Configurations of this plugin's objective, adapters and evaluator."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from engine import Config, Count, EvaluatorConfig, Number, ObjectiveConfig
+from engine import (
+    Config,
+    Count,
+    EvaluatorConfig,
+    Number,
+    ObjectiveConfig,
+)
 from engine_sft.templates import BUILT_IN
 
 
 class SFT(ObjectiveConfig):
-    """Supervised fine-tuning: the next token, in answers only."""
+    """Supervised fine-tuning: next-token loss on answers only."""
 
     takes: ClassVar = frozenset({"chat", "completion"})
 
     template: str | None = Field(
         None,
         description=f"Chat template: {' or '.join(map(repr, BUILT_IN))}, or a Jinja text that marks "
-        "answers by {% generation %}; without it, the tokenizer's own. It stays with the model.",
+        "answers by {% generation %}; by default the tokenizer's own. It is saved with the model.",
     )
-    turns: Literal["all", "last"] = Field(
-        "all", description="Answers of a conversation that are learnt."
-    )
+    turns: Literal["all", "last"] = Field("all", description="Answers of a conversation to learn.")
     packing: bool = Field(
-        True, description="Put several examples into a row, where they do not see each other."
+        True, description="Pack several examples into a row, without attention between them."
     )
     neftune: Number | None = Field(
-        None, gt=0, description="Noise on embedded tokens, as NEFTune's α; 5 is usual."
+        None, gt=0, description="Noise on token embeddings: the α of NEFTune, usually 5."
     )
-    pad_token: str | None = Field(
-        None, description="Token of the vocabulary that becomes the tokenizer's padding."
-    )
+    pad_token: str | None = Field(None, description="Token of the vocabulary to use for padding.")
 
     @field_validator("template")
     @classmethod
@@ -43,7 +45,8 @@ class SFT(ObjectiveConfig):
         return template
 
     def check_train(self, train: Any, processes: int) -> str | None:
-        """Noise is added where the whole model is called, which some degrees never do."""
+        """See :class:`engine.ObjectiveConfig`: NEFTune hooks calls of the whole model, which tensor,
+        pipeline and context parallelism do not make."""
         if self.neftune is None or train.strategy.check_processes(processes):
             return None
         layout = train.strategy.layout(processes)
@@ -54,20 +57,20 @@ class SFT(ObjectiveConfig):
 
 
 class LoRA(Config):
-    """W + (alpha / r) · B · A (Hu et al. 2022), B starting at 0."""
+    """Low-rank adapter W + (alpha / r) · B · A (Hu et al. 2022); B starts at 0."""
 
-    r: Count = Field(16, description="Rank: rows of A.")
-    alpha: Number = Field(32.0, gt=0, description="Numerator of the factor on the addition.")
-    dropout: Number = Field(0.0, ge=0, lt=1, description="Share of its inputs that are left out.")
+    r: Count = Field(16, description="Rank of the added matrices.")
+    alpha: Number = Field(32.0, gt=0, description="Numerator of the scale alpha / r.")
+    dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout rate on the adapter's inputs.")
     targets: tuple[str, ...] = Field(
         ("*",),
         min_length=1,
-        description="Globs of linear layers that are added to; the head never is.",
+        description="Globs of the linear layers to adapt; the head is always left out.",
     )
 
 
 class DoRA(LoRA):
-    """LoRA on the weight's direction, its length by row learnt apart (Liu et al. 2024)."""
+    """LoRA on the direction of weights, with separately trained row magnitudes (Liu et al. 2024)."""
 
 
 class AnswerPerplexity(EvaluatorConfig):

@@ -1,4 +1,4 @@
-"""NEFTune: noise on embedded tokens, in training only (Jain et al. 2023).
+"""NEFTune: noise on token embeddings, in training only (Jain et al. 2023).
 
 Shapes: B rows, T positions, D width of the embedding.
 """
@@ -10,14 +10,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from engine import SpecError, reads_packed
+from engine import SpecError
+from engine.modeling import reads_packed
 
 
 class EmbeddingNoise:
-    """Adds noise from U(−1, 1) · α / √(L · D), L being the length of a token's own document.
+    """Adds noise from U(−1, 1) · α / √(L · D), where L is the length of the token's document.
 
-    It hangs on the model by hooks: so it is wherever the model is called, whatever wraps it. Its
-    numbers come from torch's generator, which the loop seeds at every step.
+    Hooks add it wherever the model is called, whatever wraps the model. The noise comes from torch's
+    generator, which the loop seeds at every step.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -25,16 +26,16 @@ class EmbeddingNoise:
         self._length_BT: Tensor | None = None
 
     def attach(self, model: nn.Module) -> None:
-        """On the model's embedding; lengths are read off the position ids of the whole call.
+        """Hooks the model's embedding, and the model itself to read lengths from its position ids.
 
-        Raises SpecError for a model that gets none.
+        Raises SpecError for a model that takes no position ids.
         """
         whole = cast("Any", model)
         if not reads_packed(model):
             raise SpecError(
-                f"objective.neftune: a {whole.config.model_type} does not tell documents apart by "
-                "position ids, by which the noise is measured",
-                mend="leave neftune out",
+                f"objective.neftune: a {whole.config.model_type} takes no position ids, which give the "
+                "lengths of documents for the noise",
+                hint="leave neftune out",
             )
         whole.base_model.register_forward_pre_hook(self._look, with_kwargs=True)
         whole.get_input_embeddings().register_forward_hook(self._add)
@@ -53,7 +54,7 @@ class EmbeddingNoise:
 
 
 def document_lengths(position_BT: Tensor) -> Tensor:
-    """Of each token's document, in tokens: documents begin where position ids are 0."""
+    """The length in tokens of each token's document; documents begin at position id 0."""
     first_BT = position_BT == 0
     number_BT = first_BT.cumsum(1) - 1
     sizes_BT = torch.zeros_like(position_BT).scatter_add_(

@@ -1,4 +1,4 @@
-"""What this plugin declares."""
+"""The components that this plugin declares."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ def engine_objectives() -> Sequence[Component]:
             "sft",
             "engine_sft.config:SFT",
             "engine_sft.sft:build",
-            "The mean of -log P over the tokens of answers, in conversations and completions.",
+            "Next-token loss on the answers of conversations and completions.",
         )
     ]
 
 
 @hookimpl
 def engine_adapters() -> Sequence[Component]:
-    """A few trained weights beside a frozen model, folded in at the end."""
+    """Adapters, which add few trainable weights to a frozen model and are merged at the end."""
     return [
         Component(
             "lora",
             "engine_sft.config:LoRA",
             "engine_sft.adapters:build_lora",
-            "A low-rank addition to linear layers, by peft.",
+            "Low-rank adapters on linear layers, by peft.",
             extra="sft",
         ),
         Component(
             "dora",
             "engine_sft.config:DoRA",
             "engine_sft.adapters:build_dora",
-            "A low-rank addition and the length of every row, by peft.",
+            "LoRA with separately trained row magnitudes, by peft.",
             extra="sft",
         ),
     ]
@@ -43,7 +43,7 @@ def engine_adapters() -> Sequence[Component]:
 
 @hookimpl
 def engine_evaluators() -> Sequence[Component]:
-    """How likely held-out answers are."""
+    """Perplexity of held-out answers."""
     return [
         Component(
             "answer-perplexity",

@@ -1,6 +1,6 @@
-"""Supervised fine-tuning: the next token, in answers only.
+"""Supervised fine-tuning: next-token loss on answers only.
 
-Shapes: B rows, T positions, D hidden width, N positions whose next token is learnt.
+Shapes: B rows, T positions, D hidden width, N labelled positions.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import numpy as np
 from torch import Tensor, nn
 
 from engine import (
-    IGNORE,
-    BaseObjective,
     Batch,
     Chat,
     Completion,
     Context,
     Example,
-    Piece,
+    Objective,
     Record,
     SpecError,
+)
+from engine.modeling import (
+    IGNORE,
+    Piece,
     cross_entropy,
     labelled_rows,
     pack,
@@ -34,8 +36,8 @@ from engine_sft.templates import install
 _FIELDS = ("input_ids", "labels", "position_ids")
 
 
-class SFTObjective(BaseObjective):
-    """Σ −log P(x_t | x_<t) over the tokens of answers, EOS among them."""
+class SFTObjective(Objective):
+    """Σ −log P(x_t | x_<t) over the tokens of answers, including EOS."""
 
     takes = SFT.takes
     head = SFT.head
@@ -44,7 +46,7 @@ class SFTObjective(BaseObjective):
         self._config = config
 
     def check(self, tokenizer: Any) -> None:
-        """Gives the tokenizer template and padding. Raises SpecError for one that will not do."""
+        """Sets the tokenizer's chat template and padding. Raises SpecError for an unusable one."""
         pad = self._config.pad_token
         if pad is not None:
             if pad not in tokenizer.get_vocab():
@@ -54,14 +56,14 @@ class SFTObjective(BaseObjective):
             tokenizer.pad_token = pad
         if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
             raise SpecError(
-                f"the tokenizer pads with its EOS, '{tokenizer.eos_token}': whoever masks padding "
-                "masks the end of every answer with it",
-                mend=f"set objective.pad_token to another of its tokens{_spare(tokenizer)}",
+                f"the tokenizer pads with its EOS, '{tokenizer.eos_token}', so masking padding also "
+                "masks the end of every answer",
+                hint=f"set objective.pad_token to another of its tokens{_spare(tokenizer)}",
             )
         install(tokenizer, self._config.template)
 
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
-        """An example, or several of one conversation. What is too long loses its end."""
+        """The examples of a record, several for some conversations; too long ones are truncated."""
         assert isinstance(record, Chat | Completion)
         found = False
         for pieces in sequences(record, tokenizer, self._config.turns):
@@ -83,28 +85,27 @@ class SFTObjective(BaseObjective):
         return Example(len(input_ids), fields, truncated=len(tokens) > length + 1)
 
     def arrange(self, examples: list[Example], length: int) -> list[Example]:
-        """Packed into rows, if so configured. A row is filled up by documents of one token."""
+        """Packs examples into rows, if configured. Each token of padding is a document of its own."""
         if not self._config.packing:
             return examples
         rows = pack([example.length for example in examples], length)
         return [_joined([examples[i] for i in row], length) for row in rows]
 
     def attach(self, model: nn.Module) -> None:
-        """Noise, if so configured."""
+        """Adds NEFTune's noise, if configured."""
         if self._config.neftune is not None:
             EmbeddingNoise(self._config.neftune).attach(model)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """Rows side by side; a shorter one is padded with documents of one token."""
+        """Stacks rows; each token of padding is a document of its own."""
         return labelled_rows(examples)
 
     def loss(self, hidden_BTD: Tensor, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The sum of −log P. The head meets only positions before a learnt token."""
+        """The sum of −log P. The head is applied to labelled positions only."""
         labels_BT = batch.targets["labels"]
         learnt_BT = labels_BT != IGNORE
         hidden_ND, labels_N = hidden_BTD[learnt_BT], labels_BT[learnt_BT]
-        bias = getattr(head, "bias", None)
-        return {"loss": cross_entropy(hidden_ND, head.weight, labels_N, bias=bias)}
+        return {"loss": cross_entropy(hidden_ND, head, labels_N)}
 
 
 def build(config: SFT, context: Context) -> SFTObjective:
@@ -113,7 +114,7 @@ def build(config: SFT, context: Context) -> SFTObjective:
 
 
 def _spare(tokenizer: Any) -> str:
-    """A special token that may pad, as words after a mend; empty where there is none."""
+    """Names a special token that could be padding, to end a hint; empty where there is none."""
     taken = {tokenizer.eos_token, tokenizer.bos_token}
     special = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
     spare = sorted((t for t in special if t not in taken), key=lambda t: "pad" not in t.lower())
@@ -121,7 +122,7 @@ def _spare(tokenizer: Any) -> str:
 
 
 def _joined(examples: Sequence[Example], length: int) -> Example:
-    """One row of ``length``, so that all rows have one shape, which compiled layers want."""
+    """Joins examples to one row of ``length``: compiled layers need rows of one shape."""
     total = sum(example.length for example in examples)
     fill = {"input_ids": 0, "labels": IGNORE, "position_ids": 0}
     fields = {

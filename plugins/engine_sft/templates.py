@@ -1,8 +1,8 @@
-"""Chat templates: the built-in ones, and what training asks of any.
+"""Chat templates: the built-in ones, and a check of any template before training.
 
-A template is Jinja text in transformers' dialect; ``{% generation %}`` marks what the model writes, for
-other trainers, and where what is learnt ends.
-The built-in ones name no token but EOS, so they work with every tokenizer. Imports nothing heavy.
+A template is Jinja text in transformers' dialect. ``{% generation %}`` marks what the model writes, for
+other trainers, and where the learnt text ends. The built-in templates use no special token but EOS, so
+they work with every tokenizer. Importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from engine import RecordError, SpecError, example_tokens
+from engine import SpecError
+from engine.modeling import RecordError, example_tokens
 
 _EACH = """\
 {%- for message in messages -%}
@@ -28,7 +29,8 @@ _EACH = """\
 
 
 def _template(opening: tuple[str, str], close: str, between: str) -> str:
-    """Messages after ``opening``, their role in it; answers end with EOS, others with ``close``."""
+    """A template that opens messages with their role inside ``opening``; answers end with EOS, other
+    messages with ``close``."""
     before, after = map(repr, opening)
     return (
         _EACH.replace("OPEN", f"{before} + message['role'] + {after}")
@@ -40,7 +42,7 @@ def _template(opening: tuple[str, str], close: str, between: str) -> str:
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
-        # Qwen's form where EOS is its <|im_end|>.
+        # The same as Qwen's if EOS is <|im_end|>.
         "chatml": _template(("<|im_start|>", "\n"), "eos_token", "\n"),
         "plain": _template(("### ", "\n"), "''", "\n\n"),
     }
@@ -48,10 +50,10 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 
 
 def install(tokenizer: Any, template: str | None) -> None:
-    """Gives the tokenizer this template, by name or as a text. Raises SpecError.
+    """Sets the tokenizer's template, by name or as text. Raises SpecError for an unusable one.
 
-    Also where it has one of its own: it must begin an answer as it asks for one, and end it with a
-    token at which the model can stop.
+    The tokenizer's own template is checked as well: the generation prompt must be how an answer begins,
+    and an answer must end with a token at which the model can stop.
     """
     if template is not None:
         tokenizer.chat_template = BUILT_IN.get(template, template)
@@ -63,5 +65,5 @@ def install(tokenizer: Any, template: str | None) -> None:
         told = error.told or f"a question with its answer is {error.what}"
         raise SpecError(
             f"the chat template cannot be used: {told}",
-            mend="set objective.template to a built-in one, or to a template of your own",
+            hint="set objective.template to a built-in one, or to a template of your own",
         ) from error

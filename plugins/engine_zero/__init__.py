@@ -1,1 +1,1 @@
-"""Strategy `zero`: DeepSpeed's ZeRO, which divides what every process would hold a copy of."""
+"""Strategy `zero`: DeepSpeed's ZeRO, data parallelism that shards the training state."""

@@ -14,27 +14,28 @@ Place = Literal["none", "cpu", "disk"]
 
 
 class Zero(StrategyConfig):
-    """DeepSpeed's ZeRO: every process reads a part of the batch and keeps a part of the state."""
+    """DeepSpeed's ZeRO: data parallelism in which each process keeps a part of the training state."""
 
     whole_matrices: ClassVar[bool] = False
 
     stage: Literal[1, 2, 3] = Field(
         2,
-        description="What is divided among the processes: 1 the optimizer's state, 2 gradients, too, "
-        "3 weights, too.",
+        description="What is sharded over processes: 1 the optimizer state, 2 also gradients, 3 also "
+        "weights.",
     )
     offload_optimizer: Place = Field(
         "none",
-        description="Where float32 masters and optimizer state lie; the CPU then updates them.",
+        description="Where float32 master weights and optimizer state are kept; if offloaded, the CPU "
+        "updates them.",
     )
     offload_parameters: Place = Field(
-        "none", description="Where weights lie that are not in use; with stage 3."
+        "none", description="Where weights are kept while not in use; needs stage 3."
     )
-    offload_folder: str | None = Field(None, description="Folder for what is offloaded to disk.")
+    offload_folder: str | None = Field(None, description="Folder for `disk` offloading.")
     config: str | dict[str, Any] | None = Field(
         None,
-        description="DeepSpeed's own configuration, as a mapping or the path of a JSON file; what "
-        "the spec says itself may not say otherwise there.",
+        description="DeepSpeed's own configuration, as a mapping or the path of a JSON file; it must "
+        "not contradict the spec.",
     )
 
     @model_validator(mode="after")
@@ -49,7 +50,7 @@ class Zero(StrategyConfig):
             raise ValueError(f"{to_disk[0]} 'disk' needs offload_folder")
         if self.offload_folder is not None and not to_disk:
             raise ValueError(
-                f"offload_folder is '{self.offload_folder}', but nothing is offloaded to disk"
+                f"offload_folder is '{self.offload_folder}', but no offload is set to disk"
             )
         wrong = list(merge.own_contradictions(merge.read(self.config), self))
         if wrong:
@@ -61,7 +62,8 @@ class Zero(StrategyConfig):
         wrong = list(merge.contradictions(merge.read(self.config), train, processes))
         if train.precision == "fp16":
             wrong.append(
-                "no fp16: DeepSpeed has none on CPUs, and on GPUs it is not tried; use bf16"
+                "fp16 is not supported: DeepSpeed has none on CPUs, and on GPUs it is untested; use "
+                "bf16"
             )
         return "; ".join(wrong) or None
 

@@ -1,8 +1,8 @@
-"""The decision to skip a step, taken inside DeepSpeed's: only there is the gradient norm known.
+"""Skips a step with a gradient spike inside DeepSpeed's own step, which computes the gradient norm.
 
-DeepSpeed (0.19.8) skips a step whose norm is not finite. Each of its three optimizers asks one
-method of its own for the norm; that method is wrapped, and says "not finite" of a norm above the
-limit as well. So a spike goes the way of an overflow, on all ranks alike, as they share the norm.
+DeepSpeed (0.19.8) skips a step whose norm is not finite. The method by which each of its three
+optimizers gets the norm is wrapped, to return "not finite" for a norm above the limit as well. A spike
+is then skipped like an overflow, on all ranks, as they share the norm.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 _INVALID = -1.0
-"""What DeepSpeed's norms are where a gradient is not finite."""
+"""The norm that DeepSpeed returns where a gradient is not finite."""
 
 
 class Gate:
-    """Lets an optimizer's steps pass up to ``limit``; ``norm`` is that of the last one."""
+    """Skips an optimizer's steps with a norm above ``limit``; ``norm`` is that of the last step."""
 
     def __init__(self, optimizer: Any) -> None:
         self.limit = math.inf
@@ -41,23 +41,23 @@ class Gate:
             )
 
     def ask(self) -> Tensor:
-        """The norm that the next step will have; infinite where it is not finite."""
+        """The gradient norm of the coming step; infinity where it is not finite."""
         return _finite_or_infinite(self._ask())
 
     def set(self, limit: float, max_norm: float | None) -> None:
-        """What the next step may not exceed, and to what norm its gradient is clipped."""
+        """Sets the limit for the next step's norm, and the norm to which its gradient is clipped."""
         self.limit = limit
-        self.norm = torch.tensor(math.inf)  # where DeepSpeed sees an overflow, it asks no norm
+        self.norm = torch.tensor(math.inf)  # DeepSpeed computes no norm after an overflow
         self._optimizer.clip_grad = max_norm or 0.0
 
     def forget(self) -> None:
-        """After a skipped step. DeepSpeed drops its gradients, but not those that it adds up in float32
-        on the way to the CPU: the next step would have them in it, NaN for ever after a NaN."""
+        """Clears gradients after a skipped step. DeepSpeed keeps those that it accumulates in float32
+        on the CPU, so the next step would include them, and be NaN for ever after a NaN."""
         kept = getattr(self._optimizer, "averaged_gradients", {})
         kept.update(dict.fromkeys(kept))
 
     def _of_offloaded(self, norm_of: Callable[[], Any]) -> Callable[[], Any]:
-        """As DeepSpeed's step does, waits for gradients on their way to the CPU."""
+        """Waits for gradients on their way to the CPU, as DeepSpeed's step does."""
 
         def ask() -> Any:
             self._optimizer._wait_for_offload_copies()
@@ -73,7 +73,7 @@ class Gate:
     def _seen(self, found: tuple[list[Tensor], Any]) -> tuple[list[Tensor], Any]:
         gradients, of_experts = found
         norm = self._passed(torch.nn.utils.get_total_norm(gradients))
-        # The norm that DeepSpeed takes of these is the same, or infinite.
+        # DeepSpeed computes the same norm from these, or infinity.
         return (gradients if norm >= 0 else [torch.full_like(norm, math.inf)]), of_experts
 
 

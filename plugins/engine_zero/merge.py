@@ -1,4 +1,4 @@
-"""A user's own DeepSpeed configuration: what is taken from it, and where it contradicts the spec."""
+"""A user's own DeepSpeed configuration: what is passed on, and where it contradicts the spec."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAKEN = {
     "wall_clock_breakdown",
     "zero_allow_untested_optimizer",
 }
-"""Top-level sections that only tune or report, beside ``zero_optimization``."""
+"""Top-level sections, besides ``zero_optimization``, that only tune or report."""
 _ZERO_TAKEN = {
     "allgather_bucket_size",
     "allgather_partitions",
@@ -42,7 +42,7 @@ _ZERO_TAKEN = {
     ),
 }
 _OFFLOAD = {"offload_optimizer": "offload_optimizer", "offload_param": "offload_parameters"}
-"""DeepSpeed's section: the spec's field."""
+"""DeepSpeed's sections, and the fields of the spec that replace them."""
 _OFFLOAD_TAKEN = {
     "buffer_count", "buffer_size", "max_in_cpu", "pin_memory", "pipeline_read", "pipeline_write",
 }  # fmt: skip
@@ -52,21 +52,22 @@ _MAPPINGS = ("zero_optimization", "optimizer", "scheduler", *_NARROW)
 
 
 def read(config: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """The configuration, without what is ``"auto"`` in it. Raises ValueError."""
+    """Reads the configuration, without its ``"auto"`` values. Raises ValueError where it is invalid."""
+    found: Any = config or {}
     if isinstance(config, str):
         try:
-            config = json.loads(Path(config).read_text(encoding="utf-8"))
+            found = json.loads(Path(config).read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ValueError(f"'{config}': {error.strerror}") from None
-        except ValueError as error:
-            raise ValueError(f"'{config}' is no JSON: {error}") from None
-    if not isinstance(config or {}, Mapping):
-        raise ValueError("DeepSpeed's configuration is a mapping")
-    return _without_auto(config or {})
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"'{config}' is not JSON: {error}") from None
+    if not isinstance(found, Mapping):
+        raise ValueError("DeepSpeed's configuration must be a mapping")
+    return _without_auto(found)
 
 
 def taken(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes on to DeepSpeed: of sections that the spec has a say in, the rest."""
+    """What is passed on to DeepSpeed: everything that the spec does not set itself."""
     zero = config.get("zero_optimization", {})
     tuned = {name: value for name, value in zero.items() if name in _ZERO_TAKEN}
     for section in _OFFLOAD:
@@ -76,7 +77,7 @@ def taken(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_contradictions(config: Mapping[str, Any], spec: Any) -> Iterator[str]:
-    """Between the configuration and the strategy's other fields, and what is not taken at all."""
+    """Contradictions with the strategy's other fields, and settings that are not passed on."""
     odd = [*_no_mappings(config, _MAPPINGS), *_no_mappings(config.get("optimizer"), ("params",))]
     odd += _no_mappings(config.get("zero_optimization"), _OFFLOAD)
     if odd:
@@ -109,7 +110,7 @@ def own_contradictions(config: Mapping[str, Any], spec: Any) -> Iterator[str]:
 
 
 def contradictions(config: Mapping[str, Any], train: Any, processes: int) -> Iterator[str]:
-    """Between the configuration and the rest of the train stage."""
+    """Contradictions with the rest of the train stage."""
     yield from _batch(config, train, processes)
     for section, precision in _NARROW.items():
         enabled = config.get(section, {}).get("enabled")
@@ -131,7 +132,7 @@ def contradictions(config: Mapping[str, Any], train: Any, processes: int) -> Ite
 
 
 def _batch(config: Mapping[str, Any], train: Any, processes: int) -> Iterator[str]:
-    """DeepSpeed counts rows where the engine counts tokens."""
+    """Contradictions in the batch size, which DeepSpeed counts in rows and the engine in tokens."""
     batch = train.batch
     length = train.row_length(train.model)
     rows, micro = (
@@ -154,7 +155,7 @@ def _batch(config: Mapping[str, Any], train: Any, processes: int) -> Iterator[st
 def _no_mappings(config: Any, names: Iterable[str]) -> Iterator[str]:
     for name in names if isinstance(config, Mapping) else ():
         if not isinstance(config.get(name, {}), Mapping):
-            yield f"{name} is {config[name]!r} in config, and no mapping"
+            yield f"{name} is {config[name]!r} in config, not a mapping"
 
 
 def _both(theirs: str, value: object, ours: str, says: object) -> str:
@@ -166,7 +167,7 @@ def _not_taken(name: str) -> str:
 
 
 def _without_auto(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Hugging Face's "auto" means what the rest of the program says."""
+    """The mapping without "auto", by which Hugging Face marks values that the program sets."""
     return {
         name: _without_auto(inner) if isinstance(inner, Mapping) else inner
         for name, inner in value.items()

@@ -1,8 +1,8 @@
-"""Where DeepSpeed keeps this rank's part of each parameter, and whole parameters made of parts.
+"""Finds this rank's part of each parameter in DeepSpeed, and joins parts to whole parameters.
 
-A part is a run of the flattened parameter's elements: of its float32 master, of an entry of the
-optimizer's state, or of anything else laid out like them. Checkpoints name whole parameters, so
-that any strategy can read them on any number of ranks.
+A part is a slice of the flattened parameter: of its float32 master weight, of an entry of the optimizer
+state, or of anything else with the same layout. Checkpoints hold whole parameters, so that any strategy
+can read them on any number of ranks.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from torch.distributed.tensor import DTensor, Shard
 
 
 class Parts(Protocol):
-    """A DeepSpeed optimizer's way to part parameters."""
+    """How a DeepSpeed optimizer divides parameters among ranks."""
 
     def start(self, parameter: nn.Parameter) -> int:
-        """Where this rank's part begins in the flattened parameter."""
+        """The index in the flattened parameter at which this rank's part begins."""
 
     def flat(self, parameter: nn.Parameter) -> Tensor:
-        """The flat tensor that the part lies in: what the optimizer's state is keyed by."""
+        """The flat tensor that contains the part; the optimizer's state is keyed by it."""
 
     def read(self, parameter: nn.Parameter, key: str | None = None) -> Tensor:
-        """This rank's part of the master, or of an entry of the optimizer's state; perhaps empty."""
+        """This rank's part, possibly empty, of the master weight or of an optimizer-state entry."""
 
     def write(self, parameter: nn.Parameter, part: Tensor, key: str | None = None) -> None:
         """Replaces it."""
 
     def make_state(self) -> None:
-        """Has the optimizer make its state; it was told to change nothing."""
+        """Makes the optimizer create its state, in a step that changes nothing."""
 
     def refresh(self) -> None:
-        """Makes the model's weights those of the masters."""
+        """Copies the master weights to the model."""
 
 
 class FlatParts:
-    """Stages 1 and 2: all parameters of a group end to end, cut into as many pieces as ranks."""
+    """Stages 1 and 2: the parameters of a group are concatenated and divided evenly among ranks."""
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
@@ -50,7 +50,11 @@ class FlatParts:
         if not narrow:
             names = ("bit16_groups", "single_partition_of_fp32_groups")
         groups, self._flats = (getattr(optimizer, name) for name in names)
-        self._flat_of = {p: f for g, f in zip(groups, self._flats, strict=True) for p in g}
+        self._flat_of: dict[nn.Parameter, Tensor] = {
+            parameter: flat
+            for group, flat in zip(groups, self._flats, strict=True)
+            for parameter in group
+        }
 
     def start(self, parameter: Any) -> int:
         """See :class:`Parts`."""
@@ -87,7 +91,7 @@ class FlatParts:
 
 
 class Stage3Parts:
-    """Stage 3: every parameter cut into as many pieces as ranks, the last one padded."""
+    """Stage 3: every parameter is divided evenly among ranks, with padding in the last part."""
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
@@ -131,13 +135,13 @@ class Stage3Parts:
         optimizer._partition_all_parameters()
         for number in range(len(optimizer.fp32_partitioned_groups_flat)):
             optimizer._reassign_or_swap_out_partitioned_parameters(number)
-        if optimizer.persistent_parameters:  # those so small that every rank keeps them
+        if optimizer.persistent_parameters:  # small ones, which every rank keeps
             optimizer.persistent_parameters[0].all_gather(optimizer.persistent_parameters)
 
 
 @contextmanager
 def _zero_gradients(tensors: list[Tensor]) -> Iterator[None]:
-    """Gives tensors that have none a gradient of zeros meanwhile; offloaded ones keep theirs."""
+    """Temporarily gives tensors without a gradient one of zeros; offloaded ones keep theirs."""
     without = [tensor for tensor in tensors if tensor.grad is None]
     for tensor in without:
         tensor.grad = torch.zeros_like(tensor)
@@ -147,9 +151,9 @@ def _zero_gradients(tensors: list[Tensor]) -> Iterator[None]:
 
 
 def whole(part: Tensor, start: int, shape: torch.Size) -> Tensor:
-    """The parameter that all ranks' parts make; collective.
+    """Joins all ranks' parts to the whole parameter; collective.
 
-    Bytes are summed, each given by one rank only, so that every bit arrives, signs of zeros too.
+    Sums bytes, of which only one rank's is not 0, so that every bit is kept, even the sign of a zero.
     """
     flat = torch.zeros(shape.numel(), dtype=part.dtype, device=part.device)
     flat[start : start + part.numel()] = part
@@ -159,7 +163,7 @@ def whole(part: Tensor, start: int, shape: torch.Size) -> Tensor:
 
 
 class Rows:
-    """Whole tensors divided by their first dimension, a share on every rank, on the CPU."""
+    """Divides whole tensors among ranks by their first dimension, on the CPU."""
 
     def __init__(self) -> None:
         self._size, self._rank = dist.get_world_size(), dist.get_rank()
@@ -188,7 +192,7 @@ class Rows:
 
 
 def shared_entries(state: Mapping[str, Any], flat: Tensor) -> Iterator[tuple[str, Any]]:
-    """What an optimizer keeps of a flat tensor that is not laid out like it, such as ``step``."""
+    """Entries of a flat tensor's optimizer state that lack its layout, such as ``step``."""
     for key, value in state.items():
         if not (torch.is_tensor(value) and value.shape == flat.shape):
             yield key, value

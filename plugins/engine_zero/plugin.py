@@ -1,4 +1,4 @@
-"""What this plugin declares."""
+"""The components that this plugin declares."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from engine import Component, hookimpl
 
 @hookimpl
 def engine_strategies() -> Sequence[Component]:
-    """Data parallelism that divides optimizer state, gradients and weights."""
+    """Data parallelism that shards optimizer state, gradients and weights."""
     return [
         Component(
             "zero",
             "engine_zero.config:Zero",
             "engine_zero.zero:build",
-            "The batch split, and the state of training too (DeepSpeed ZeRO 1, 2 and 3).",
+            "Data parallelism with sharded training state (DeepSpeed ZeRO 1, 2 and 3).",
             extra="zero",
         )
     ]

@@ -1,4 +1,4 @@
-"""What DeepSpeed is configured with: what the engine needs, and the user's own beside it."""
+"""DeepSpeed's configuration: the engine's settings, merged with the user's own."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def deepspeed_settings(config: Zero, precision: str, device: torch.device) -> di
         if place == "disk":
             zero[section] |= {"device": "nvme", "nvme_path": config.offload_folder}
     settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 1,  # reporting only: batches are the engine's
-        "gradient_accumulation_steps": 1,  # and so are the boundaries of accumulation
-        "log_level": "error",  # of a skipped step the engine tells itself
+        "train_micro_batch_size_per_gpu": 1,  # only reported; the engine makes batches
+        "gradient_accumulation_steps": 1,  # the engine accumulates gradients
+        "log_level": "error",  # the engine itself logs skipped steps
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": zero,
-        # Gradients add up in float32, over micro-batches and over ranks.
+        # Sum gradients in float32 over micro-batches and ranks.
         "data_types": {"grad_accum_dtype": "fp32"},
         "communication_data_type": "fp32",
     }
     if precision == "bf16":
-        # Unchecked, a gradient that is not finite would be stepped with.
+        # Without this check, DeepSpeed would take steps with gradients that are not finite.
         settings["bf16"] = {"enabled": True, "check_grad_overflow": True}
     return _merged(settings, merge.taken(merge.read(config.config)))
 

@@ -1,7 +1,7 @@
-"""Strategy `zero`: DeepSpeed owns weights, gradients and optimizer; what it is given and asked for.
+"""Strategy `zero`: DeepSpeed holds weights, gradients and optimizer; the engine drives its steps.
 
-DeepSpeed averages gradients over ranks, where the engine's losses are already divided by counts
-over all of them: so losses are multiplied by the number of ranks.
+DeepSpeed averages gradients over ranks, but the engine's losses are already divided by counts over all
+ranks. So losses are multiplied by the number of ranks.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine import (
     Batch,
     Context,
-    ObjectiveModule,
     RunError,
     Setup,
     Step,
+    Strategy,
+)
+from engine.modeling import (
+    ObjectiveModule,
     attend,
     average_decay,
     compile_layers,
@@ -38,7 +40,7 @@ from engine_zero.start import check_disk, deepspeed_for
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class ZeroStrategy:
+class ZeroStrategy(Strategy):
     """Strategy ``zero``."""
 
     def __init__(self, config: Zero, context: Context) -> None:
@@ -53,13 +55,13 @@ class ZeroStrategy:
         """See :class:`engine.Strategy`. Raises RunError."""
         if setup.precision not in DTYPES:
             raise RunError(
-                f"strategy 'zero': no {setup.precision}: DeepSpeed has none on CPUs, and on GPUs it "
-                "is not tried yet",
-                mend="set precision: bf16",
+                f"strategy 'zero': {setup.precision} is not supported: DeepSpeed has none on CPUs, and "
+                "it is untested on GPUs",
+                hint="set precision: bf16",
             )
         self._setup = setup
         self._dtype = DTYPES[setup.precision]
-        model: Any = setup.build().to(self._device)
+        model: Any = setup.model.to(self._device)
         with deepspeed_for(self._context) as deepspeed:
             if "disk" in (self._config.offload_optimizer, self._config.offload_parameters):
                 check_disk(deepspeed)
@@ -72,8 +74,8 @@ class ZeroStrategy:
             self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
             assert all(torch.finfo(p.dtype).bits >= 32 for p in self._named.values())
             self._shapes = {n: p.shape for n, p in model.named_parameters()}
-            self._weights = dict(model.named_parameters())
-            # Frozen weights are narrowed to compute with, and leave as they came.
+            self._weights: dict[str, nn.Parameter] = dict(model.named_parameters())
+            # Frozen weights are cast to 16 bits to compute with; the export has the original ones.
             self._frozen = {
                 n: self._rows.divide(p) for n, p in self._weights.items() if not p.requires_grad
             }
@@ -90,30 +92,21 @@ class ZeroStrategy:
                 why = " ".join(str(error).split())
                 raise RunError(
                     f"strategy 'zero': DeepSpeed refuses its configuration: {why}",
-                    mend="change it under strategy.config",
+                    hint="change it under strategy.config",
                 ) from error
         self._base: Any = optimizer
         self._gate = Gate(self._zero)
         self._parts: Parts = (Stage3Parts if self._config.stage == 3 else FlatParts)(self._zero)
-        for name, master in masters.items():  # DeepSpeed's come from the narrowed weights
+        for name, master in masters.items():  # DeepSpeed's come from 16-bit weights
             self._write(name, master)
         self._averages = {n: self._read(n).clone() for n in self._named} if setup.ema else {}
         self._averaged_steps = torch.zeros((), dtype=torch.int32)
         self._make_optimizer_state()
 
-    def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
-        """See :class:`engine.Strategy`."""
-        if self.data_size == 1:
-            return dict(values)
-        names = sorted(values)
-        total = torch.tensor([values[n] for n in names], dtype=torch.float64)
-        dist.all_reduce(total)
-        return dict(zip(names, total.tolist(), strict=True))
-
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """See :class:`engine.Strategy`. Gradients that no step was taken with are dropped."""
+        """See :class:`engine.Strategy`. Drops gradients that no step has used."""
         if self._waiting:
             self._step(-math.inf, None)
         self._waiting = True
@@ -145,8 +138,8 @@ class ZeroStrategy:
 
     @contextmanager
     def inference(self, *, averaged: bool = True) -> Iterator[nn.Module]:
-        """See :class:`engine.Strategy`. A second module without hooks, which has weights only here:
-        at stages 1 and 2 the trained model's own, else gathered."""
+        """See :class:`engine.Strategy`. Gives a second module without hooks, which has weights only
+        inside the context: the trained model's at stages 1 and 2, gathered ones at stage 3."""
         for name, parameter in self._plain.named_parameters():
             parameter.data = self._whole_weight(name, averaged=averaged)
         self._plain.eval()
@@ -158,12 +151,12 @@ class ZeroStrategy:
                 parameter.data = parameter.data.new_empty(0)
 
     def state(self) -> dict[str, Any]:
-        """See :class:`engine.Strategy`. Copies on the CPU, of which each rank has its rows; they are
-        gathered parameter by parameter."""
+        """See :class:`engine.Strategy`. Gathers parameters one by one; each rank keeps its rows, on the
+        CPU."""
         state: dict[str, Any] = {
             "model": {n: self._rows.divide(self._whole(n, self._read(n))) for n in self._named},
             "optimizer": {n: self._optimizer_state(n) for n in self._named},
-            # As strategies with a loss scale keep it, so that they can go on from here.
+            # Stored for strategies with a loss scale, so that they can resume from here.
             "scale": {"scale": torch.ones(()), "good_steps": torch.zeros((), dtype=torch.int32)},
         }
         if self._averages:
@@ -194,7 +187,7 @@ class ZeroStrategy:
         self._parts.refresh()
 
     def export(self) -> Iterator[tuple[str, Tensor]]:
-        """See :class:`engine.Strategy`. In float32 whatever the precision of training."""
+        """See :class:`engine.Strategy`. Always in float32."""
         names = {id(p): n for n, p in self._plain.named_parameters()}
         for name, tensor in self._plain.state_dict(keep_vars=True).items():
             own = names.get(id(tensor))
@@ -206,7 +199,7 @@ class ZeroStrategy:
             yield name, final.float() if final.is_floating_point() else final
 
     def _step(self, limit: float, max_norm: float | None) -> bool:
-        """DeepSpeed's own step, which uses up its gradients; whether it was skipped."""
+        """Takes DeepSpeed's own step, which consumes its gradients; returns whether it was skipped."""
         self._gate.set(limit, max_norm)
         self._engine.step()
         self._waiting = False
@@ -216,9 +209,9 @@ class ZeroStrategy:
         return skipped
 
     def _make_optimizer_state(self) -> None:
-        """Optimizers make their state at the first step; a checkpoint to load into needs it now.
+        """Makes the optimizer create its state, which loading a checkpoint needs before the first step.
 
-        So one step is taken that is skipped, or else has neither rate nor gradient.
+        It takes one step that is skipped, or has a learning rate and gradients of 0.
         """
         for group in self._base.param_groups:
             group["lr"] = 0.0
@@ -244,7 +237,7 @@ class ZeroStrategy:
         }
 
     def _whole_weight(self, name: str, *, averaged: bool) -> Tensor:
-        """A weight as the model computes with it."""
+        """A whole weight in the precision that the model computes with."""
         if averaged and name in self._averages:
             return self._whole(name, self._averages[name]).to(self._device, self._dtype)
         if self._config.stage < 3:
@@ -269,12 +262,12 @@ class ZeroStrategy:
 
 
 def build(config: Zero, context: Context) -> ZeroStrategy:
-    """Every process of the group."""
+    """Builds the strategy."""
     return ZeroStrategy(config, context)
 
 
 def _without_weights(model: Any) -> Any:
-    """A copy with empty parameters, and the model's own buffers, for generation and scoring."""
+    """A copy of the model with empty parameters and shared buffers, for generation and scoring."""
     shared: dict[int, Any] = {id(b): b for b in model.buffers()}
     for parameter in model.parameters():
         shared[id(parameter)] = nn.Parameter(parameter.detach().new_empty(0), requires_grad=False)

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine_rlhf.episodes import OnlineObjective
-from engine_rlhf.trl_trainer import PPOTrainer, _Trainer
+from engine_inference.language_model import SharedPrefixLM
+from engine_rlhf.online.objective import OnlineObjective
+from engine_rlhf.online.rollout_feed import RolloutFeed
+from engine_rlhf.trl_ppo.trainer import PPOTrainer, _Trainer
 
 from engine.cli import main
-from engine.feed import EpisodeFeed
-from engine.language_model import LanguageModel
 
 trl_loop: Any = sys.modules[PPOTrainer.__module__]
 
@@ -79,8 +79,8 @@ def watch_ours() -> None:
         PHASES.end("rollout")
         PHASES.answer_tokens = sum(len(r.tokens) for r in rollouts) / len(rollouts)
 
-    before(EpisodeFeed, "_begin", PHASES.tell)
-    after(LanguageModel, "rollouts", written)
+    before(RolloutFeed, "_begin", PHASES.tell)
+    after(SharedPrefixLM, "rollouts", written)
     after(OnlineObjective, "learn", lambda learned: PHASES.end("scoring"))
 
 

@@ -17,8 +17,8 @@ from datasets import Dataset, disable_progress_bars
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from engine.plugins import Plugins
-from engine.spec import load_spec
+from engine.registry import Plugins
+from engine.spec.loading import load_spec
 
 
 class Print(TrainerCallback):

@@ -21,8 +21,9 @@ from engine_lm import attention
 from engine_lm.next_token import NextTokenObjective
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from engine import Batch, ObjectiveModule, Setup
-from engine.launch import Process
+from engine import Batch, Setup
+from engine.modeling import ObjectiveModule
+from engine.processes.process import Process
 
 ROWS, LENGTH, VOCABULARY, RATE = 4, 256, 4096, 3e-4
 
@@ -73,7 +74,7 @@ def _ours(kind: str, batch: Batch) -> Callable[[], float]:
     def optimizer(named: Any) -> torch.optim.Optimizer:
         return torch.optim.AdamW([p for _, p in named], lr=RATE, fused=True)
 
-    strategy.prepare(Setup(_model, optimizer, NextTokenObjective()))
+    strategy.prepare(Setup(_model(), optimizer, NextTokenObjective()))
     counts = strategy.all_sum({"loss": float(batch.counts["loss"])})
 
     def step() -> float:

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from engine.checkpoint import Checkpoints
+from engine.storage.checkpoints import Checkpoints
 
 PAIRS = 10
 MB = 400

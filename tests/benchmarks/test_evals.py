@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 import torch
+from engine_inference.language_model import SharedPrefixLM
 
-from engine import Generation, LanguageModel, LogLikelihood
-from engine.compose import Composer
-from engine.plugins import Plugins
+from engine import Generation, LogLikelihood
+from engine.registry import Plugins
+from engine.spec.composition import Composer
 
 SIZES = {"4 × 128": (4, 128), "8 × 384": (8, 384)}
 PAIRS = 5
@@ -88,7 +89,7 @@ def peer(model, tokenizer):
 
 def _requests(name: str, folder: Path, **fields: Any) -> list[Any]:
     """Of the first items, as the benchmark asks them of real rows."""
-    from engine_evals.standard import build
+    from engine_evals.benchmarks.evaluator import build
 
     composer = Composer(Plugins.discover().selected(()))
     config = composer.config_class("evaluator", name)(type=name, rows=str(folder), **fields)
@@ -144,7 +145,7 @@ def test_log_likelihoods(name, fields, least, model, tokenizer, peer, rows, rati
     requests: list[LogLikelihood] = _requests(name, rows, **fields)
     pairs = [(r.context, r.continuation) for r in requests]
     asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
-    lm = LanguageModel(model, tokenizer)
+    lm = SharedPrefixLM(model, tokenizer)
     ours, theirs, a, b = _alternating(
         lambda: lm.loglikelihoods(requests), lambda: peer.loglikelihood(asked, disable_tqdm=True)
     )
@@ -174,7 +175,7 @@ def test_worked_problems(model, tokenizer, peer, rows, ratio):
         )
         for i, r in enumerate(requests)
     ]
-    lm = LanguageModel(model, tokenizer, context=2048)
+    lm = SharedPrefixLM(model, tokenizer, context=2048)
     ours, theirs, a, b = _alternating(
         lambda: lm.generations(requests), lambda: peer.generate_until(asked, disable_tqdm=True)
     )
@@ -195,7 +196,7 @@ def test_answers_of_unequal_length(model, tokenizer, rows, ratio):
     requests = [Generation(p, max_tokens=n) for p, n in zip(prompts, lengths, strict=True)]
     tokenizer.padding_side = "left"
     ids = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
-    lm = LanguageModel(model, tokenizer)
+    lm = SharedPrefixLM(model, tokenizer)
 
     @torch.inference_mode()
     def generate() -> torch.Tensor:

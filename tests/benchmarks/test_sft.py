@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
 
 import pytest
+from support.runs import events
 
 ROWS, LENGTH, PAIRS, STEPS = 8, 512, 12, 4
 MODEL = {
@@ -69,8 +69,7 @@ def test_faster_than_sft_trainer(layout, write_spec, tmp_path, engine, paused, r
     engine("run", spec, "--runs", runs, "--stage", "base", env={"OMP_NUM_THREADS": "2"})
     ours = paused(sys.executable, "-m", "engine.cli", "run", spec, "--runs", runs, "--json")
     ours.burst(5)
-    events = (runs / "speed" / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    told = next(e for e in map(json.loads, events) if e["event"] == "examples")
+    told = events(runs / "speed", "examples")[0]
     alike = round(ROWS * told["records"] / told["rows"])  # as many examples as our rows hold
     peer = Path(__file__).with_name("sft_peer.py")
     theirs = paused(sys.executable, peer, spec, runs, layout, alike)

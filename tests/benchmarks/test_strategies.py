@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.runs import steps
 
 PAIRS, STEPS = 12, 4
 
@@ -69,13 +70,12 @@ def test_a_table_of_strategies(engine, write_spec, library_text, tmp_path):
         shutil.copytree(runs, own)
         chosen = ("--nproc", processes, "--set", f"stages.base.train.strategy={strategy}")
         engine("run", file, "--runs", own, *chosen, env=one_thread, timeout=600)
-        lines = (own / "table" / "events.jsonl").read_text(encoding="utf-8").splitlines()
-        steps = [e for e in map(json.loads, lines) if e["event"] == "step"]
-        speed = statistics.median(e["tokens_per_second"] for e in steps[3:])
+        speeds = steps(own / "table", "tokens_per_second")
+        speed = statistics.median(speeds[3:])
         plan = json.loads(engine("plan", file, *chosen, "--json").stdout)
         memory = plan[0]["memory"]["total"]
         print(f"| `{strategy}` | {processes} | {speed:,.0f} | {memory / 1e6:.0f} MB |")
-        assert len(steps) == 10
+        assert len(speeds) == 10
 
 
 def _table_spec(text):

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.measured import processor
-from engine.precision import best
-from engine.weight_types import TYPES
+from engine.hardware.measurements import processor
+from engine.hardware.precision import best
+from engine.modeling.weight_types import TYPES
 
 BATCH, LENGTH, PAIRS, STEPS = 8, 512, 12, 4
 MODELS = {

@@ -23,10 +23,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from engine.data.dataset import TrainingData, WindowExamples
+from engine.data.examples import TrainingData
 from engine.data.mixture import Mixture, MixtureSource
-from engine.precision import resolved
-from engine.spec import load_spec
+from engine.data.shards import Shards
+from engine.data.windows import Windows
+from engine.hardware.precision import resolved
+from engine.spec.loading import load_spec
 
 
 class Rows(IterableDataset):
@@ -55,8 +57,9 @@ class Print(TrainerCallback):
 def main(spec_file: Path, runs: Path) -> None:
     spec = load_spec(spec_file).spec
     config: Any = spec.stages["base"].train
-    shards = WindowExamples(runs / spec.name / "corpus" / "shards" / "0", config.model.context)
-    data = TrainingData(Mixture([MixtureSource("files", len(shards))], spec.seed), [shards])
+    shards = Shards.open(runs / spec.name / "corpus" / "shards" / "0")
+    windows = Windows(shards, config.model.context)
+    data = TrainingData(Mixture([MixtureSource("files", len(windows))], spec.seed), [windows])
     torch.manual_seed(spec.seed)
     model = LlamaForCausalLM(
         LlamaConfig(

@@ -7,30 +7,16 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from engine import spec as specs
 from engine.errors import EngineError
-from engine.plugins import Plugins
-from engine.spec import load_spec
-
-
-@pytest.fixture(scope="module")
-def composed_once() -> Iterator[None]:
-    """Finding the plugins and composing their models does not depend on the spec: once is enough."""
-    discover, compose = cache(Plugins.discover), cache(specs.spec_class)
-    select = cache(Plugins.selected)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Plugins, "discover", lambda blocked=(): discover(tuple(blocked)))
-        patch.setattr(Plugins, "selected", lambda self, names: select(self, tuple(names)))
-        patch.setattr(specs, "spec_class", compose)
-        yield
+from engine.spec.loading import load_spec
 
 
 @pytest.fixture
@@ -65,34 +51,11 @@ def python() -> Callable[[str], str]:
     return run
 
 
-@pytest.fixture
-def command(capsys, monkeypatch) -> Callable[..., tuple[str, str]]:
-    """Runs a command in this process: what it printed to stdout and to stderr."""
-    from engine.cli import main
-
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: object, status: int = 0) -> tuple[str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(map(str, arguments)))
-        told = capsys.readouterr()
-        assert ended.value.code == status, told
-        return told.out, told.err
-
-    return run
-
-
-@pytest.fixture
-def copied(finished_run, tmp_path) -> Path:
-    """A finished run that may be changed."""
-    return Path(shutil.copytree(finished_run, tmp_path / "runs" / "tiny"))
-
-
 @pytest.fixture(scope="module")
 def made(_tiny, finished_run, tmp_path_factory):
     """A spec, and a run of it that has what the members of the matrix begin with."""
-    from engine.launch import Process
-    from engine.session import run_spec
+    from engine.processes.process import Process
+    from engine.runs.session import run_spec
 
     folder = tmp_path_factory.mktemp("matrix")
     spec = copy.deepcopy(_tiny)
@@ -118,3 +81,14 @@ def made(_tiny, finished_run, tmp_path_factory):
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{schema}.jsonl").write_text(text, encoding="utf-8")
     return spec, folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Half a second is long enough.
+
+    The alarm may fall into a callback of the garbage collector (Hypothesis has one), which reports
+    it as unraisable; it comes again a second later.
+    """
+    monkeypatch.setattr("engine.deadline.SECONDS", 0.5)
+    warnings.filterwarnings("ignore", category=pytest.PytestUnraisableExceptionWarning)

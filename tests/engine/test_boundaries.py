@@ -18,9 +18,9 @@ import pytest
 import torch
 from support import hostile
 
-from engine import manifest
-from engine.artifact import Artifact
-from engine.checkpoint import Checkpoints
+from engine.storage import manifest
+from engine.storage.checkpoints import Checkpoints
+from engine.storage.model_folder import Artifact
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("ignore")]
 
@@ -93,9 +93,12 @@ def _emptied(folder: Path) -> None:
 
 
 CHECKPOINT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a state that is a list": (_state("[]"), "state.json: is no state of this stage"),
-    "a state that is no JSON": (_state("{"), "state.json: is no state of this stage"),
-    "a state of 100,000 levels": (_state("[" * 100_000), "state.json: is no state of this stage"),
+    "a state that is a list": (_state("[]"), "state.json: is not a state of this stage"),
+    "a state that is no JSON": (_state("{"), "state.json: is not a state of this stage"),
+    "a state of 100,000 levels": (
+        _state("[" * 100_000),
+        "state.json: is not a state of this stage",
+    ),
     "a manifest of 100,000 levels": (_nested, "manifest.json: damaged"),
     "ranks as a word": (_manifest(world_size="two"), "not the manifest of this checkpoint"),
     "a step as a word": (_manifest(step="one"), "not the manifest of this checkpoint"),
@@ -158,6 +161,15 @@ def _link(target: str) -> Callable[[Path], str]:
     return attack
 
 
+def _saved(files: Any) -> Callable[[Path], str]:
+    def attack(folder: Path) -> str:
+        (folder / "state.json").write_text(json.dumps({"_data_files": files}))
+        os.mkfifo(folder / "pipe")
+        return "."
+
+    return attack
+
+
 def _made_pipe(folder: Path) -> str:
     os.mkfifo(folder / "rows.jsonl")
     return "rows.jsonl"
@@ -191,6 +203,21 @@ DATA: dict[str, tuple[Callable[[Path], str], str]] = {
     "a table that is text": (_raw("rows.parquet", _TEXT), "rows.parquet"),
     "a quote that does not end": (_raw("rows.csv", b'text\n"one\ntwo'), ""),
     "a field of a million letters": (_raw("rows.csv", b"text\n" + b"x" * 1_000_000 + b"\n"), ""),
+    "100,000 columns": (
+        _raw("rows.csv", (",".join(f"c{n}" for n in range(100_000)) + "\n").encode()),
+        DONE,
+    ),
+    "a day that Python has not": (
+        _table(text=["a"], x=pa.array([1 << 30], pa.date32())),
+        "damaged",
+    ),
+    "a zone that nobody knows": (
+        _table(text=["a"], x=pa.array([0], pa.timestamp("us", tz="No/Where"))),
+        "damaged",
+    ),
+    "a saved set that is a word": (_saved("abc"), "is no file of this folder"),
+    "a saved set without names": (_saved([{}]), "is no file of this folder"),
+    "a saved set of a pipe": (_saved([{"filename": "pipe"}]), "is no file of this folder"),
     "a NUL in a table of text": (_raw("rows.csv", b"text\na\0b\n"), ""),
 }
 """An empty outcome: done, or a line; only its form was sure beforehand."""
@@ -213,6 +240,23 @@ def _header(length: int, rest: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / "model.safetensors").write_bytes(content)
 
 
+def _piped(name: str) -> Callable[[Path], None]:
+    def attack(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return attack
+
+
+def _indexed(name: str) -> Callable[[Path], None]:
+    def attack(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        index = folder / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+
+    return attack
+
+
 def _overlap(folder: Path) -> None:
     tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     header = json.dumps({"a": tensor, "b": tensor}).encode()
@@ -225,7 +269,7 @@ MODEL: dict[str, tuple[Callable[[Path], object], str]] = {
     "heads of no width": (_config(head_dim=0), "cannot be opened|not supported|its weight"),
     "a width as a word": (_config(hidden_size="wide"), "cannot be opened"),
     "a vocabulary as a list": (_config(vocab_size=[]), "cannot be opened"),
-    "another width": (_config(hidden_size=64), "asks for|cannot be opened"),
+    "another width": (_config(hidden_size=64), "json needs|cannot be opened"),
     "another type": (_config(model_type="../llama"), "cannot be opened"),
     "a type as a number": (_config(model_type=5), "names no model_type"),
     "code of its own": (
@@ -235,9 +279,23 @@ MODEL: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown activation": (_config(hidden_act="os.system"), "cannot be opened"),
     "a list for a configuration": (
         lambda folder: (folder / "config.json").write_text("[1]"),
-        "no fields",
+        "instead of fields",
     ),
-    "a header of 2^63 bytes": (_header(1 << 63, b"{}"), "cut off"),
+    "a configuration that is a pipe": (_piped("config.json"), "no config.json"),
+    "a configuration of 100,000 levels": (
+        lambda folder: (folder / "config.json").write_text("[" * 100_000),
+        "nested too deeply",
+    ),
+    "a kernel from a hub": (
+        _config(attn_implementation="evil/kernel"),
+        "'evil/kernel', which is external code",
+    ),
+    "weights elsewhere": (
+        _indexed("../other/model.safetensors"),
+        "not a safetensors file beside it",
+    ),
+    "weights that are pickled": (_indexed("model.bin"), "not a safetensors file beside it"),
+    "a header of 2^63 bytes": (_header(1 << 63, b"{}"), "truncated"),
     "a header that is a list": (_header(2, b"[]"), "header cannot be read"),
     "tensors that overlap": (_overlap, "cannot be opened|lacks weights"),
     "a dtype that is a path": (_config(dtype="os.system"), ""),
@@ -260,3 +318,13 @@ def test_a_class_that_is_no_model(names, finished_run, tmp_path):
     _config(architectures=names)(place)
     said = hostile.outcome(Artifact(place).model)
     hostile.check(said, DONE if names == [] else str(place))
+
+
+def test_an_auto_class_asks_nobody_whether_code_may_run(finished_run, tmp_path, monkeypatch):
+    """Somebody who types `y` for another reason would have allowed it."""
+    place = hostile.copied_model(finished_run / "base" / "final", tmp_path / "model")
+    mapped = {"AutoModelForImageClassification": "mine.Model"}
+    _config(architectures=["AutoModelForImageClassification"], auto_map=mapped)(place)
+    (place / "mine.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.setattr("builtins.input", lambda told: "y")
+    hostile.check(hostile.outcome(Artifact(place).model), "its model cannot be opened")

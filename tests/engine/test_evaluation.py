@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from engine_inference.language_model import SharedPrefixLM
 
+from engine.contracts.language_model import Generation, LogLikelihood
+from engine.contracts.scoring import Item, Score
+from engine.contracts.spec import evaluator_names
 from engine.errors import RunError, SpecError
 from engine.evaluation import evaluate
-from engine.language_model import LanguageModel
-from engine.launch import Process
-from engine.plugins import Plugins
-from engine.requests import Generation, Item, LogLikelihood, Score
-from engine.spec import evaluator_names
+from engine.processes.process import Process
+from engine.registry import Plugins
 
 
 class Letters:
@@ -41,15 +41,15 @@ class Letters:
 
 @pytest.fixture
 def lm(finished_run):
-    from engine.artifact import Artifact
+    from engine.storage.model_folder import Artifact
 
     artifact = Artifact(finished_run / "base" / "final")
-    return LanguageModel(artifact.model(), artifact.tokenizer(), context=32)
+    return SharedPrefixLM(artifact.model(), artifact.tokenizer(), context=32)
 
 
 def _scores(letters, lm, **options):
     """Without the fingerprint."""
-    return [replace(s, fingerprint="") for s in evaluate(letters, lm, Process(), **options)]
+    return [replace(s, fingerprint="") for s in evaluate(letters, lm, Process(), **options).scores]
 
 
 def test_every_item_is_scored_once_with_all_its_answers(lm):
@@ -103,7 +103,7 @@ def test_a_fingerprint_is_of_prompts_and_tokenizer(lm):
     """The same for the same items; another for others, and for another tokenizer."""
 
     def fingerprint(count):
-        (score,) = evaluate(Letters(count), lm, Process())
+        (score,) = evaluate(Letters(count), lm, Process()).scores
         return score.fingerprint
 
     first = fingerprint(3)
@@ -125,7 +125,7 @@ def test_what_scores_do_not_show_is_told(lm):
     evaluate(Long(1), lm, Process(), warn=told.append)
     assert told == [
         "1 of 2 prompts did not fit and lost their beginning",
-        "1 of 1 texts were cut off at their longest",
+        "1 of 1 texts were cut off at their length limit",
     ]
 
 
@@ -165,12 +165,15 @@ def test_each_evaluator_of_a_stage_has_a_name_of_its_own():
     named = [config.model_construct(name=f"own-{n}") for n, config in enumerate(configs)]
     assert evaluator_names(named) == [f"own-{n}" for n in range(len(configs))]
     given = [
-        SimpleNamespace(type="perplexity", name=n) for n in (None, "short", None, "perplexity-2")
+        SimpleNamespace(type_name="perplexity", name=n)
+        for n in (None, "short", None, "perplexity-2")
     ]
     assert evaluator_names(given) == ["perplexity", "short", "perplexity-2", "perplexity-2-2"]
 
 
-def test_ranks_share_items_and_agree(tiny_spec, write_spec, engine, finished_run, tmp_path):
+def test_ranks_share_items_and_agree(
+    tiny_spec, write_spec, engine_ranks, finished_run, prepared, tmp_path
+):
     """Three processes, of which the last has fewer items: every row is one process's to 1e-4."""
     folder = str(finished_run / "base" / "final")
     tiny_spec["stages"]["base"]["train"]["strategy"] = "ddp"
@@ -184,8 +187,8 @@ def test_ranks_share_items_and_agree(tiny_spec, write_spec, engine, finished_run
     spec, found = write_spec(tiny_spec), []
     for processes in (1, 3):
         runs = tmp_path / f"by-{processes}"
-        shutil.copytree(finished_run / "corpus", runs / "tiny" / "corpus")
-        engine("run", spec, "--runs", runs, "--stage", "scores", "--nproc", processes)
+        prepared(runs)
+        engine_ranks(processes, "run", spec, "--runs", runs, "--stage", "scores")
         rows = {}
         for file in sorted((runs / "tiny" / "scores" / "rows").glob("0-0.*.jsonl")):
             lines = filter(None, file.read_text(encoding="utf-8").splitlines())

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from engine.errors import EngineError
-from engine.launch import Process
-from engine.session import run_spec
-from engine.spec import load_spec
+from engine.processes.process import Process
+from engine.runs.session import run_spec
+from engine.spec.loading import load_spec
 
 Results = dict[str, Any]
 

@@ -11,30 +11,28 @@ from pathlib import Path
 import pytest
 
 import engine
+import engine.hardware
+import engine.modeling
+import engine.testing
 
 ROOT = Path(__file__).parents[2]
 
 FLOORS = """
-accelerators comparison component encoding errors figures files layout pieces places \
-prefixes requests sampling shrunk standing terminal weight_types
-activations config console deadline devices document hookspecs manifest measured objective \
-permissions pretrained regular saved_state shapes staging terms unpickling
-checkpoint compiling data flops joint launch log logprobs parameters plan plugins products source \
-suited
-compose modules observers precision probe problems rendering replicas scaffold watch
-checks conversation likelihood slots speeds trial
-artifact attack generation machine spec
-choices estimate folder identity language_model materials model_flops outside reference verify
-evaluation feed forecast lineage summary
-advice fitting loop memory_error scoring
-outlook training
-run
-opened session testing
-listing talk
+_deprecated _public
+errors
+deadline files terminal
+contracts
+event_log hardware
+modeling processes registry
+spec
+storage
+data evaluation
+training
+runs
+testing
 cli
 """
-"""From the ground up, as DESIGN has them; `data` and `testing` are folders. A new module belongs on
-the lowest floor from which it can do its work."""
+"""The rooms of the core from the ground up, as DESIGN has them: each imports from those below it."""
 
 HEIGHT = {name: floor for floor, names in enumerate(FLOORS.split("\n")) for name in names.split()}
 
@@ -60,16 +58,8 @@ def _modules(folder: Path) -> dict[str, ast.Module]:
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Module and name of every import, also inside functions, but not for type checkers only."""
-    hidden = {
-        id(node)
-        for test in ast.walk(tree)
-        if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
-        for node in ast.walk(test)
-    }
+    """Module and name of every import, also inside functions and for type checkers only."""
     for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from ((str(node.module), alias.name) for alias in node.names)
@@ -77,6 +67,12 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield from ((alias.name, "") for alias in node.names)
 
 
+PUBLIC = {
+    "engine": engine,
+    "engine.hardware": engine.hardware,
+    "engine.modeling": engine.modeling,
+    "engine.testing": engine.testing,
+}
 ENGINE = _modules(ROOT / "engine")
 EDGES = {
     name: {
@@ -108,17 +104,28 @@ def _unit(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_every_module_has_its_floor():
-    """And no floor keeps room for one that is gone."""
+def test_every_room_has_its_floor():
+    """And no floor keeps place for one that is gone."""
     assert {_unit(module) for module in EDGES} == HEIGHT.keys()
 
 
 @pytest.mark.parametrize("module", EDGES)
 def test_imports_go_down(module):
-    """Lazy ones, too: a module stands on lower floors only."""
+    """Those inside functions and for type checkers, too: a room stands on lower floors only."""
     for other in EDGES[module]:
         same = _unit(other) == _unit(module)
         assert same or HEIGHT[_unit(other)] < HEIGHT[_unit(module)], f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("folder", sorted({file.parent for file in ROOT.glob("engine/**/*.py")}))
+def test_a_level_can_be_overlooked(folder):
+    """At most twenty files and folders stand side by side."""
+    names = {
+        entry.name
+        for entry in folder.iterdir()
+        if entry.suffix == ".py" or (entry / "__init__.py").is_file()
+    }
+    assert len(names - {"__init__.py", "__main__.py"}) <= 20, sorted(names)
 
 
 def test_there_is_no_circle():
@@ -158,8 +165,8 @@ def test_plugins_import_public_names_only(module):
     """So whatever is not public may change."""
     for other, name in _imports(PLUGINS[module]):
         if other.split(".")[0] == "engine":
-            assert other == "engine", f"{module} imports {other}"
-            assert name in engine.__all__, f"{module} imports engine.{name}"
+            assert other in PUBLIC, f"{module} imports {other}"
+            assert name in PUBLIC[other].__all__, f"{module} imports {other}.{name}"
         own = module.split(".")[0]
         assert other.split(".")[0] in (own, "engine") or not other.startswith("engine_")
 
@@ -171,3 +178,16 @@ def test_a_plugin_s_records_are_light(module):
     own = module.split(".")[0]
     heavy = {other for other, _ in _imports(PLUGINS[module])} - allowed
     assert {other for other in heavy if not other.startswith(own)} <= {"click", "pathlib", "json"}
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("engine/**/*.py")), ids=lambda f: f.stem)
+def test_a_file_holds_one_concept(file):
+    """In at most 320 lines."""
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 320
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("tests/plugins/**/*.py")), ids=lambda f: f.stem)
+def test_plugins_tests_import_public_names_only(file):
+    """And `support`, which alone knows the engine's inside for them."""
+    for other, _ in _imports(ast.parse(file.read_text(encoding="utf-8"))):
+        assert other.split(".")[0] != "engine" or other in PUBLIC, f"{file} imports {other}"

@@ -8,9 +8,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from engine.cli import cli
-from engine.plugins import Plugins
-from engine.spec import load_spec
+from engine.cli.commands import cli
+from engine.registry import Plugin, Plugins
+from engine.spec.loading import load_spec
 
 HEAD = "from engine import Component, hookimpl\n"
 CONFIG = "engine_mine.config:Mine"
@@ -28,19 +28,19 @@ BROKEN = {  # plugin.py: how it is told to be broken
     "a generator's end": ("raise GeneratorExit('x')", "GeneratorExit: x"),
     "a type that is no word": (
         _declares(MINE.replace('"mine"', '"\\x1b]0;mine\\x07"')),
-        "ValueError: engine_optimizers gave the type '\\x1b]0;mine\\x07'",
+        "ValueError: engine_optimizers returned the type '\\x1b]0;mine\\x07'",
     ),
     "a type that is a path": (
         _declares(MINE.replace('"mine"', '"../mine"')),
-        "ValueError: engine_optimizers gave the type '../mine'",
+        "ValueError: engine_optimizers returned the type '../mine'",
     ),
     "a type that is no text": (
         _declares(MINE.replace('"mine"', "7")),
-        "ValueError: engine_optimizers gave the type 7",
+        "ValueError: engine_optimizers returned the type 7",
     ),
     "one type twice": (
         _declares(MINE, MINE),
-        "ValueError: engine_optimizers gave the type 'mine' twice",
+        "ValueError: engine_optimizers returned the type 'mine' twice",
     ),
     "a hook with another's arguments": (
         f"{HEAD}@hookimpl\ndef engine_run_started(everything):\n    pass\n",
@@ -105,3 +105,10 @@ def test_a_plugin_s_words_are_clean_on_a_terminal(install_here):
     done = CliRunner().invoke(cli, ["plugins"])
     assert "Mine." in done.output
     assert "\x1b" not in done.output
+
+
+def test_a_distribution_s_name_and_version_are_no_markup(monkeypatch):
+    """Whatever its metadata say, it is a line, and so are the others."""
+    plugin = Plugin("mine", "dist[/x]", "1[/red]", "ok")
+    monkeypatch.setattr(Plugins, "discover", lambda: Plugins([plugin]))
+    assert "mine  dist[/x] 1[/red]  ok" in CliRunner().invoke(cli, ["plugins"]).output

@@ -2,39 +2,181 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from engine_rlhf.online import Companion, RolloutObjective, Round
 
 import engine
+import engine.hardware
+import engine.modeling
+import engine.testing
+from engine import EngineError, RunError, SpecError
 
-NAMES = """
-Adapter Amount Artifact Attack Bad BaseCallback BaseObjective BaseOnlineObjective BaseTrainer Batch
-Beside Callback Candidate Chat Companion Completion Component Config Context Count DataSource
-DataSourceConfig EngineError Evaluator EvaluatorConfig Example FieldError Generation IGNORE Interval
-Item Job Labelled LanguageModel Layout LogLikelihood Messages ModelConfig ModelShape Need Number
-Objective ObjectiveConfig ObjectiveModule Of OptimizerConfig Optimizers ParameterGroup Piece
-PluginError Preference Processor Progress Prompt Record RecordError Response Reward RewardConfig
-RollBack Rolling Rollout Round RunError Said Schedule Schema Score Scores Setup Share SpecError
-StageRef Step Stepwise Stop Strategy StrategyConfig Terminal Text TokenizerConfig TokenizerTrainer
-Tools Value VariableName attend average_decay cleaned compile_layers continuation
-conversation_pieces cross_entropy document_tokens end_of_turn example_tokens file_fault head
-hidden_states hookimpl host_of is_loopback join label_places labelled_rows layers loading_fault
-loss_terms mark_bounds misplaced neighbours network_need pack padded parameter_groups place
-pretrained_tokenizer prompt_tokens ratio read_regular reads_packed recompute_layers record_from_row
-record_or_bad record_to_row runtime secret_need seed_of shrunk_config time_limit token_logprobs
-tokenizer_fault units with_scalar_head
-""".split()
+NAMES = {
+    engine: """
+Adapter Amount Artifact Bad Batch Beside Callback Chat Completion Component Config Context Count
+DataSource DataSourceConfig EngineError Evaluator EvaluatorConfig Example ExternalLoop Feed
+FeedSetup FieldError Flops Generation Inference InferenceConfig Item Job LOGITS Labelled
+LanguageModel Layout Loaded LogLikelihood Loss Messages ModelConfig ModelShape Need Number Objective
+ObjectiveConfig Of OpenedStage OptimizerConfig Optimizers OwnRequest Parameters Plugins Precision
+Preference Problem Processor Progress Prompt RECOMPUTED Recompute Record Response Reward
+RewardConfig RollBack Rolling Rollout RunError SEQUENCE Said Schedule Schema Score Scores Setup
+Share Situation Spec SpecError Stage StageRef State Step Stepwise Stop Strategy StrategyConfig Taken
+Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value VariableName allow_option
+block_option cleaned file_fault hookimpl host_of is_loopback json_of json_option kernel_of load_spec
+loading_fault micro_batches micro_rows misplaced model_of neighbours network_need open_stage
+parameter_count pretrained_tokenizer rank_parameters read_json read_regular record_from_row
+record_or_bad record_to_row runtime secret_need seed_of set_option shape_of shrunk_config
+spec_argument stage_argument time_limit token_flops tokenizer_fault write_cleaned write_durably
+""",
+    engine.modeling: """
+IGNORE LogitMap ObjectiveModule Piece RecordError ScoredRow TAIL attend average_decay backbone
+boundary chunked_loss compile_layers context_of continuation conversation_pieces cross_entropy
+document_tokens end_of_turn ends examine example_tokens for_training head head_parts hidden_states
+is_marked is_scalar join label_places labelled_rows layers loss_terms mapped_head mark_bounds opened
+pack padded parameter_groups place plain_head prompt_tokens ratio read_scalars readable reads_packed
+recompute_layers scalar_head scored_rows small_copy through token_logprobs with_scalar_head
+""",
+    engine.hardware: """
+ACCELERATORS AUTO TYPES accelerator keep_freed_memory measured product_speed resolved threads
+""",
+    engine.testing: """
+EVENT FinishedRun LENGTH Learner StandAloneContext check_component check_plugin check_readme
+check_sums examples_of frozen_beside move require require_figures require_json run_spec tiny_model
+train_tiny unbatched
+""",
+}
+PAIRS = [(module, name) for module, names in NAMES.items() for name in names.split()]
+ROOT = Path(__file__).parents[2]
+OUTSIDE = ("plugins", "tests/plugins", "contrib")
+GUIDE = (ROOT / "contrib" / "README.md").read_text(encoding="utf-8")
+TOLD = set(re.findall(r"`@?(?:engine\.(?:\w+\.)?)?(\w+)[`(]", GUIDE))
+"""What the guide's prose names in code."""
+FORMER = {
+    "BaseCallback": engine.Callback,
+    "BaseObjective": engine.Objective,
+    "BaseOnlineObjective": RolloutObjective,
+    "BaseTrainer": engine.ExternalLoop,
+    "Companion": Companion,
+    "Round": Round,
+    "attend": engine.modeling.attend,
+    "padded": engine.modeling.padded,
+}
 
 
-def test_the_public_names_are_these():
+@pytest.mark.parametrize("module", NAMES, ids=lambda module: module.__name__)
+def test_the_public_names_are_these(module):
     """No more, no less."""
-    assert sorted(engine.__all__) == sorted(NAMES)
-    assert dir(engine) == engine.__all__
+    assert sorted(module.__all__) == sorted(NAMES[module].split())
+    assert set(module.__all__) <= set(dir(module))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_name_resolves(name):
+def test_a_name_is_public_in_one_place():
+    """So that an author finds it there."""
+    names = [name for _, name in PAIRS]
+    assert len(names) == len(set(names))
+
+
+@pytest.fixture(scope="module")
+def shown() -> set[tuple[str, str]]:
+    """What built-in plugins, their tests, contrib and the guide import, as (module, name)."""
+    files = [f for folder in OUTSIDE for f in (ROOT / folder).rglob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    trees += map(ast.parse, re.findall(r"^```python\n(.*?)^```$", GUIDE, re.S | re.M))
+    imports = (n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.ImportFrom))
+    return {(n.module or "", alias.name) for n in imports for alias in n.names}
+
+
+@pytest.mark.parametrize(("module", "name"), PAIRS)
+def test_every_name_is_used_outside_the_engine(shown, module, name):
+    """By a built-in plugin or its tests, by contrib or the guide: an author finds an example."""
+    assert (module.__name__, name) in shown or name in TOLD
+
+
+@pytest.mark.parametrize("module", NAMES, ids=lambda module: module.__name__)
+def test_every_name_is_described(module):
+    """By a docstring where it is defined, or in the guide."""
+    described = {name for name, text in _definitions(module) if text}
+    assert sorted(set(module.__all__) - described - TOLD) == []
+
+
+def _definitions(package) -> Iterator[tuple[str, str | None]]:
+    """A package's public names, each with its docstring, or with the one below its assignment."""
+    file = Path(package.__file__)
+    stub = file.with_suffix(".pyi")
+    lines = ast.parse((stub if stub.exists() else file).read_text(encoding="utf-8")).body
+    for line in lines:
+        if not isinstance(line, ast.ImportFrom) or line.module == "__future__":
+            continue
+        above = f"{package.__name__}." if line.level else ""
+        source = importlib.import_module(above + line.module).__file__
+        found = dict(_documented(ast.parse(Path(source).read_text(encoding="utf-8")).body))
+        yield from ((alias.name, found[alias.name]) for alias in line.names)
+
+
+def _documented(body: list[ast.stmt]) -> Iterator[tuple[str, str | None]]:
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name, ast.get_docstring(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            text = after.value if isinstance(after, ast.Expr) else None
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                yield ast.unparse(target), text and ast.unparse(text)
+
+
+@pytest.mark.parametrize(("module", "name"), PAIRS)
+def test_every_name_resolves(module, name):
     """A name that is announced is there."""
-    assert getattr(engine, name) is not None
+    assert getattr(module, name) is not None
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_former_name_works_with_a_warning(name):
+    """For one version: the warning says what to write in its place, at the line to change."""
+    with pytest.warns(DeprecationWarning, match=f"engine.{name} is now engine") as told:
+        assert getattr(engine, name) is FORMER[name]
+    assert told[0].filename == __file__
+
+
+@pytest.mark.parametrize("name", ["Interval", "ParameterGroup", "PluginError", "units"])
+def test_a_name_that_no_plugin_needs_works_with_a_warning(name):
+    """For one version as well."""
+    with pytest.warns(DeprecationWarning, match=f"engine.{name} is no longer public: [a-z]"):
+        assert getattr(engine, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"), [("Attack", "OwnRequest"), ("Candidate", "StrategyConfig.suggestions")]
+)
+def test_a_name_that_is_gone_says_what_to_write(name, instead):
+    """Whoever imports it reads more than that it is not there."""
+    with pytest.raises(ImportError, match=f"engine.{name} is gone: .*{instead}"):
+        exec(f"from engine import {name}")
+
+
+@pytest.mark.parametrize("error", [RunError, SpecError, EngineError])
+def test_the_former_keyword_of_errors_works_with_a_warning(error):
+    """`mend` is `hint` now."""
+    with pytest.warns(DeprecationWarning, match="`mend` of errors is now `hint`"):
+        assert str(error("wrong", mend="mend it")) == "wrong; mend it"
+
+
+def test_a_former_field_of_setup_works_with_a_warning():
+    """A strategy that builds its model by a function still gets it."""
+    setup = engine.Setup("a model", None, None)
+    with pytest.warns(DeprecationWarning, match="Setup.build"):
+        assert setup.build() == "a model"
+
+
+def test_a_language_model_is_no_longer_built_by_itself():
+    """Whoever does is told what to write."""
+    with pytest.raises(TypeError, match=r"use context.language_model\(model, tokenizer\)"):
+        engine.LanguageModel("a model", "a tokenizer")
 
 
 def test_another_name_is_an_attribute_error():
@@ -46,5 +188,6 @@ def test_another_name_is_an_attribute_error():
 def test_importing_the_engine_imports_nothing_else(python):
     """Each name is resolved on its first use."""
     loaded = python("import engine, sys; print(*sys.modules)").split()
-    assert [name for name in loaded if name.startswith("engine")] == ["engine"]
+    found = {name for name in loaded if name.startswith("engine")}
+    assert found == {"engine", "engine._public"}
     assert not {"torch", "pydantic", "numpy", "yaml"} & set(loaded)

@@ -100,7 +100,11 @@ def test_another_torch(version, tmp_path):
     assert told["versions"]["torch"].partition("+")[0] == version
     parts = ("engine_lm", "engine_parallel/test_replicated.py", "engine_sft")
     tests = [f"tests/plugins/{part}" for part in parts if (ROOT / "tests/plugins" / part).exists()]
-    tests += ["tests/engine/data", "tests/engine/test_logprobs.py", "tests/engine/test_resume.py"]
+    tests += [
+        "tests/engine/data",
+        "tests/engine/modeling/test_token_loss.py",
+        "tests/engine/runs/test_resume.py",
+    ]
     subprocess.run(
         [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *tests],
         check=True,

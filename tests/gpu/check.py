@@ -125,8 +125,8 @@ def _print(section: dict[str, Any]) -> None:
 
 def _no_gpu() -> str | None:
     """Why there is none for the check."""
-    from engine.devices import device_of
     from engine.errors import RunError
+    from engine.hardware.devices import device_of
 
     try:
         return None if device_of(0).type == "cuda" else "there is no GPU that torch can use"

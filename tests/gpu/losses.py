@@ -10,16 +10,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from engine_inference.language_model import SharedPrefixLM
 from rows import Rows, at_most
 from steps import narrowed
 from torch import nn
 
-from engine import attend, head, hidden_states, with_scalar_head
-from engine.artifact import Artifact
-from engine.component import Batch
-from engine.language_model import LanguageModel
-from engine.modules import place
-from engine.objective import BaseObjective, BaseOnlineObjective
+from engine.contracts.batch import Batch
+from engine.modeling import (
+    attend,
+    head,
+    hidden_states,
+    place,
+    with_scalar_head,
+)
+from engine.storage.model_folder import Artifact
 from engine.testing import StandAloneContext
 from engine.testing.standalone import tiny_model
 from engine.testing.training import examples_of, frozen_beside, move
@@ -83,14 +87,14 @@ def _examples(
     frozen: Mapping[str, nn.Module],
 ) -> Sequence[Any]:
     examples = examples_of(built, min(config.takes), context)
-    if not isinstance(built, BaseOnlineObjective):
+    if not built.unbatched:
         return examples
     asked = {"model": copy.deepcopy(model), **copy.deepcopy(dict(frozen))}
     for name, companion in built.companions(model).items():
-        asked[name] = companion.build()
+        asked[name] = companion.model
     for other in asked.values():
         attend(other.eval())
-    models = {name: LanguageModel(m, context.tokenizer()) for name, m in asked.items()}
+    models = {name: SharedPrefixLM(m, context.tokenizer()) for name, m in asked.items()}
     with torch.no_grad():
         return built.learn(built.collect(1, dict(enumerate(examples)), models)).episodes
 
@@ -103,7 +107,7 @@ def _loss(
     move(model)  # or a difference to the frozen one would be 0
     for one in (model, *frozen.values()):
         narrowed(one, device, _TYPES[precision])
-    if isinstance(built, BaseObjective) and built.observes:
+    if built.observes:
         with torch.no_grad():
             seen = built.observe(batch, model)
         batch = built.settle(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from engine_plan.estimate import Work, estimate
 from rows import Row, Rows
 from steps import Size, Steps
 
-from engine.estimate import Work, estimate
-from engine.layout import Layout
+from engine.contracts.model_sizes import Layout
 
 _TOLERANCE = 0.15
 """Of the estimate, which counts what is there for a moment as if it were all there at once."""

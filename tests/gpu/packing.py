@@ -10,7 +10,13 @@ from engine_lm import attention
 from rows import Rows, at_most
 from steps import narrowed
 
-from engine import Batch, cross_entropy, head, hidden_states, place
+from engine import Batch
+from engine.modeling import (
+    cross_entropy,
+    head,
+    hidden_states,
+    place,
+)
 
 _TYPES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """And how far from a document by itself, as a share: sums are in another order."""

@@ -9,13 +9,13 @@ from pathlib import Path
 os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before cuBLAS begins, for `_checkpoints`
 
 import torch
+from engine_inference.language_model import SharedPrefixLM
 from ready_specs import BASE, SPECS
 from rows import Rows, at_most, holds
 from safetensors.torch import load_file
 from steps import Size, Steps, model
 
 from engine import Generation
-from engine.language_model import LanguageModel
 from engine.testing import StandAloneContext, run_spec
 
 _SIZES = {
@@ -66,5 +66,5 @@ def _answers(size: Size, device: str) -> Rows:
     told = []
     for where in ("cpu", device):
         own = model(size).to(where).eval()
-        told.append([answer.text for answer in LanguageModel(own, tokenizer).answer(asked)])
+        told.append([answer.text for answer in SharedPrefixLM(own, tokenizer).answer(asked)])
     yield holds("answers in fp32 are a CPU's", f"{len(asked)} answers", told[0] == told[1])

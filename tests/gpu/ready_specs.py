@@ -7,11 +7,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from engine_inference.language_model import SharedPrefixLM
 from rows import Row, Rows
 
 from engine import Generation
-from engine.artifact import Artifact
-from engine.language_model import LanguageModel
+from engine.storage.model_folder import Artifact
 from engine.testing import run_spec
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -70,5 +70,5 @@ def _answer(stage: Path, device: str) -> int:
     model = artifact.model().to(device).eval()
     if hasattr(model, "score"):
         return 1
-    lm = LanguageModel(model, artifact.tokenizer())
+    lm = SharedPrefixLM(model, artifact.tokenizer())
     return lm.generate(Generation("def ", max_tokens=8, temperature=0.0)).tokens

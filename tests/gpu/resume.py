@@ -13,7 +13,13 @@ def rows(device: str) -> Rows:
     """One, with deterministic kernels; the engine's own command compares."""
     precision, kills = ("bf16", 2) if device == "cuda" else ("fp32", 1)
     changes = BASE | {"base.train.precision": precision, "base.train.evaluate": "[]"}
-    command = [sys.executable, "-m", "engine.cli", "verify-resume", str(SPECS / "quickstart.yaml")]
+    command = [
+        sys.executable,
+        "-m",
+        "engine.cli",
+        "verify-resume",
+        str(SPECS / "quickstart.yaml"),
+    ]
     command += ["--steps", "4", "--kills", str(kills)]
     for field, value in changes.items():
         command += ["--set", f"stages.{field}={value}"]

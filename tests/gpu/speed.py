@@ -15,8 +15,8 @@ from rows import Row, Rows
 from steps import Size, Steps, batch, model, seconds
 from torch.nn import functional as F
 
-from engine import compile_layers
-from engine.accelerators import ACCELERATORS
+from engine.hardware.accelerators import ACCELERATORS
+from engine.modeling import compile_layers
 
 _SMALL = Size("small", 64, 1, 2, 512, 128, 2)
 _SIZES = {

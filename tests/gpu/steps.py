@@ -14,10 +14,10 @@ from engine_parallel.config import Single
 from engine_parallel.replicated import build_single
 
 from engine import Batch, ModelShape, Setup
-from engine.devices import forget_peak, peak_memory
-from engine.flops import token_flops
-from engine.terms import read
+from engine.hardware.devices import forget_peak, peak_memory
+from engine.modeling import read_scalars
 from engine.testing import StandAloneContext
+from engine.training.flops import token_flops
 
 _DOCUMENT = 0.3
 """Of a row, on average."""
@@ -114,7 +114,7 @@ class Steps:
         attention.use_in_training(own)
         self.strategy.prepare(
             Setup(
-                build=lambda: own,
+                model=own,
                 optimizer=kit.build("optimizer", {"type": "adamw", "lr": 3e-4}),
                 objective=kit.build("objective", {"type": "next-token"}),
                 precision=precision,
@@ -128,7 +128,7 @@ class Steps:
         counts = {name: float(count) for name, count in self._batch.counts.items()}
         sums = self.strategy.forward_backward([self._batch], counts)
         done = self.strategy.step(3e-4, 1.0, float("inf"))
-        (found, _) = read(sums, {"grad_norm": done.grad_norm, "skipped": done.skipped})
+        (found, _) = read_scalars(sums, {"grad_norm": done.grad_norm, "skipped": done.skipped})
         return found["loss"] / counts["loss"]
 
     def peak(self, steps: int = 2) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from support.runs import events
 
 SPEC = Path(__file__).parents[2] / "specs" / "few_shot.yaml"
 SMALLER = {
@@ -22,11 +22,10 @@ def test_eight_examples_help_on_modules_that_were_held_out(engine, tmp_path):
     """The gain on the same answers, base model against tuned one, is above 0 with its interval."""
     smaller = [part for k, v in SMALLER.items() for part in ("--set", f"stages.{k}={v}")]
     told = engine("run", SPEC, "--runs", tmp_path, *smaller, env={"COLUMNS": "80"}).stdout
-    lines = (tmp_path / "few-shot" / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = [json.loads(line) for line in lines]
-    (examples,) = (e for e in events if e["event"] == "examples")
+    run = tmp_path / "few-shot"
+    (examples,) = events(run, "examples")
     assert examples["rows"] == 8
-    (gain,) = (e for e in events if e.get("metric") == "gain_over_base")
+    (gain,) = events(run, "score", metric="gain_over_base")
     assert (gain["model"], gain["n"]) == ("tuned", 100)
     assert 0 < gain["interval"][0] < gain["value"] < gain["interval"][1]
     table = next(line for line in told.splitlines() if "gain over base" in line)

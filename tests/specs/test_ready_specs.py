@@ -7,8 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from support.golden import events
 
-from engine.spec import load_spec
+from engine.spec.loading import load_spec
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
 
@@ -31,11 +32,14 @@ TINY = {
 @pytest.mark.parametrize(
     "spec", [s for s in SPECS if s.stem not in POST_TRAINING], ids=lambda p: p.stem
 )
-def test_a_ready_spec_runs(spec, engine, tmp_path):
+def test_a_ready_spec_runs(spec, engine, golden, tmp_path):
     """From its sources to a model that the summary tells how to talk to."""
     smaller = [part for field, value in TINY.items() for part in ("--set", f"{field}={value}")]
     told = engine("run", spec, "--runs", tmp_path, *smaller, env={"COLUMNS": "80"}).stdout
     assert "gzip -9, the same text" in told
+    golden.check(
+        f"specs/{spec.stem}", events(next(tmp_path.glob("*/events.jsonl")).parent), values=False
+    )
     _, talk = told.rsplit("talk     engine ", 1)
     assert engine(*shlex.split(talk.splitlines()[0])).stdout.startswith("def ")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
-from engine_data.python_questions import PythonQuestionsSource
+from engine_data.sources.python_questions import PythonQuestionsSource
+from support import runs
+from support.golden import events as kept
 
 from engine.data.holdout import is_held_out
-from engine.spec import load_spec
+from engine.spec.loading import load_spec
 
 SPECS = Path(__file__).parents[2] / "specs"
 NAMES = ("pipeline", "rlhf", "rlhf-trl")
@@ -53,8 +54,7 @@ def run(engine, tmp_path):
             env={"COLUMNS": "80"},
             timeout=7000,
         ).stdout
-        lines = (tmp_path / name / "events.jsonl").read_text(encoding="utf-8").splitlines()
-        return told, [json.loads(line) for line in lines]
+        return told, runs.events(tmp_path / name)
 
     return run_one
 
@@ -84,10 +84,11 @@ def _leave_out_the_same_modules(spec, events):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_spec_runs_to_its_table(name, run):
+def test_a_spec_runs_to_its_table(name, run, golden, tmp_path):
     """From the library's sources to three models side by side, in 80 columns: every figure of every
     model is there, as the events have it, and the stages leave out the same modules."""
     told, events = run(name, TINY.items())
+    golden.check(f"specs/{name}", kept(tmp_path / name), values=False)
     scores = _scores(events)
     for model in ("base", "chat", "aligned"):
         for metric in ("reward", "cost/length", "answer_tokens", "ended", "kl"):

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_data.arithmetic import ArithmeticSource
-from engine_evals.columns import last_number
+from engine_data.sources.arithmetic import ArithmeticSource
+from engine_evals.rewards.columns import last_number
 
-from engine.data.reading import is_held_out
-from engine.spec import load_spec
+from engine.data.documents import is_held_out
+from engine.spec.loading import load_spec
 from engine.testing import run_spec
 
 SPEC = Path(__file__).parents[2] / "specs" / "sums.yaml"
@@ -36,13 +36,13 @@ from engine import Component, hookimpl
 
 @hookimpl
 def engine_rewards():
-    config, build = "engine_evals.reward_config:Answer", "engine_shuffled.reward:build"
+    config, build = "engine_evals.config:Answer", "engine_shuffled.reward:build"
     return [Component("shuffled-answer", config, build, "Right where another sum's answer is.")]
 """,
     "engine_shuffled/reward.py": """
 import random
 
-from engine_evals.row_rewards import AnswerReward
+from engine_evals.rewards.answer import AnswerReward
 
 class Shuffled(AnswerReward):
     def score(self, prompts, completions, rows):

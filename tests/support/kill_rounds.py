@@ -1,6 +1,6 @@
 """Trains a spec's last stage in forked children that are killed with SIGKILL at random moments.
 
-    python kill_rounds.py SPEC RUNS KILLS SEED [PROCESSES]
+    python -m support.kill_rounds SPEC RUNS KILLS SEED [PROCESSES]
 
 Children are forked from a process that has imported everything, so that a round costs a second and
 not five. Prints one JSON object: what was killed where, and what was found afterwards.
@@ -8,6 +8,7 @@ not five. Prints one JSON object: what was killed where, and what was found afte
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -20,18 +21,19 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-import deepspeed  # noqa: F401 - what children would each import for a second
 import torch
-import transformers.models.llama.modeling_llama  # noqa: F401
+import transformers.models.llama.modeling_llama  # noqa: F401 - or each child would
 from safetensors.torch import load_file
 
-from engine import manifest
-from engine.launch import Process
-from engine.session import run_spec
-from engine.spec import Loaded, load_spec
+from engine.processes.process import Process
+from engine.runs.session import run_spec
+from engine.spec.loading import Loaded, load_spec
+from engine.storage import manifest
 
 
 def main(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> None:
+    if processes > 1:  # ZeRO may be their strategy
+        importlib.import_module("deepspeed")
     loaded = load_spec(spec, processes=processes)
     train = partial(_train, loaded, processes)
     chance = random.Random(seed)

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from support.warm import Warm
 
-def killed(spec: Path, runs: Path, kills: int, seed: int, processes: int = 1) -> dict[str, Any]:
+
+def killed(
+    warm: Warm, spec: Path, runs: Path, kills: int, seed: int, processes: int = 1
+) -> dict[str, Any]:
     """What kill_rounds.py found."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-P",  # a module here has the name of a library
-            Path(__file__).with_name("kill_rounds.py"),
-            spec,
-            runs,
-            *map(str, (kills, seed, processes)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    asked = map(str, (spec, runs, kills, seed, processes))
+    done = warm.run(["-m", "support.kill_rounds", *asked], timeout=3000)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -13,9 +13,10 @@ from engine_data.config import Bytes
 from engine_data.tokenizers import build_bytes
 from transformers import AutoTokenizer
 
-from engine.data.prepare import held_out, prepare
-from engine.data.records import Record, Text
-from engine.data.rows import NamedSource
+from engine.contracts.records import Record, Text
+from engine.data.holdout_file import held_out
+from engine.data.prepare import prepare
+from engine.data.records import NamedSource
 from engine.data.shards import Shards
 
 
@@ -52,7 +53,7 @@ class Corpus:
 
     def tokens(self, source: int = 0) -> list[list[int]]:
         """Each training document's tokens."""
-        shards = Shards.open(self.folder / "shards" / str(source), verify=True)
+        shards = Shards.open(self.folder / "shards" / str(source))
         starts = shards.document_starts(0, shards.n_tokens)
         stream = shards.tokens(0, shards.n_tokens)
         return [tokens.tolist() for tokens in np.split(stream, starts)[1:]]

@@ -19,15 +19,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import transformers  # noqa: F401 - what children would each import for a second
-
-from engine import manifest
-from engine.data import prepare, reading
+from engine.data import documents as reading, prepare
 from engine.data.shards import ShardWriter
-from engine.folder import RunFolder
-from engine.launch import Process
-from engine.session import run_spec
-from engine.spec import load_spec
+from engine.processes.process import Process
+from engine.runs.session import run_spec
+from engine.spec.loading import load_spec
+from engine.storage import manifest
+from engine.storage.run_folder import RunFolder
 
 # The call in which it dies, counted from 1, and whether it dies before or after the work.
 POINTS: dict[str, tuple[Any, str, int, str]] = {
@@ -48,6 +46,8 @@ POINTS: dict[str, tuple[Any, str, int, str]] = {
 
 def main(spec: Path, folder: Path) -> None:
     loaded = load_spec(spec)
+    with contextlib.redirect_stdout(io.StringIO()):  # once here: children need not each import
+        run_spec(loaded, folder / "first", Process(), as_json=True)
     found = {}
     for point, where in POINTS.items():
         runs = folder / point.replace(" ", "-")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
-from engine.data.holdout import Answered, digest_of, is_held_out
-from engine.data.records import (
+from engine.contracts.records import (
     Chat,
     Completion,
     Labelled,
@@ -16,6 +14,7 @@ from engine.data.records import (
     Stepwise,
     Text,
 )
+from engine.data.holdout import Answered, digest_of, is_held_out
 
 
 def _user(text: object) -> dict[str, object]:

@@ -7,8 +7,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 
 from engine.data.mixture import Mixture, MixtureSource
 from engine.errors import RunError
@@ -168,7 +167,7 @@ def test_an_older_order_is_refused():
     """Where a pass ended before its last samples had come, an index meant something else."""
     mixture = Mixture([MixtureSource("a", 100)], 0)
     older = {name: value for name, value in mixture.state().items() if name != "order"}
-    with pytest.raises(RunError, match="put samples in another order; go on with that version"):
+    with pytest.raises(RunError, match="another order of samples; resume with that version"):
         mixture.resumed(older, 50)
 
 
@@ -213,7 +212,7 @@ def test_seeds_and_epochs_have_orders_of_their_own():
 @pytest.mark.parametrize(
     ("sources", "told"),
     [
-        ([MixtureSource("tiny", 0)], "source 'tiny' has not one whole row of tokens"),
+        ([MixtureSource("tiny", 0)], "source 'tiny' has less than one row of tokens"),
         ([MixtureSource("a", 9), MixtureSource("b", 9, 1e-7)], "source 'b': with a share of 1e-07"),
         ([MixtureSource("a", 9, 1, 0.1)], "source 'a': max_epochs 0.1 of 9 samples"),
     ],

@@ -10,8 +10,7 @@ from unittest.mock import patch
 import pytest
 from engine_data.config import BPE, Bytes
 from engine_data.tokenizers import END, PAD, build_bpe, build_bytes
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -159,7 +158,7 @@ def _untrained(texts):
     ("source", "options", "told"),
     [
         (_Failing(), {}, "source 'source-0' failed: KeyError: 'x'"),
-        (_Wrong(), {}, r"source 'source-0' failed: TypeError: it gave \{'text'"),
+        (_Wrong(), {}, r"source 'source-0' failed: TypeError: it yielded \{'text'"),
         ([], {}, r"source 'source-0' gave no document to train on: 0 read.*check its paths"),
         ([" "], {}, r"1 read, 1 dropped \{'empty': 1\}, 0 held out"),
         (["a"], {"holdout": 0.999999}, "1 read, 0 dropped .*, 1 held out"),

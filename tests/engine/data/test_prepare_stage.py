@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from engine import manifest
 from engine.data.shards import read_manifest
 from engine.errors import RunError
-from engine.launch import Process
-from engine.session import run_spec
-from engine.spec import load_spec
+from engine.processes.process import Process
+from engine.runs.session import run_spec
+from engine.spec.loading import load_spec
+from engine.storage import manifest
 
 
 @pytest.fixture
@@ -98,7 +95,7 @@ def test_the_share_that_is_held_out_is_the_spec_s(corpus, prepare_here):
 
 
 def test_a_killed_preparation_leaves_nothing_that_counts(
-    corpus, texts, tiny_spec, write_spec, tmp_path, prepare_here
+    corpus, texts, tiny_spec, write_spec, tmp_path, prepare_here, warm
 ):
     """Wherever SIGKILL comes; run again, the stage is what it would have been, to the last bit,
     also in another process."""
@@ -110,14 +107,7 @@ def test_a_killed_preparation_leaves_nothing_that_counts(
     expected = _prepared(manifest.checksums(whole))
     assert {"shards/0/00000.bin", "shards/1/manifest.json", "holdout.jsonl"} < expected.keys()
     script = Path(__file__).with_name("killed_prepares.py")
-    done = subprocess.run(
-        [sys.executable, script, write_spec(tiny_spec), tmp_path / "killed"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    done = warm.run([script, write_spec(tiny_spec), tmp_path / "killed"])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found) == 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from engine import PluginError
+from engine.errors import PluginError
 from engine.testing import check_component
 
 
@@ -15,17 +15,30 @@ def test_an_unknown_type_lists_those_that_there_are():
         check_component("processor", {"type": "lenght"})
 
 
+def test_an_unknown_kind_lists_those_that_there_are():
+    """It is the kind's name, not the hook's."""
+    with pytest.raises(PluginError, match="no kind 'rewards'; there are: data-source, "):
+        check_component("rewards", {"type": "length"})
+
+
 def test_settings_are_checked_as_in_a_spec():
     """A misspelt field is an error, not a default."""
     with pytest.raises(ValidationError, match="minn"):
         check_component("processor", {"type": "length", "minn": 3})
 
 
+def test_a_class_without_the_base_of_its_kind_is_told_so(spoil):
+    """As a run would."""
+    spoil(("class AdditionEvaluator(Evaluator)", "class AdditionEvaluator"))
+    with pytest.raises(PluginError, match=r"let AdditionEvaluator subclass engine\.Evaluator"):
+        check_component("evaluator", {"type": "addition"})
+
+
 def test_a_configuration_comes_back_from_the_resolved_spec(refuses):
     """A field that is not written down would get its default on resuming."""
     edit = ("most: Share = Field(0.5,", "most: Share = Field(0.5, exclude=True,")
     settings = {"type": "calm", "most": 0.4}
-    refuses("processor", settings, "resolved.yaml would bring it back as", edit)
+    refuses("processor", settings, "resolved.yaml restores", edit)
 
 
 BAD = "yield (lambda **row: __import__('engine').Bad(row['id'], '{}', 'big'))("
@@ -35,17 +48,21 @@ BAD = "yield (lambda **row: __import__('engine').Bad(row['id'], '{}', 'big'))("
     ("contract", "old", "new"),
     [
         ("gives at least one record", "islice(self._all(), part, None, of)", "iter(())"),
-        ("is no record", "yield Completion(", "yield dict("),
-        ("gives() says text, but a completion", 'return "completion"', 'return "text"'),
-        ("'Too big' is no reason in kebab-case", "yield Completion(", BAD.format("Too big")),
+        ("is not a record", "yield Completion(", "yield dict("),
+        (
+            "gives() says text, but the source gives a completion",
+            'return "completion"',
+            'return "text"',
+        ),
+        ("the reason 'Too big' is not in kebab-case", "yield Completion(", BAD.format("Too big")),
         ("not every row is bad", "yield Completion(", BAD.format("too-big")),
-        ("ids are unique", 'id=f"{a}+{b}"', 'id=f"{a}"'),
+        ("ids are unique", 'id=f"{first}+{second}"', 'id=f"{first}"'),
         (
             "the order is always the same",
             "islice(self._all()",
             "islice(sorted(self._all(), key=lambda _: __import__('random').random())",
         ),
-        ("records(0, 2) begin with number 0 and go in steps of 2", "part, None, of", "0, None, 1"),
+        ("records(0, 2) gives records 0, 2, …", "part, None, of", "0, None, 1"),
     ],
 )
 def test_data_source(refuses, contract, old, new):
@@ -61,7 +78,11 @@ def test_data_source(refuses, contract, old, new):
             'return "shouting" if',
             'return "shouting" if __import__("random").random() < 0.5 or',
         ),
-        ("'Too loud' is no rule's name", 'return "shouting" if', 'return "Too loud" if True or'),
+        (
+            "the rule's name 'Too loud' is not in kebab-case",
+            'return "shouting" if',
+            'return "Too loud" if True or',
+        ),
         ("None is neither a record nor a rule's name", "else record", "else None"),
         (
             "a record keeps its id",
@@ -97,10 +118,10 @@ class Reversing(PreTrainedTokenizerFast):
             "enumerate([*special, *known])",
             "enumerate([*special, *known], 9)",
         ),
-        ("comes back changed", "tokenizer.decoder = decoders.Fuse()", ""),
+        ("decoded tokens restore", "tokenizer.decoder = decoders.Fuse()", ""),
         ("the same texts give the same tokenizer", "enumerate([*special, *known])", SHUFFLED),
         (
-            "saved and opened again it gives the same ids",
+            "saved and opened again, it gives the same ids",
             "return PreTrainedTokenizerFast(",
             REVERSING.strip(),
         ),
@@ -111,29 +132,31 @@ def test_tokenizer(refuses, contract, old, new):
     refuses("tokenizer", {"type": "characters"}, contract, (old, new))
 
 
+ITEM = 'Item(f"{first}+{second}"'
 RIGHT = "float(responses[0].text.strip() == item.data)"
-MEAN = 'sum(row["right"] for row in rows) / max(n, 1)'
+MEAN = 'sum(row["right"] for row in rows) / max(count, 1)'
 SUMMING = """total = 0
 
     def score(self, item, responses):
         self.total += 1"""
-STDERR = "(mean * (1 - mean) / max(n - 1, 1)) ** 0.5"
+STDERR = "(mean * (1 - mean) / max(count - 1, 1)) ** 0.5"
 
 
 @pytest.mark.parametrize(
     ("contract", "edits"),
     [
         ("there is at least one item", [("def items(self):", "def items(self):\n        return")]),
-        ("ids are unique", [('Item(f"{a}+{b}"', 'Item("sum"')]),
-        ("items are always the same", [('Item(f"{a}+{b}"', "Item(__import__('uuid').uuid4().hex")]),
-        ("JSON brings back a row", [(RIGHT, "{True}")]),
+        ("is not an Item", [("yield Item(", "yield (lambda *parts: parts)(")]),
+        ("ids are unique", [(ITEM, 'Item("sum"')]),
+        ("items are always the same", [(ITEM, "Item(__import__('uuid').uuid4().hex")]),
+        ("JSON round trip preserves a row", [(RIGHT, "{True}")]),
         ("the rows give at least one score", [("return [Score(", "return [] and [Score(")]),
-        ("is no Score", [("Score(", "(lambda *figures: figures)(")]),
+        ("is not a Score", [("Score(", "(lambda *figures: figures)(")]),
         ("accuracy is nan", [(MEAN, "float('nan')")]),
         ("accuracy ± -1", [(STDERR, "-1.0")]),
-        ("accuracy counts 10 items of 9", [(f"{STDERR}, n", f"{STDERR}, n + 1")]),
+        ("accuracy counts 10 items of 9", [("stderr, count", "stderr, count + 1")]),
         (
-            "rows are all that scores depend on",
+            "scores depend on rows alone",
             [
                 ("def score(self, item, responses):", SUMMING),
                 (MEAN, "self.total"),
@@ -157,6 +180,8 @@ VALUE = "-torch.tensor(above, dtype=torch.float32)"
 @pytest.mark.parametrize(
     ("contract", "old", "new"),
     [
+        ("values by name, not Tensor", f'{{"brevity": {VALUE}}}', VALUE),
+        ("brevity is a list, not a tensor", VALUE, f"({VALUE}).tolist()"),
         ("at least one named value", 'return {"brevity"', 'return {} and {"brevity"'),
         ("brevity has shape (), not _N", VALUE, f"({VALUE}).mean()"),
         ("brevity is finite", VALUE, f"({VALUE}).log()"),
@@ -167,14 +192,14 @@ VALUE = "-torch.tensor(above, dtype=torch.float32)"
         ),
         ("brevity does not depend on what else is in the batch", VALUE, f"({VALUE}).cumsum(0)"),
         (
-            "built anew, it gives the same answers the same values",
+            "built again, it gives the same answers the same values",
             "self._free, self._column = free, column",
             "self._column = column\n"
             "        self._free = BrevityReward.made = getattr(BrevityReward, 'made', 0) + 40",
         ),
-        ("it leaves rows as they are", 'row.get(self._column, "")', 'row.pop("id")'),
+        ("it does not change rows", 'row.get(self._column, "")', 'row.pop("id")'),
         ("check_row names every column that is needed", 'row.get(self._column, "")', 'row["id"]'),
-        ("check_row says of {'id': 'row-0'", "if self.column is None or", "if"),
+        ("check_row refuses {'id': 'row-0'", "if self.column is None or", "if"),
     ],
 )
 def test_reward(refuses, contract, old, new):
@@ -187,25 +212,25 @@ def test_reward(refuses, contract, old, new):
     [
         (
             "spike_limit is a number",
-            "(BaseCallback):",
-            '(BaseCallback):\n    spike_limit = "3 sigma"\n',
+            "(Callback):",
+            '(Callback):\n    spike_limit = "3 sigma"\n',
         ),
         ("'loss below 9 for 4 steps' is neither Stop", "return Stop(", "return str("),
         (
-            "JSON brings back state(), as checkpoints keep it",
-            '{"row": self._row}',
-            "{1: self._row}",
+            "JSON round trip preserves state(), which checkpoints store",
+            '{"low": self._low}',
+            "{1: self._low}",
         ),
-        ("what was loaded is the state", 'self._row = state["row"]', "pass"),
+        ("state() gives what was loaded", 'self._low = state["low"]', "pass"),
         (
-            "answers to step 9 as without the break",
-            'return {"row": self._row}',
-            'return {"row": 0}',
+            "answers step 9 as if it had not been interrupted",
+            'return {"low": self._low}',
+            'return {"low": 0}',
         ),
         (
-            "resumed, it ends as without the break",
-            'return {"row": self._row}',
-            'return {"row": self._row // 3}',
+            "resumed, it ends in the same state",
+            'return {"low": self._low}',
+            'return {"low": self._low // 3}',
         ),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.plugins import Plugins
+from engine.registry import Plugins
 from engine.testing import check_plugin
 
 
@@ -23,7 +23,11 @@ def test_the_built_in_plugins_are_declared_well(name):
 @pytest.mark.parametrize(
     ("old", "new", "found"),
     [
-        ("import Component, hookimpl", "import Component", "is broken: NameError: .*hookimpl"),
+        (
+            "import Component, Problem, hookimpl",
+            "import Component, Problem",
+            "is broken: NameError: .*hookimpl",
+        ),
         ("def engine_models", "def engine_modles", "is broken: .*: unknown hook 'engine_modles'"),
         ('"calm"', '"length"', "two plugins declare the processor 'length': data .* and example"),
     ],
@@ -49,10 +53,10 @@ MISTAKES = [
         "command 'losses' has no docstring, which is its help",
     ),
     ('"calm"', '"Calm"', "processor 'Calm': the type is not kebab-case"),
-    ('"One token a character."', '""', "tokenizer 'characters': the summary must be one line"),
+    ('"One token per character."', '""', "tokenizer 'characters': the summary must be one line"),
     (
-        "A GPT-2 by two fields.",
-        "A GPT-2 by two fields. " * 5,
+        "A GPT-2 with two fields.",
+        "A GPT-2 with two fields. " * 5,
         "model 'small-gpt': the summary is longer than 100 characters",
     ),
     (
@@ -76,21 +80,21 @@ MISTAKES = [
     (
         "class Plain(StrategyConfig)",
         "class Plain",
-        "strategy 'plain': plugin example (engine-example 1.0): engine_example.config:Plain is no "
-        "Config",
+        "strategy 'plain': plugin example (engine-example 1.0): engine_example.config:Plain is not "
+        "a Config",
     ),
     (
         "class Brevity(RewardConfig)",
         "class Brevity(Config)",
-        "reward 'brevity': Brevity is no subclass of engine.RewardConfig",
+        "reward 'brevity': Brevity is not a subclass of engine.RewardConfig",
     ),
     (
         "class Addition(EvaluatorConfig)",
         "class Addition(Config)",
-        "evaluator 'addition': Addition is no subclass of engine.EvaluatorConfig",
+        "evaluator 'addition': Addition is not a subclass of engine.EvaluatorConfig",
     ),
     (
-        '"""Prompts are read, completions are learnt."""',
+        '"""Reads prompts and learns completions."""',
         'model_config = {"extra": "ignore", "frozen": False}',
         "objective 'answers': Answers has no docstring",
         "objective 'answers': Answers accepts unknown fields: extra must stay 'forbid'",
@@ -100,7 +104,7 @@ MISTAKES = [
         'below: Count = Field(10, description="Numbers are less than this.")',
         'below: Count = "2k"',
         "data-source 'sums': Sums.below has no description",
-        "data-source 'sums': below: its default is '2k', where a spec that says so has 2000",
+        "data-source 'sums': below: its default is '2k', but a spec that sets it gets 2000",
     ),
     (
         "free: Count = Field(80",

@@ -60,7 +60,7 @@ def stepping(update: str, on_device: bool = False) -> tuple[str, str]:
             ),
         ),
         (
-            "state_floats(hidden=False) tells of 0 numbers a parameter, not 2",
+            "state_floats(hidden=False) says 0 numbers per parameter, not 2",
             (ADAFACTOR, "return torch.optim.AdamW(groups, lr=config.lr)"),
         ),
     ],
@@ -81,7 +81,7 @@ COUNTING = """calls = 0
     ("contract", "edits"),
     [
         (
-            "a factor between 0 and 1, not -",
+            "a factor is between 0 and 1, not -",
             [("left = max(1 -", "left = min(1 -")],
         ),
         ("the peak, 1, is reached within 1000 steps", [("return config.final +", "return")]),

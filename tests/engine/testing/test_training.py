@@ -58,14 +58,14 @@ def spoiled(code: str) -> list[tuple[str, str]]:
             ),
         ),
         (
-            "saved and opened by its Auto class it gives the same logits",
+            "saved and opened by its Auto class, it gives the same logits",
             spoiled(
                 "scaled = lambda m, arguments, out: out * 2\n"
                 "model.transformer.wte.register_forward_hook(scaled)"
             ),
         ),
         (
-            "shape() makes 14944 parameters",
+            "shape() declares 14944 parameters",
             [("intermediate_size=4 * self.width", "intermediate_size=8 * self.width")],
         ),
     ],
@@ -97,7 +97,7 @@ def test_adapter(refuses, contract, old, new):
     refuses("adapter", {"type": "low-rank"}, contract, (old, new))
 
 
-LOSS = 'cross_entropy(hidden_BTD, head.weight, batch.targets["labels"])'
+LOSS = 'cross_entropy(hidden_BTD, head, batch.targets["labels"])'
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,13 @@ LOSS = 'cross_entropy(hidden_BTD, head.weight, batch.targets["labels"])'
             "if len(tokens) - 1 <= length",
             "if False",
         ),
+        (
+            "encode gives several examples, not Example",
+            "            yield Ex",
+            "            return Ex",
+        ),
+        ("the reason for none, not tuple", "yield Example(", "yield (lambda *parts: parts)("),
+        ("sums by term, not Tensor", f'{{"loss": {LOSS}}}', LOSS),
         ("length=24) gives no example of", "if len(tokens) - 1 <= length", "if True"),
         (
             "input_ids and position_ids have the same shape",
@@ -170,7 +177,7 @@ WITH_FROZEN = [
 @pytest.mark.parametrize(
     ("contract", "edit"),
     [
-        ("what learns is no part of the frozen 'first'", ("copy.deepcopy(model)", "model")),
+        ("the frozen 'first' shares no parameter", ("copy.deepcopy(model)", "model")),
         # One micro-batch's own mean where that of the global batch is to be.
         (
             "loss over micro-batches adds up to",

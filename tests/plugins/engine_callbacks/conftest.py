@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from engine_lm.next_token import NextTokenObjective
-
-from engine.data.dataset import TrainingData
+from support.internals import TrainingData
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it begins with the import
 

@@ -11,10 +11,9 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from engine.data.dataset import TrainingData
-from engine.launch import Process
-from engine.session import run_spec
-from engine.spec import load_spec
+from support.internals import Process, TrainingData, run_spec
+
+from engine import load_spec
 
 
 def main(spec: Path, runs: Path, step: int) -> None:

@@ -8,8 +8,7 @@ import pytest
 from engine_callbacks.config import EarlyStop
 from engine_callbacks.early_stop import EarlyStopCallback
 
-from engine import Stop
-from engine.errors import RunError
+from engine import RunError, Stop
 
 _EVALUATE = {"evaluate": [{"type": "quiz", "every": "2 steps"}]}
 

@@ -11,7 +11,7 @@ import torch
 from engine_callbacks.config import SpikeGuard
 from engine_callbacks.spike_guard import SpikeGuardCallback
 
-from engine.errors import RunError
+from engine import RunError
 
 _ROWS = 8  # of 32 tokens make the tiny spec's batch
 _KINDS = {"hundredfold": 100.0, "nan": math.nan, "infinite": math.inf}
@@ -146,9 +146,9 @@ def test_the_limit_follows_the_last_good_norms():
 
 def test_the_search_for_a_loss_scale_is_no_spike(tiny_spec, train, run_here, samples, monkeypatch):
     """fp16 overflows until its scale has fallen; a loss that is NaN counts in fp16 as well."""
-    from engine_parallel import masters
+    from engine_parallel import master_weights
 
-    monkeypatch.setattr(masters, "_FP16_SCALE", 2.0**28)
+    monkeypatch.setattr(master_weights, "_FP16_SCALE", 2.0**28)
     train |= {"precision": "fp16", "budget": "30 steps", "callbacks": [_guard()]}
     samples.poison = _poison(_20="nan", _21="nan", _22="nan")
     run = run_here(tiny_spec)

@@ -6,13 +6,12 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import wandb
 from engine_callbacks.config import MLflow, Wandb
 from engine_callbacks.mlflow_run import MLflowTracker
 from engine_callbacks.tensorboard_log import TensorBoardTracker
@@ -21,8 +20,7 @@ from engine_callbacks.wandb_run import WandbTracker
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from engine.errors import RunError, SpecError
-from engine.spec import load_spec
+from engine import RunError, SpecError, load_spec
 
 TRACKERS = ["tensorboard", "wandb", "mlflow"]
 each_tracker = pytest.mark.parametrize("tracker", TRACKERS)
@@ -78,18 +76,17 @@ def test_a_wandb_run_that_was_broken_off_misses_nothing(
 
 
 def test_a_killed_run_goes_on_in_the_same_log(
-    tiny_spec, train, write_spec, run_here, tmp_path, read_log
+    tiny_spec, train, write_spec, run_here, warm, monkeypatch, tmp_path, read_log
 ):
     """No step is there twice; what wandb had not yet written is missing, of the others nothing."""
     train |= {"budget": "40 steps", "checkpoint": {"every": "2 steps"}}
     train["callbacks"] = [{"type": tracker} for tracker in TRACKERS]
     run_here(tiny_spec, only="corpus")
     script = Path(__file__).with_name("killed_run.py")
-    command = [sys.executable, script, write_spec(tiny_spec), tmp_path / "runs", "21"]
-    # This process may have a wandb service already; the other's own dies with it.
-    environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
-    environment["OMP_NUM_THREADS"] = "1"
-    killed = subprocess.run(command, env=environment, capture_output=True, check=False)
+    with monkeypatch.context() as patch:
+        # This process may have a wandb service already; the other's own dies with it.
+        patch.delenv("WANDB_SERVICE", raising=False)
+        killed = warm.run([script, write_spec(tiny_spec), tmp_path / "runs", "21"])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = run_here(tiny_spec)
     assert run.events("resumed")
@@ -154,6 +151,18 @@ def test_a_wandb_run_is_where_the_spec_says(tiny_spec, train, run_here, wandb_re
     assert config["budget"] == "12 steps"
 
 
+@pytest.mark.parametrize(
+    "planted", ["", "abc", "../../x 000000000000001\n", "é" * 8, "0" * 100_000]
+)
+def test_a_damaged_place_in_a_wandb_run_is_named(planted, tmp_path):
+    """The file that keeps its id and its last step."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "engine-run").write_text(planted, encoding="utf-8")
+    tracker = WandbTracker(Wandb(), SimpleNamespace(rank=0))
+    with pytest.raises(RunError, match="wandb/engine-run: is damaged; remove it"):
+        tracker.open("base", tmp_path, {})
+
+
 @pytest.mark.covers("callback/wandb.mode", "callback/wandb.key_env")
 def test_a_wandb_run_goes_online_with_a_key_from_the_environment(
     tiny_spec, train, run_here, monkeypatch
@@ -199,7 +208,7 @@ def test_an_mlflow_run_is_where_the_spec_says(tiny_spec, train, run_here, tmp_pa
     assert made.data.params["model.hidden_size"] == "32"
     train["callbacks"][0]["uri"] = "https://keeper:hush@mlflow.zoo"
     with pytest.raises(
-        SpecError, match=r"uri: an address with a password.*environment variables"
+        SpecError, match=r"yaml:\d+: an address with a password.*environment variables"
     ) as refused:
         load_spec(write_spec(tiny_spec))
     assert "hush" not in str(refused.value)
@@ -281,14 +290,22 @@ def test_settings_beside_a_spec_do_not_move_the_key(tmp_path, monkeypatch):
     assert list(Wandb().needs()) == []
 
 
-def test_mlflow_s_stored_login_needs_a_word_as_one_in_the_environment_does(tmp_path, monkeypatch):
-    """MLflow sends both to whatever server it is given."""
-    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    server = MLflow(uri="http://localhost:5000")
-    assert list(server.needs()) == []
-    (tmp_path / ".mlflow").mkdir()
-    (tmp_path / ".mlflow" / "credentials").touch()
-    words = [need.word for need in server.needs()]
-    assert words == [f"secret=MLFLOW_TRACKING_{n}@localhost" for n in ("USERNAME", "PASSWORD")]
+def test_settings_beside_a_spec_are_not_read(tmp_path, monkeypatch):
+    """Nor does a run keep where and by whom it was started, or tell wandb's makers of errors."""
+    (tmp_path / "wandb").mkdir()
+    settings = "[default]\nhttps_proxy = http://evil.example\ninsecure_disable_ssl = true\n"
+    (tmp_path / "wandb" / "settings").write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
+    wandb.teardown()
+    (tmp_path / "base").mkdir()
+    tracker = WandbTracker(Wandb(), SimpleNamespace(rank=0))
+    tracker.stage_started("base", tmp_path / "base", {})
+    tracker.stage_finished()
+    used = tracker._run.settings
+    assert used.https_proxy is None
+    assert not used.insecure_disable_ssl
+    assert used.disable_git
+    assert used.x_disable_meta
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+    assert Path.cwd() == tmp_path

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_data.config import ExactDedup, Length
 from engine_data.processors import build_exact_dedup, build_length
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from engine import Chat, Preference, Text

@@ -13,8 +13,7 @@ import pytest
 from engine_data.config import BPE, Bytes, PretrainedTokenizer
 from engine_data.tokenizers import END, PAD, build_bpe, build_bytes, build_pretrained
 from huggingface_hub import constants
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer
@@ -180,7 +179,7 @@ def test_a_revision_of_the_hub_is_the_one_asked_for(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="tokenizer 'someone/words' cannot be opened"):
         _pretrained("someone/words", revision="c" * 40)
     wrong = PretrainedTokenizer(path="someone/words").problems()["path"]
-    assert wrong.startswith("'someone/words' is no folder here")
+    assert wrong.startswith("'someone/words' is not a folder here")
     assert "revision" in wrong
 
 
@@ -197,7 +196,7 @@ def test_a_tokenizer_in_python_is_refused(tmp_path):
     """Only fast ones tell which characters a token stands for."""
     ByT5Tokenizer().save_pretrained(tmp_path)
     (tmp_path / "vocab.json").write_text('{"a": 0}')  # of which it has no need
-    with pytest.raises(RunError, match=r"is not a fast one; convert it to a tokenizer\.json"):
+    with pytest.raises(RunError, match=r"is not a fast tokenizer; convert it to a tokenizer\.json"):
         _pretrained(tmp_path)
 
 
@@ -226,4 +225,4 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert _pretrained("~/words").get_vocab() == _bytes().get_vocab()
     assert PretrainedTokenizer(path="~/words").vocabulary() == 258
     wrong = PretrainedTokenizer(path="~/word", revision="a" * 40).problems()["path"]
-    assert wrong.startswith(f"'{tmp_path / 'word'}' is no folder here; in ")
+    assert wrong.startswith(f"'{tmp_path / 'word'}' is not a folder here; in ")

@@ -35,10 +35,10 @@ LM_EVAL = {  # where lm-eval describes each type, below lm_eval/tasks
 @pytest.fixture(scope="session")
 def evaluator() -> Callable[..., Any]:
     """Builds an evaluator from the fields that a spec would have."""
-    from engine_evals.standard import build
+    from engine_evals.benchmarks.evaluator import build
+    from support.internals import Composer
 
-    from engine.compose import Composer
-    from engine.plugins import Plugins
+    from engine import Plugins
 
     composer = Composer(Plugins.discover().selected(()))
 
@@ -52,9 +52,9 @@ def evaluator() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def taught(_tiny, finished_run, tmp_path_factory) -> Callable[[int, float], Path]:
     """The folder of the tiny model after so many steps at a rate: one that has learnt something."""
-    from engine.launch import Process
-    from engine.session import run_spec
-    from engine.spec import load_spec
+    from support.internals import Process, run_spec
+
+    from engine import load_spec
 
     @cache
     def train(steps: int, lr: float) -> Path:
@@ -160,9 +160,9 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _trained(
     runs: Path, part: str, vocabulary: int, *, context: int, tokens: int, steps: int
 ) -> Path:
-    from engine.launch import Process
-    from engine.session import run_spec
-    from engine.spec import load_spec
+    from support.internals import Process, run_spec
+
+    from engine import load_spec
 
     spec = {
         "engine": 1,

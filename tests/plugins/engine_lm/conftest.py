@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from engine_data.config import Bytes
-from engine_data.tokenizers import build_bytes
-
-from engine.artifact import Artifact
+from support.internals import Artifact
+from support.models import byte_tokenizer
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """A token for every byte."""
-    return build_bytes(Bytes(), None)([])
+    return byte_tokenizer()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from engine_inference.language_model import SharedPrefixLM
 from engine_lm.config import CausalLM, NextToken
 from engine_lm.models import build_causal_lm
 from engine_lm.next_token import build as build_next_token
@@ -11,15 +12,10 @@ from engine_lm.next_token import build as build_next_token
 from engine import (
     Batch,
     Generation,
-    LanguageModel,
     LogLikelihood,
     SpecError,
-    attend,
-    reads_packed,
-    with_scalar_head,
 )
-from engine.modules import ObjectiveModule
-from engine.trial import examine
+from engine.modeling import ObjectiveModule, attend, examine, reads_packed, with_scalar_head
 
 SIZES = {
     "hidden_size": 32,
@@ -41,7 +37,10 @@ MODELS = {
     "gpt2": GPT2,
     "mistral": {**SIZES, "sliding_window": 4},
     "gemma3_text": {**SIZES, "head_dim": 16},
+    "gemma2": {**SIZES, "head_dim": 16, "final_logit_softcapping": 3.0},
     "gemma2 uncapped": {**SIZES, "head_dim": 16, "final_logit_softcapping": None},
+    "cohere": {**SIZES, "logit_scale": 0.25},
+    "granite scaled": {**SIZES, "logits_scaling": 2.0},
     "mixtral": {**SIZES, "num_local_experts": 4},
     "qwen3_moe": {**SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     "deepseek_v3": LATENT,
@@ -50,18 +49,18 @@ MODELS = {
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
     "falcon": PLAIN,
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
-}
-APART = {"opt", "bloom", "falcon", "mamba"}
+    "bamba": {
+        **SIZES, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8,
+    },
+}  # fmt: skip
+APART = {"opt", "bloom", "falcon", "mamba", "bamba"}
 """Those that read packed documents in rows of one each."""
 REFUSED = {
-    "gemma2": ({**SIZES, "head_dim": 16}, "after the head"),
-    "cohere": (SIZES, "after the head"),
-    "granite scaled": ({**SIZES, "logits_scaling": 2.0}, "after the head"),
     "modernbert-decoder": ({**PLAIN, "intermediate_size": 48}, "between backbone and head"),
-    "bert": ({**PLAIN, "intermediate_size": 48}, "reads ahead"),
+    "bert": ({**PLAIN, "intermediate_size": 48}, "is not causal"),
     "mixtral balanced": (
         {**SIZES, "num_local_experts": 4, "output_router_logits": True},
-        "adds to the loss.*output_router_logits: false",
+        "adds a term to the loss.*output_router_logits: false",
     ),
 }
 
@@ -117,20 +116,26 @@ def test_a_loss_of_its_own_does_not_matter_where_a_model_is_only_scored(context)
     examine(_model("mixtral", config, context), learns=False)
 
 
-@pytest.mark.parametrize("name", ["deepseek_v3", "gemma2 uncapped", "mixtral", "opt", "mamba"])
+@pytest.mark.parametrize(
+    "name",
+    ["deepseek_v3", "gemma2", "gemma2 uncapped", "cohere", "mixtral", "opt", "mamba", "bamba"],
+)
 def test_texts_are_transformers(name, context, tokenizer):
     """Greedy, token by token by its own forward pass: values narrower than keys, no fused attention,
-    experts, positions of an odd kind, states in place of keys."""
+    experts, positions of an odd kind, states in place of keys, and before keys."""
     model = _model(name, MODELS[name], context)
     attend(model)
-    text = LanguageModel(model, tokenizer).generate(Generation("the cat", max_tokens=8))
+    text = SharedPrefixLM(model, tokenizer).generate(Generation("the cat", max_tokens=8))
     expected = tokenizer.encode("the cat", add_special_tokens=False)
-    prompt = len(expected)
+    prompt, logprob = len(expected), 0.0
     with torch.no_grad():
         for _ in text.ids:
             logits = model(input_ids=torch.tensor([expected]), use_cache=False).logits
-            expected.append(int(logits[0, -1].argmax()))
+            best = logits[0, -1].log_softmax(-1).max(-1)
+            expected.append(int(best.indices))
+            logprob += float(best.values)
     assert list(text.ids) == expected[prompt:]
+    assert text.logprob == pytest.approx(logprob, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -141,7 +146,7 @@ def test_in_16_bits_it_is_scored_and_answers(name, context, tokenizer):
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
     attend(model)
-    lm = LanguageModel(model, tokenizer)
+    lm = SharedPrefixLM(model, tokenizer)
     assert lm.generate(Generation("the cat", max_tokens=2)).tokens >= 1
     (answer,) = lm.loglikelihoods([LogLikelihood("the cat", " sat")])
     assert -100 < answer.logprob < 0

@@ -9,11 +9,11 @@ import torch
 from engine_lm import attention as module
 from engine_lm.attention import attention, use_in_training
 from engine_lm.shapes import WITH_BLOCKS
+from support.internals import document_bounds
+from support.models import tiny
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine import hidden_states
-from engine.data.packing import document_bounds
+from engine.modeling import hidden_states
 
 
 def _written_out(
@@ -148,10 +148,8 @@ def test_architectures_compute_what_transformers_own_attention_does(architecture
 
 
 def _tiny(architecture):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
+    return tiny(
         architecture,
-        vocab_size=64,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=4,
@@ -165,7 +163,6 @@ def _tiny(architecture):
         max_window_layers=2,
         initializer_range=0.3,
     )
-    return AutoModelForCausalLM.from_config(config)
 
 
 @pytest.mark.parametrize("recompute", [False, "selective", "full"])
@@ -190,7 +187,7 @@ def test_bounds_reach_the_kernel(recompute, tiny_spec, run_here, monkeypatch):
         asked.append(laid[3])
         return _as_documented(*laid, **options)
 
-    monkeypatch.setattr("engine.modules.takes_bounds", lambda device: True)
+    monkeypatch.setattr("engine.modeling.heads.takes_bounds", lambda device: True)
     monkeypatch.setattr(module, "varlen_attn", kernel)
     monkeypatch.setattr(module, "_NARROW", (torch.float32,))
     documents = run_here(tiny_spec, runs="documents").steps("loss")

@@ -13,11 +13,10 @@ from engine_lm.models import build_causal_lm, build_llama
 from engine_lm.opening import open_model
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from support.internals import manifest
 
-from engine import RunError, manifest
-from engine.errors import SpecError
-from engine.spec import load_spec
-from engine.trial import examine
+from engine import RunError, SpecError, load_spec
+from engine.modeling import examine
 
 
 @pytest.fixture(scope="module")
@@ -100,33 +99,33 @@ FOLDERS = {
         _quantised("bitsandbytes", load_in_4bit=True),
         ["quantised (bitsandbytes, 4 bits)", "LoRA", ".dequantize().save_pretrained("],
     ),
-    "gptq": (_quantised("gptq", bits=4), ["gptq, 4 bits", "it was made from"]),
+    "gptq": (_quantised("gptq", bits=4), ["gptq, 4 bits", "it was quantised from"]),
     "awq": (_quantised("awq", bits=4), ["awq, 4 bits"]),
     "fp8": (_quantised("fp8"), ["quantised (fp8)"]),
     "pickled": (_pickled, ["pickled", "weights_only=True).save_pretrained("]),
     "no tokenizer": (_without_tokenizer, ["no tokenizer", "AutoTokenizer"]),
-    "sentencepiece": (_sentencepiece, ["tokenizer.model only", "sentencepiece"]),
-    "tiktoken": (_tiktoken, ["tokenizer.model only", "pip install tiktoken"]),
+    "sentencepiece": (_sentencepiece, ["only as tokenizer.model", "sentencepiece"]),
+    "tiktoken": (_tiktoken, ["only as tokenizer.model", "pip install tiktoken"]),
     "adapter": (_adapter, ["LoRA over 'someone/base'", "merge_and_unload()"]),
     "prompt tuning": (lambda f: _adapter(f, peft_type="PROMPT_TUNING"), ["PROMPT_TUNING"]),
     "code": (
         lambda f: _config(f, model_type="mine", auto_map={"AutoConfig": "a.B"}),
-        ["code of its own ('mine'", "never run here"],
+        ["code of its own ('mine'", "never run"],
     ),
     "unknown": (lambda f: _config(f, model_type="lama"), ["'lama'", "llama"]),
     "broken": (_written("config.json", b'{"model_ty'), ["config.json' is damaged"]),
-    "list": (_written("config.json", b"[1]"), ["holds [1] and no fields"]),
-    "empty": (_written("config.json", b"{}"), ["holds {} and no fields"]),
+    "list": (_written("config.json", b"[1]"), ["holds [1] instead of fields"]),
+    "empty": (_written("config.json", b"{}"), ["holds {} instead of fields"]),
     "broken tokenizer": (_written("tokenizer.json", b"{"), ["tokenizer.json' is damaged"]),
     "pointer": (
         _written("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
         ["git lfs pull"],
     ),
     "lost shard": (_lost_shard, ["lacks model-00001-of-00002.safetensors"]),
-    "cut off": (_cut, ["is cut off: "]),
+    "truncated": (_cut, ["is truncated: "]),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), ["has no weights"]),
     "gguf": (_gguf, ["tiny.gguf", "pip install gguf"]),
-    "missing": (shutil.rmtree, ["no folder"]),
+    "missing": (shutil.rmtree, ["is not a folder"]),
 }
 
 
@@ -206,7 +205,7 @@ def test_a_lora_of_another_base_is_refused_by_a_name(whole, tmp_path, odd):
     else:
         weights = {n: w for n, w in weights.items() if "q_proj" in n}
     save_file(weights, file, {"format": "pt"})
-    told = {"more": r"4 of its weights .*layers\.1\.self_attn", "fewer": r"2 of its .*v_proj"}[odd]
+    told = {"more": r"4 weights .*layers\.1\.self_attn", "fewer": r"2 weights .*v_proj"}[odd]
     with pytest.raises(RunError, match=f"'{tmp_path}' was made for another base: {told}"):
         open_model(str(tmp_path), None)
 
@@ -226,7 +225,7 @@ def test_weights_of_another_shape_are_named(folder):
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] = torch.ones(3)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(RunError, match=r"model\.norm\.weight is \(3,\).* asks for \(32,\)"):
+    with pytest.raises(RunError, match=r"model\.norm\.weight has shape \(3,\), .* needs \(32,\)"):
         open_model(str(folder), None)
 
 
@@ -236,7 +235,7 @@ def test_weights_that_are_no_numbers_are_told_as_such(folder, value):
     weights = load_file(folder / "model.safetensors")
     weights["model.embed_tokens.weight"][-1] = value
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(SpecError, match=r"no numbers .*: model\.embed_tokens\.weight"):
+    with pytest.raises(SpecError, match=r"NaN or infinite weights: model\.embed_tokens\.weight"):
         examine(open_model(str(folder), None), learns=True)
 
 
@@ -248,9 +247,9 @@ def test_the_architectures_are_transformers_own():
 
 
 NONSENSE = {
-    "n_layer": ("two", "'two' is no whole number above 0"),
-    "n_head": (0, "0 is no whole number above 0"),
-    "model_type": ("llama", "`architecture` says it"),
+    "n_layer": ("two", "'two' is not a whole number above 0"),
+    "n_head": (0, "0 is not a whole number above 0"),
+    "model_type": ("llama", "set `architecture` instead"),
     "vocab_size": (3, "3 is less than the"),
     "n_layerz": (2, "unknown to architecture 'gpt2'; did you mean 'n_layer'?"),
     "attn_implementation": ("flash_attention_2", "FlashAttention2"),
@@ -319,13 +318,13 @@ def test_a_long_context_gives_rows_of_a_sensible_length(folder, tiny_spec, run_h
 
 def test_a_plan_reckons_with_the_same_rows(folder, tiny_spec, write_spec):
     """And not with whole contexts."""
-    from engine.forecast import forecast
-    from engine.machine import Machine
+    from engine_plan.forecast import forecast
+    from engine_plan.machine import Machine
 
     _config(folder, max_position_embeddings=131072)
     tiny_spec["stages"]["base"]["train"] |= {
         "model": {"type": "pretrained", "path": str(folder)},
         "batch": {},
     }
-    found = forecast(load_spec(write_spec(tiny_spec)), "base", 1, Machine.here(1))
+    found = forecast(load_spec(write_spec(tiny_spec)).situation(), "base", Machine.here(1))
     assert found.work.sequence == 4096

@@ -8,10 +8,11 @@ import pytest
 import torch
 from engine_lm.attention import NAME, use_in_training
 from engine_lm.next_token import NextTokenObjective
-from transformers import LlamaConfig, LlamaForCausalLM
+from engine_plan.activations import Pass, layer_bytes, model_bytes
+from support.models import tiny
 
-from engine import Batch, ModelShape, ObjectiveModule
-from engine.activations import Pass, layer_bytes, model_bytes
+from engine import Batch, ModelShape
+from engine.modeling import ObjectiveModule
 
 SCORES = {"eager": "all", "sdpa": "none", NAME: "causal"}
 SHAPE = ModelShape(
@@ -27,7 +28,7 @@ SHAPE = ModelShape(
 
 def _kept(shape: ModelShape, attention: str, rows: int, sequence: int, dtype: torch.dtype) -> int:
     """Bytes of all storages that backward will read, parameters left out."""
-    config = LlamaConfig(
+    model = tiny(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden_size,
         intermediate_size=shape.intermediate_size,
@@ -36,8 +37,7 @@ def _kept(shape: ModelShape, attention: str, rows: int, sequence: int, dtype: to
         num_key_value_heads=shape.kv_heads,
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
-    )
-    model = LlamaForCausalLM(config).to(dtype)
+    ).to(dtype)
     if attention == NAME:
         use_in_training(model)
     else:

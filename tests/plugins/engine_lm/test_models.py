@@ -9,7 +9,7 @@ from engine_lm.models import build_causal_lm, build_llama
 from engine_lm.next_token import build as build_next_token
 
 from engine import Batch, SpecError
-from engine.modules import ObjectiveModule, head, hidden_states
+from engine.modeling import ObjectiveModule, head, hidden_states
 
 SMALL = {"hidden_size": 32, "layers": 2, "heads": 4, "context": 64}
 
@@ -154,7 +154,7 @@ def test_a_packed_document_is_read_as_if_alone(name, context):
         ("lama", {}, "no causal language model 'lama'.*llama"),
         ("t5", {}, "no causal language model 't5'"),
         ("gpt2", {"n_embd": 30, "n_head": 4, "n_layer": 1}, "divisible"),
-        ("bert", {"hidden_size": -1}, "no whole number above 0"),
+        ("bert", {"hidden_size": -1}, "not a whole number above 0"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_the_specs_mistake(name, config, message, context):

@@ -8,9 +8,7 @@ import pytest
 import torch
 from engine_lm.config import Perplexity
 from engine_lm.perplexity import PerplexityEvaluator
-
-from engine.artifact import Artifact
-from engine.data.prepare import held_out
+from support.internals import Artifact, held_out
 
 
 def _scores(run, metric):

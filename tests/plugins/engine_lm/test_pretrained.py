@@ -13,9 +13,9 @@ import pytest
 import torch
 from engine_lm.config import Llama, Pretrained, StageModel
 from engine_lm.models import build_llama, build_pretrained
+from support.internals import Artifact
 
 from engine import EngineError
-from engine.artifact import Artifact
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_what_a_model_computes_for_itself_may_stand_in_its_file(folder, context)
 
 def test_folders_that_are_none_are_the_specs_mistake(tmp_path):
     """Seen before anything runs."""
-    assert "no folder" in Pretrained(path=str(tmp_path / "nowhere")).problems()["path"]
+    assert "is not a folder" in Pretrained(path=str(tmp_path / "nowhere")).problems()["path"]
     assert "no config.json" in Pretrained(path=str(tmp_path)).problems()["path"]
 
 

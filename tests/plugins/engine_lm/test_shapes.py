@@ -11,8 +11,7 @@ from engine_lm import config as configs
 from engine_lm.models import build_causal_lm, build_llama
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.estimate import parameters
-from engine.shapes import shape_of
+from engine import parameter_count, shape_of
 
 SIZES = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 512}
 ARCHITECTURES = {
@@ -61,7 +60,7 @@ def test_a_config_json_tells_the_size(architecture, tmp_path):
     """Read as data: parameters to half a per cent, most to the last one."""
     config, count = _written(tmp_path, architecture, **ARCHITECTURES[architecture])
     shape = config.shape(None)
-    assert parameters(shape) == pytest.approx(count, rel=0.005)
+    assert parameter_count(shape) == pytest.approx(count, rel=0.005)
     assert (shape.layers, shape.hidden_size, shape.vocabulary) == (3, 128, 512)
 
 
@@ -83,18 +82,18 @@ def test_sizes_of_models_from_scratch():
     """To the last parameter; what is left to an architecture's defaults is not guessed."""
     for fields in ({}, {"kv_heads": 2, "tie_embeddings": False}, {"intermediate_size": 100}):
         config = configs.Llama(hidden_size=64, layers=2, **fields)
-        assert parameters(config.shape(500)) == _count(build_llama(config, CONTEXT))
+        assert parameter_count(config.shape(500)) == _count(build_llama(config, CONTEXT))
     assert configs.Llama().shape(None) is None
     sizes = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 32}
     gpt2 = configs.CausalLM(architecture="gpt2", config=sizes)
     counted = _count(build_causal_lm(gpt2, CONTEXT)) - 32 * 64  # learned positions
-    assert parameters(gpt2.shape(500)) == counted
+    assert parameter_count(gpt2.shape(500)) == counted
     assert configs.CausalLM(architecture="gpt2", config={"n_layer": 2}).shape(500) is None
 
 
 def test_a_stage_s_model_is_that_of_the_stage_before(tiny_spec, write_spec):
     """Through any chain; the data that counts is that of the stage where it came in."""
-    from engine.spec import load_spec
+    from engine import load_spec
 
     stages = tiny_spec["stages"]
     stages["chat"] = {"train": {**stages["base"]["train"], "model": "base"}}

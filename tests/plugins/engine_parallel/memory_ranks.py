@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 from engine_parallel.config import Mesh
-from engine_parallel.mesh import build
+from engine_parallel.mesh.strategy import build
+from engine_plan.estimate import WIDTHS, Work, estimate, model_states
 
-from engine import Example, Setup
-from engine.estimate import WIDTHS, Work, estimate, model_states, rank_parameters
+from engine import Example, Setup, rank_parameters
 from engine.testing import StandAloneContext
 
 MODEL = {"type": "llama", "hidden_size": 64, "layers": 2, "heads": 2, "context": 64}
@@ -29,7 +29,7 @@ def held(grid: dict, precision: str) -> dict[str, list[float]]:
     strategy = build(config, here)
     strategy.prepare(
         Setup(
-            build=lambda: kit.build("model", MODEL),
+            model=kit.build("model", MODEL),
             optimizer=kit.build("optimizer", {"type": "adamw"}),
             objective=objective,
             precision=precision,

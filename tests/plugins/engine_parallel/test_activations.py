@@ -9,9 +9,9 @@ import pytest
 import torch
 from engine_parallel import activations
 from engine_parallel.replicated import Replicated
+from engine_plan.activations import Pass, layer_bytes, model_bytes
 
 from engine import Example, Setup
-from engine.activations import Pass, layer_bytes, model_bytes
 from engine.testing import StandAloneContext
 
 CONTEXT = SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
@@ -32,7 +32,7 @@ def _strategy(attention: str = "engine_blocks", **settings) -> Replicated:
     optimizer = context.build("optimizer", {"type": "adamw"})
     objective = context.build("objective", {"type": "next-token"})
     strategy = Replicated(CONTEXT)
-    strategy.prepare(Setup(build=build, optimizer=optimizer, objective=objective, **settings))
+    strategy.prepare(Setup(model=build(), optimizer=optimizer, objective=objective, **settings))
     return strategy
 
 

@@ -16,17 +16,13 @@ from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")
-def two_ranks():
+def two_ranks(warm):
     """Runs two_ranks.py with a bucket size; what it printed."""
 
     def run(processes: int, bucket_mb: float) -> list[dict]:
         script = Path(__file__).with_name("two_ranks.py")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(processes), str(script), str(bucket_mb)]
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        found: list[dict] = json.loads(done.stdout.splitlines()[-1])
+        (told, _), *_ = warm.ranks(processes, [script, bucket_mb])
+        found: list[dict] = json.loads(told.splitlines()[-1])
         return found
 
     return run

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from engine_parallel.replicated import Replicated
+from engine_plan.estimate import WIDTHS, model_states
 
-from engine import Example, Layout, Setup
-from engine.estimate import WIDTHS, model_states, rank_parameters
+from engine import Example, Layout, Setup, rank_parameters
 from engine.testing import StandAloneContext
 
 CONTEXT = SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
@@ -49,7 +46,7 @@ def test_states_on_one_process(precision, optimizer, tolerance, ema):
     config = context.config("optimizer", {"type": optimizer})
     strategy.prepare(
         Setup(
-            build=lambda: context.build("model", MODEL),
+            model=context.build("model", MODEL),
             optimizer=context.component("optimizer", config),
             objective=objective,
             precision=precision,
@@ -76,23 +73,15 @@ def test_states_on_one_process(precision, optimizer, tolerance, ema):
     assert states.optimizer == pytest.approx(_storages(rest), rel=tolerance)
 
 
-def test_states_on_grids():
+def test_states_on_grids(warm):
     """Of the fullest of two ranks, in float32 and bf16: to 1 in 1000, as norms are not cut; what a
     forward pass keeps for backward, to 1 in 20."""
     degrees = ("data", "shard", "tensor", "context")
     grids = [({degree: 2}, p) for degree in degrees for p in ("fp32", "bf16")]
     grids.append(({"pipeline": 2}, "bf16"))
     script = Path(__file__).with_name("memory_ranks.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(script), json.dumps(grids)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for grid, *ranks in zip(grids, *json.loads(done.stdout.splitlines()[-1]), strict=True):
+    (told, _), _ = warm.ranks(2, [script, json.dumps(grids)])
+    for grid, *ranks in zip(grids, *json.loads(told.splitlines()[-1]), strict=True):
         near = {"weights and moments": 1e-3, "gradients": 1e-3, "activations": 0.05}
         if grid[0] == {"pipeline": 2}:  # a tied matrix has its gradient at both ends, kept whole
             del near["gradients"]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from engine_lm.next_token import NextTokenObjective
-from engine_parallel.masters import Masters
+from engine_parallel.master_weights import MasterWeights
 from engine_parallel.replicated import Replicated
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -39,8 +39,9 @@ def _adamw(parameters):
 
 def _strategy(**settings) -> Replicated:
     strategy = Replicated(_CONTEXT)
-    settings = {"build": _model, "optimizer": _adamw, **settings}
-    strategy.prepare(Setup(objective=NextTokenObjective(), **settings))
+    model = settings.pop("build", _model)()
+    settings = {"optimizer": _adamw, **settings}
+    strategy.prepare(Setup(model=model, objective=NextTokenObjective(), **settings))
     return strategy
 
 
@@ -276,6 +277,6 @@ def test_narrow_training_ends_at_the_same_held_out_loss(tiny_spec, run_here):
 def test_narrow_masters_are_refused():
     """Every strategy's: a model that came to it in bf16 would hardly learn, without a word."""
     weight = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
-    setup = Setup(build=nn.Identity, optimizer=None, objective=None)
-    with pytest.raises(AssertionError, match="narrow"):
-        Masters(["weight"], [weight], setup, torch.device("cpu"))
+    setup = Setup(model=nn.Identity(), optimizer=None, objective=None)
+    with pytest.raises(AssertionError, match="must be float32"):
+        MasterWeights(["weight"], [weight], setup, torch.device("cpu"))

@@ -25,7 +25,7 @@ def main(bucket_mb: float) -> None:
     context = SimpleNamespace(rank=rank, world_size=size, device=torch.device("cpu"))
     strategy = build_ddp(DDP(bucket_mb=bucket_mb), context)
     objective = NextTokenObjective()
-    strategy.prepare(Setup(build=_model, optimizer=_optimizer, objective=objective))
+    strategy.prepare(Setup(model=_model(), optimizer=_optimizer, objective=objective))
     reductions = 0
     reduce = dist.all_reduce
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.internals import Artifact
 from support.scoring_service import Service
 from torch import Tensor
 
-from engine.artifact import Artifact
-from engine.data.records import record_from_row
-from engine.modules import head, hidden_states, with_scalar_head
+from engine import record_from_row
+from engine.modeling import head, hidden_states, with_scalar_head
 from engine.testing import StandAloneContext
 
 Rows = list[dict[str, Any]]

@@ -6,12 +6,11 @@ import re
 
 import pytest
 
-from engine.errors import SpecError
-from engine.spec import load_spec
+from engine import SpecError, load_spec
 
 ONLINE = {"rewards": [{"type": "length"}], "answer_tokens": 10}
-NUMBER = "gives one number for a text, and not the next token"
-TOKEN = "gives the next token, and not one number for a text"
+SCALAR = "has a scalar head, but a language-model head is needed"
+TOKEN = "has a language-model head, but a scalar head is needed"
 
 
 @pytest.fixture
@@ -42,10 +41,10 @@ def test_rewards_are_models_of_one_number(told, kind):
     """Also those of costs; a language model's stage is refused, with the stages that would do."""
     constraint = {"reward": {"type": "stage", "stage": "base"}}
     rewards = [{"type": "stage", "stage": "base"}]
-    mend = f"the model of 'base' {TOKEN}; stages here whose model does: judge"
+    hint = f"the model of 'base' {TOKEN}; stages with one: judge"
     assert told({"type": kind, **ONLINE, "rewards": rewards, "constraints": [constraint]}) == [
-        f"objective.rewards.0.stage: {mend}",
-        f"objective.constraints.0.reward.stage: {mend}",
+        f"objective.rewards.0.stage: {hint}",
+        f"objective.constraints.0.reward.stage: {hint}",
     ]
 
 
@@ -56,9 +55,9 @@ def test_rewards_are_models_of_one_number(told, kind):
 def test_references_and_policies_are_language_models(told, objective, rows):
     """A reward model that is named as one is refused: it would be asked for tokens all the same."""
     assert told({**objective, "reference": "judge"}, rows) == [
-        f"objective.reference: the model of 'judge' {NUMBER}; stages here whose model does: base"
+        f"objective.reference: the model of 'judge' {SCALAR}; stages with one: base"
     ]
-    assert told(objective, rows, model="judge") == [f"model: the model of 'judge' {NUMBER}"]
+    assert told(objective, rows, model="judge") == [f"model: the model of 'judge' {SCALAR}"]
 
 
 @pytest.mark.parametrize("kind", ["ppo", "rloo", "grpo", "trl-ppo"])
@@ -77,27 +76,27 @@ def test_rounds_are_shared_alike(told):
     ppo = {"type": "ppo", **ONLINE, "mini_batches": 3}
     (wrong,) = told(ppo)
     assert wrong.startswith(
-        "objective: 8 answers of a round cannot be shared alike by 3 mini-batches"
+        "objective: the 8 answers of a round do not divide evenly into 3 mini-batches"
     )
     rloo = {"type": "rloo", **ONLINE, "answers": 2, "mini_batches": 2}
     (wrong,) = told({**rloo, "mini_batches": 4}, batch={"examples": 3})
-    assert wrong.startswith("objective: 6 answers of a round")
+    assert wrong.startswith("objective: the 6 answers of a round")
 
 
 def test_evaluators_get_what_they_ask_for(told):
     """A model with the head that they read, and held-out records: without, they failed or told
     nonsense when all was trained."""
     rewarded = {"type": "answer-reward", "rewards": [{"type": "length"}]}
-    dpo, none = {"type": "dpo"}, "needs held-out records, and there are none"
+    dpo, none = {"type": "dpo"}, "needs held-out records, but there are none"
     (wrong,) = told(dpo, "preference", evaluate=["preference-accuracy"], holdout=0.2)
-    assert wrong.startswith("evaluate.0: 'preference-accuracy' asks for one number for a text, but")
+    assert wrong.startswith("evaluate.0: 'preference-accuracy' needs a model with a scalar head")
     (wrong,) = told({"type": "ppo", **ONLINE}, evaluate=[rewarded])
     assert wrong.startswith(f"evaluate.0: 'answer-reward' {none}: set `holdout`")
     reward = {"type": "reward"}
     found = told(reward, "preference", evaluate=["answer-perplexity"], holdout=0.2)
     assert found == [
-        "evaluate.0: 'answer-perplexity' asks for the next token, but the model of 'learned' "
-        "gives one number for a text"
+        "evaluate.0: 'answer-perplexity' needs a model with a language-model head, but the model of "
+        "'learned' has a scalar head"
     ]
 
 
@@ -105,8 +104,8 @@ def test_evaluate_stages_ask_models_that_can_answer(told):
     """Whatever stage trained them."""
     scores = {"models": ["base", "judge"], "data": "base", "evaluators": ["perplexity"]}
     assert told({"type": "ppo", **ONLINE}, scores=scores) == [
-        "evaluators.0: 'perplexity' asks for the next token, but the model of 'judge' gives one "
-        "number for a text"
+        "evaluators.0: 'perplexity' needs a model with a language-model head, but the model of "
+        "'judge' has a scalar head"
     ]
     scores |= {"models": ["base"], "data": None}
     (wrong,) = told({"type": "ppo", **ONLINE}, scores=scores)

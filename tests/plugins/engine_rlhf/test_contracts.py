@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from support.internals import Artifact
 
-from engine.artifact import Artifact
 from engine.testing import StandAloneContext, check_component
 
 ONLINE = {"rewards": [{"type": "length"}], "answer_tokens": 6}

@@ -10,9 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.errors import SpecError
-from engine.plugins import Plugins
-from engine.spec import load_spec
+from engine import Plugins, SpecError, load_spec
 from engine.testing import StandAloneContext
 
 REWARDS = {"rewards": [{"type": "length"}], "answer_tokens": 8}
@@ -85,7 +83,7 @@ def test_every_objective_with_the_field_is_swept():
 def test_critics_are_as_their_policy(bench, models, dropout):
     """Also one that starts as a copy of a model whose dropout is on."""
     objective = bench.objective("ppo", **REWARDS, dropout=dropout)
-    critic = objective.companions(models["gpt2"])["value"].build()
+    critic = objective.companions(models["gpt2"])["value"].model
     rates = {m.p for m in critic.modules() if isinstance(m, torch.nn.Dropout)}
     assert rates == ({0.0, 0.5} if dropout else {0.0})
 
@@ -120,7 +118,7 @@ def test_an_adapters_dropout_that_would_not_act_is_refused(stage, animals, write
     """A number that the user wrote is not ignored."""
     adapted = {"type": "stage", "stage": "base", "adapter": {"type": "lora", "dropout": 0.1}}
     spec = stage({"type": "dpo"}, animals, model=adapted)
-    with pytest.raises(SpecError, match=r"adapter\.dropout 0\.1 does not act.*dropout: true"):
+    with pytest.raises(SpecError, match=r"adapter\.dropout 0\.1 has no effect.*dropout: true"):
         load_spec(write_spec(spec))
     spec["stages"]["learned"]["train"]["objective"]["dropout"] = True
     load_spec(write_spec(spec))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from engine_plan.forecast import forecasts
+from engine_plan.machine import Machine
 
-from engine.forecast import forecasts
-from engine.machine import Machine
-from engine.modules import with_scalar_head
-from engine.spec import load_spec
+from engine import load_spec
+from engine.modeling import with_scalar_head
 from engine.testing import StandAloneContext
 
 LENGTH = {"type": "length"}
@@ -44,7 +44,7 @@ def planned(stage, animals, write_spec):
         }
         spec["stages"]["learned"]["train"] |= {"clip": None} if "trl" in objective["type"] else {}
         loaded = load_spec(write_spec(spec))
-        return forecasts(loaded, 1, Machine("cpu", "", 1e12))["learned"]
+        return forecasts(loaded.situation(), Machine("cpu", "", 1e12))["learned"]
 
     return forecast
 

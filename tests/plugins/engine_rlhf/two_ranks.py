@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 import yaml
+from support.internals import Process, run_spec
 
-from engine.launch import Process
-from engine.session import run_spec
-from engine.spec import load_spec
+from engine import load_spec
 
 
 class Joined(Process):

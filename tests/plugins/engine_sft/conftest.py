@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.data.records import record_from_row
-from engine.modules import head, hidden_states
+from engine import record_from_row
+from engine.modeling import head, hidden_states
 from engine.testing import StandAloneContext
 
 Rows = list[dict[str, Any]]

@@ -176,7 +176,9 @@ def test_layers_with_an_adapter_are_not_cut(stage, write_spec, engine, sums):
     model = {"type": "stage", "stage": "base", "adapter": "lora"}
     spec = stage(sums, model=model, strategy={"type": "mesh", "tensor": 2})
     told = engine("validate", write_spec(spec), "--nproc", 2, status=2).stderr
-    assert "tensor 2 cannot cut layers with an adapter; use data or shard" in " ".join(told.split())
+    assert "tensor 2 cannot split layers with an adapter; use data or shard" in " ".join(
+        told.split()
+    )
 
 
 def _opened(folder):

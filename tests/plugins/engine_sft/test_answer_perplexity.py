@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
+from engine_inference.language_model import SharedPrefixLM
 from engine_sft.answer_perplexity import AnswerPerplexityEvaluator
 
-from engine import RunError
-from engine.data.records import Chat, Completion, Prompt
-from engine.language_model import LanguageModel
+from engine import Chat, Completion, Prompt, RunError
 from engine.testing import StandAloneContext, check_component
 
 
@@ -57,7 +56,7 @@ def test_it_is_the_loss_of_what_would_be_learnt(bench, self_instruct, hh, kind):
     context = HeldOut(kept=records)
     context.__dict__["_tokenizer"] = bench.tokenizer
     evaluator = AnswerPerplexityEvaluator(context)
-    lm = LanguageModel(model, bench.tokenizer)
+    lm = SharedPrefixLM(model, bench.tokenizer)
     items = list(evaluator.items())
     scored = [evaluator.score(item, lm.answer(item.requests)) for item in items]
     assert sum(row["tokens"] for row in scored) == wanted.count
@@ -154,7 +153,7 @@ def test_a_baseline_is_one_of_the_models(stage, write_spec, engine, sums):
         }
     }
     told = engine("validate", write_spec(spec), status=2).stderr
-    assert "baseline 'bsae' is none of the models base" in " ".join(told.split())
+    assert "baseline 'bsae' is not one of the models base" in " ".join(told.split())
 
 
 def test_evaluators_that_cannot_compare_give_no_gain(stage, run_here, sums):

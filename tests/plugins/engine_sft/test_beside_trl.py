@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-import torch
 from engine_sft.config import SFT
 from engine_sft.sft import SFTObjective
+from support.models import tiny
 from support.tokenizers import TEXTS, byte_level, metaspace
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine import Completion
 
@@ -52,13 +51,7 @@ def test_tokens_and_labels_are_trls(trl_batch, family, form):
     tokenizer = TOKENIZERS[family]()
     tokenizer.chat_template = _EACH.replace("ASKED", asked).replace("SAID", said)
     tokenizer.pad_token = tokenizer.unk_token or "[INST]"
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-            num_attention_heads=1, max_position_embeddings=512,
-        )
-    )  # fmt: skip
+    model = tiny(vocab_size=len(tokenizer), num_hidden_layers=1, max_position_embeddings=512)
     rows = list(_rows())
     batch = trl_batch(model, tokenizer, rows).batch
     theirs = []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from support.runs import events
 
 
 @pytest.fixture
 def refused(stage, write_spec, finished_run, tmp_path, capsys):
     """What ``engine run`` says as it fails, by its exit status; no step is taken."""
-    from engine.cli import main
+    from support.internals import main
 
     def run(rows, objective=None, *, pad_is_eos: bool = False, status: int = 1, **train) -> str:
         spec = stage(rows, objective, **train)
@@ -25,9 +24,7 @@ def refused(stage, write_spec, finished_run, tmp_path, capsys):
             main(["run", str(write_spec(spec)), "--runs", str(runs)])
         told = " ".join(capsys.readouterr().err.split())
         assert ended.value.code == status, told
-        events = runs / "tiny" / "events.jsonl"
-        lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
-        assert not [line for line in lines if json.loads(line)["event"] == "step"]
+        assert not events(runs / "tiny", "step")
         return told
 
     return run
@@ -92,7 +89,7 @@ def test_a_template_that_never_ends(refused, talks):
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     told = refused(talks, {"type": "sft", "template": template}, status=2)
-    assert "whose answer the chat template ends without a token to stop at" in told
+    assert "whose answer the chat template ends without a special token" in told
 
 
 def test_a_template_that_is_none(refused, talks):

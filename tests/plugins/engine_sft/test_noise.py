@@ -8,7 +8,7 @@ import pytest
 import torch
 from engine_sft.noise import EmbeddingNoise, document_lengths
 
-from engine.modules import hidden_states
+from engine.modeling import hidden_states
 
 
 @pytest.fixture

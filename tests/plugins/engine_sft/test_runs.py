@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-from engine.verify import verify_resume
+from engine_tools.verify_resume import verify_resume
+from support.runs import steps
 
 CHAT = {"type": "sft", "template": "plain"}
 STAGES = {
@@ -43,9 +40,7 @@ def spec(stage, talks):
 
 
 def _losses(run: Path) -> dict[str, list[float]]:
-    lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    steps = [e for e in map(json.loads, lines) if e["event"] == "step"]
-    return {name: [e["loss"] for e in steps if e["stage"] == name] for name in STAGES}
+    return {name: steps(run, "loss", stage=name) for name in STAGES}
 
 
 def test_resumed_and_accumulated(spec, run_here):
@@ -69,7 +64,7 @@ def test_resumed_and_accumulated(spec, run_here):
         assert all(torch.equal(ours[n], theirs[n]) for n in ours), name
 
 
-def test_two_processes_train_as_one(spec, write_spec, run_here, tmp_path):
+def test_two_processes_train_as_one(spec, write_spec, run_here, warm, tmp_path):
     """Under `ddp` (broken off in between), `mesh` and `zero`: the curves of `single`, to 1e-5, and its
     weights, whichever ranks they come from."""
     alone = run_here(spec, runs="alone")
@@ -78,12 +73,8 @@ def test_two_processes_train_as_one(spec, write_spec, run_here, tmp_path):
             folder = tmp_path / "shared" / str(number) / "tiny"
             shutil.copytree(alone.folder / name, folder / name)
     script = Path(__file__).parents[1] / "engine_rlhf" / "two_ranks.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(script), str(write_spec(spec))]
-    command += [str(tmp_path / "shared"), *map(json.dumps, STRATEGIES)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    strategies = map(json.dumps, STRATEGIES)
+    warm.ranks(2, [script, write_spec(spec), tmp_path / "shared", *strategies])
     wanted = _losses(alone.folder)
     for number, strategy in enumerate(STRATEGIES):
         run = type(alone)(tmp_path / "shared" / str(number) / "tiny", 0)
@@ -113,7 +104,7 @@ def test_real_records_are_learnt(stage, run_here, request, source):
     (reason,) = told["dropped"]
     assert reason == "with all answers beyond the 96 tokens of a row"
     assert 0 < told["truncated"] < len(rows) - told["dropped"][reason]
-    losses = [e["loss"] for e in run.events("step") if e["stage"] == "tuned"]
+    losses = run.steps("loss", stage="tuned")
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -8,10 +8,11 @@ import pytest
 import trl
 from engine_sft.chat import sequences
 from engine_sft.templates import install
+from support.models import tiny
 from support.tokenizers import byte_level
 
-from engine import Chat, Completion, RecordError, SpecError, end_of_turn, prompt_tokens
-from engine.conversation import ends
+from engine import Chat, Completion, SpecError
+from engine.modeling import RecordError, end_of_turn, ends, prompt_tokens
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 SPECIAL = [
@@ -167,19 +168,19 @@ def test_tool_calls_are_learnt(tokenizer, name):
     [
         ("gemma", [{"role": "system", "content": "Hi"}, *TALK], None, "that the chat template refuses"),
         ("gemma3", [TALK[0], *TALK], None, "that the chat template refuses"),
-        ("llama3", CALL, None, "of whose turns (assistant) the chat template leaves out a part"),
+        ("llama3", CALL, None, "with a turn (assistant) of which the chat template omits a part"),
         ("qwen2_5", [TALK[0], {**TALK[1], "reasoning_content": "Hm."}], None,
-         "of whose turns (assistant) the chat template leaves out a part"),
+         "with a turn (assistant) of which the chat template omits a part"),
         ("phi3", [TALK[0], {"role": "tool", "content": "6"}, TALK[1]], None,
-         "of whose turns (tool) the chat template leaves out a part"),
-        ("llama3", TALK, TOOLS, "whose tools the chat template leaves out"),
+         "with a turn (tool) of which the chat template omits a part"),
+        ("llama3", TALK, TOOLS, "whose tools the chat template omits"),
         ("qwen2_5", [TALK[0], {"role": "assistant", "content": [{"type": "image", "url": "x"}]}], None,
          "with content of type image, not text"),
         ("qwen2_5", [TALK[0], {"role": "assistant", "content": None, "tool_calls":
          [{"function": {"name": "f", "arguments": "{a"}}]}], None,
          "with a tool call whose arguments are not JSON"),
         ("qwen2_5", [TALK[0], {"role": "assistant", "content": None}], None,
-         "with a message without a role and a content, both text"),
+         "with a message whose role or content is not text"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_is_refused_by_name(tokenizer, name, messages, tools, reason):
@@ -193,8 +194,8 @@ def test_what_cannot_be_told_is_refused_by_name(tokenizer, name, messages, tools
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("deepseek_r1_distill", "begins otherwise than it asks for one"),
-        ("glm4moe", "ends without a token to stop at"),
+        ("deepseek_r1_distill", "does not begin with its generation prompt"),
+        ("glm4moe", "ends without a special token"),
     ],
 )
 def test_a_template_that_tells_no_answer_is_refused_before_training(tokenizer, name, told):
@@ -215,17 +216,9 @@ def test_an_opening_by_the_assistant_is_learnt(tokenizer):
 
 def test_every_end_of_a_turn_ends_an_answer(tokenizer):
     """The template's, the tokenizer's, and those that the model's configuration lists."""
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+    from transformers import GenerationConfig
 
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-        )
-    )
+    model = tiny(vocab_size=len(tokenizer))
     model.generation_config = GenerationConfig(eos_token_id=[7, 8])
     tokenizer.chat_template = _template("gemma3")
     assert end_of_turn(tokenizer) == "<end_of_turn>"

@@ -7,7 +7,8 @@ import copy
 import pytest
 from engine_sft.templates import BUILT_IN
 
-from engine import RecordError, SpecError, example_tokens, prompt_tokens
+from engine import SpecError
+from engine.modeling import RecordError, example_tokens, prompt_tokens
 
 QWEN = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
@@ -33,7 +34,7 @@ def test_the_tokenizer_takes_the_template_with_it(bench, tmp_path, template, tex
     from transformers import AutoTokenizer
 
     if text is None:
-        with pytest.raises(SpecError, match="the chat template begins otherwise than it asks"):
+        with pytest.raises(SpecError, match="does not begin with its generation prompt"):
             bench.objective(template=template)
         return
     bench.objective(template=template)
@@ -66,7 +67,7 @@ def test_pairs_that_would_merge_stay_apart(finished_run):
     """With tokens of several bytes: a prompt's last and an answer's first are never one token."""
     from transformers import AutoTokenizer
 
-    from engine.data.records import Chat, Completion
+    from engine import Chat, Completion
     from engine.testing import StandAloneContext
 
     tokenizer = AutoTokenizer.from_pretrained(finished_run / "corpus" / "tokenizer")
@@ -101,7 +102,7 @@ def test_nothing_needs_marks(bench, sums, talks):
 @pytest.mark.parametrize(
     ("template", "told"),
     [
-        (QWEN, "ends without a token to stop at"),
+        (QWEN, "ends without a special token"),
         ("{% for m in messages %}", "the chat template cannot be used: Unexpected end of template"),
         ("{{ messages[0].content }}{{ raise_exception('no') }}", "cannot be used: no"),
         ("{{ 1 / 0 }}", "cannot be used: division by zero"),
@@ -120,7 +121,7 @@ def test_a_record_that_cannot_be_said_has_its_reason(bench, talks):
     with pytest.raises(RecordError, match=r"that the chat template refuses: no system") as raised:
         bench.encoded(objective, copy.deepcopy(talks))
     assert raised.value.reason == "that the chat template refuses"
-    with pytest.raises(RecordError, match="a message without a role and a content, both text"):
+    with pytest.raises(RecordError, match="a message whose role or content is not text"):
         bench.encoded(
             objective, [{"messages": [{"role": "user"}, {"role": "assistant", "content": "a"}]}]
         )

@@ -14,8 +14,7 @@ from engine_zero.start import deepspeed_for
 from engine_zero.zero import ZeroStrategy
 
 from engine import RunError, Setup
-from engine.testing import check_component
-from engine.testing.standalone import TINY_OPTIMIZER, StandAloneContext, tiny_model
+from engine.testing import StandAloneContext, check_component, tiny_model
 
 
 def main() -> None:
@@ -43,9 +42,9 @@ def main() -> None:
 def refusal(context: Any, **fields: Any) -> str:
     strategy = ZeroStrategy(Zero(**fields), context)
     kit = StandAloneContext()
-    optimizer = kit.build("optimizer", TINY_OPTIMIZER)
+    optimizer = kit.build("optimizer", {"type": "adamw", "lr": 1e-2})
     try:
-        strategy.prepare(Setup(lambda: tiny_model(kit), optimizer, objective=None))
+        strategy.prepare(Setup(tiny_model(kit), optimizer, objective=None))
     except RunError as error:
         return str(error)
     raise AssertionError("it was not refused")

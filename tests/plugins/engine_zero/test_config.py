@@ -11,9 +11,7 @@ import torch
 from engine_zero.config import Zero
 from engine_zero.settings import deepspeed_settings
 
-from engine import Layout
-from engine.errors import SpecError
-from engine.spec import load_spec
+from engine import Layout, SpecError, load_spec
 
 CPU = torch.device("cpu")
 
@@ -43,7 +41,7 @@ def test_a_spec_with_zero_is_valid_without_deepspeed(problems, tiny_spec, write_
         assert problems({"stage": stage}) == ""
     tiny_spec["stages"]["base"]["train"]["strategy"] = {"type": "zero"}
     code = (
-        "import sys; from pathlib import Path; from engine.spec import load_spec; "
+        "import sys; from pathlib import Path; from engine.spec.loading import load_spec; "
         f"load_spec(Path({str(write_spec(tiny_spec))!r}), processes=2); "
         "print(sorted({'torch', 'deepspeed'} & set(sys.modules)))"
     )
@@ -106,8 +104,8 @@ def test_fp16_is_refused_with_the_reason(problems):
             {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}},
             "offload_optimizer.device is cpu in config, but offload_optimizer is none",
         ),
-        ({"optimizer": "AdamW"}, "optimizer is 'AdamW' in config, and no mapping"),
-        ({"zero_optimization": {"offload_param": True}}, "offload_param is True in config, and no"),
+        ({"optimizer": "AdamW"}, "optimizer is 'AdamW' in config, not a mapping"),
+        ({"zero_optimization": {"offload_param": True}}, "offload_param is True in config, not a"),
         ({"zero_optimization": {"zenflow": {}}}, "zero_optimization.zenflow in config: strategy"),
         (
             {"tensor_parallel": {"autotp_size": 2}},
@@ -150,7 +148,7 @@ def test_a_file_that_cannot_be_read_is_named(problems, tmp_path):
     """Missing, or no JSON."""
     assert "No such file" in problems({"config": str(tmp_path / "none.json")})
     (tmp_path / "ds.json").write_text("{,}", encoding="utf-8")
-    assert "is no JSON" in problems({"config": str(tmp_path / "ds.json")})
+    assert "is not JSON" in problems({"config": str(tmp_path / "ds.json")})
 
 
 def test_settings_are_merged_section_by_section():
@@ -195,7 +193,7 @@ def test_offloading_reaches_deepspeed():
         ({"stage": 2, "offload_parameters": "cpu"}, "offload_parameters 'cpu' needs stage 3"),
         ({"stage": 1, "offload_optimizer": "disk"}, "offload_optimizer 'disk' needs stage 3"),
         ({"stage": 3, "offload_optimizer": "disk"}, "'disk' needs offload_folder"),
-        ({"stage": 3, "offload_folder": "/x"}, "offload_folder is '/x', but nothing"),
+        ({"stage": 3, "offload_folder": "/x"}, "offload_folder is '/x', but no offload"),
     ],
 )
 def test_offloading_that_cannot_be_is_refused(problems, strategy, says):

@@ -14,24 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from engine_plan.estimate import WIDTHS, model_states
 from engine_zero.config import Zero
 from engine_zero.zero import ZeroStrategy
-from safetensors.torch import load_file
+from support.runs import events, weights
 
-from engine import RunError, Setup
-from engine.estimate import WIDTHS, Parameters, model_states
+from engine import Parameters, RunError, Setup
 
 _STAGES = (1, 2, 3)
 _PRECISIONS = ("fp32", "bf16")
 
 
-def _two_ranks(folder: Path, steps: int) -> list[dict]:
-    script = Path(__file__).with_name("two_ranks.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(script), str(folder), "1,2,3", str(steps)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def _two_ranks(warm, folder: Path, steps: int) -> list[dict]:
+    warm.ranks(2, [Path(__file__).with_name("two_ranks.py"), folder, "1,2,3", steps])
     found: list[dict] = json.loads((folder / "found.json").read_text(encoding="utf-8"))
     return found
 
@@ -51,9 +46,9 @@ def folder(tmp_path_factory, _tiny):
 
 
 @pytest.fixture(scope="module")
-def ranks(folder):
+def ranks(warm, folder):
     """What it saw on each rank."""
-    return _two_ranks(folder, 5)
+    return _two_ranks(warm, folder, 5)
 
 
 @pytest.mark.parametrize("stage", _STAGES)
@@ -188,7 +183,7 @@ def test_fp16_is_refused_by_the_strategy_itself(tiny_context):
     """For who builds one without a spec."""
     strategy = ZeroStrategy(Zero(), tiny_context)
     with pytest.raises(RunError, match="DeepSpeed has none on CPUs"):
-        strategy.prepare(Setup(build=None, optimizer=None, objective=None, precision="fp16"))
+        strategy.prepare(Setup(model=None, optimizer=None, objective=None, precision="fp16"))
 
 
 @pytest.fixture
@@ -199,22 +194,11 @@ def tiny_context():
     return SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
 
 
-def _events(run: Path, name: str) -> list[dict]:
-    file = run / "events.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    found = (json.loads(line) for line in lines if line.endswith("}"))
-    return [event for event in found if event["event"] == name]
-
-
-def _final(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "base" / "final" / "model.safetensors")
-
-
-def test_a_killed_run_ends_as_the_unbroken_one(ranks, folder, engine, run_here, tmp_path):
+def test_a_killed_run_ends_as_the_unbroken_one(ranks, folder, engine, run_here, prepared, tmp_path):
     """SIGKILL to both ranks and the launcher: the same command gives the same final weights, bit by
     bit; they are those of `single` to 1e-4, and so are losses and perplexity."""
     command = ["run", str(folder / "spec.yaml"), "--nproc", "2", "--json", "--runs"]
-    whole, broken = folder / "tiny", tmp_path / "broken" / "tiny"
+    whole, broken = folder / "tiny", prepared(tmp_path / "broken")
     process = subprocess.Popen(
         [sys.executable, "-m", "engine.cli", *command, str(broken.parent)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -222,17 +206,17 @@ def test_a_killed_run_ends_as_the_unbroken_one(ranks, folder, engine, run_here, 
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while not _events(broken, "checkpoint"):
+    while not events(broken, "checkpoint"):
         assert process.poll() is None, "it ended before it was killed"
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert 0 < len(_events(broken, "step")) < 6
+    assert 0 < len(events(broken, "step")) < 6
     engine(*command, broken.parent)
     spec = yaml.safe_load((folder / "spec.yaml").read_text(encoding="utf-8"))
     spec["stages"]["base"]["train"]["strategy"] = "single"
     alone = run_here(spec).folder
-    ours, theirs, single = (_final(run) for run in (whole, broken, alone))
+    ours, theirs, single = (weights(run) for run in (whole, broken, alone))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert {n: (t.shape, t.dtype) for n, t in ours.items()} == {
         n: (t.shape, t.dtype) for n, t in single.items()
@@ -240,14 +224,14 @@ def test_a_killed_run_ends_as_the_unbroken_one(ranks, folder, engine, run_here, 
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, single[name], rtol=1e-4, atol=1e-4)
     for event, field in (("step", "loss"), ("score", "value")):
-        values = [[e[field] for e in _events(run, event)] for run in (whole, alone)]
+        values = [[e[field] for e in events(run, event)] for run in (whole, alone)]
         assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 @pytest.mark.soak
-def test_fifty_steps_at_every_stage(tmp_path):
+def test_fifty_steps_at_every_stage(warm, tmp_path):
     """The curve stays within 1e-4 of `single`'s; so do perplexity and weights."""
-    for rank in _two_ranks(tmp_path, 50):
+    for rank in _two_ranks(warm, tmp_path, 50):
         for stage in _STAGES:
             _check_curve(rank[f"plain/{stage}"])
 
@@ -275,6 +259,6 @@ def test_offloaded_to_disk_the_curve_is_the_same(tiny_spec, write_spec, tmp_path
             largest = max(largest, sum(f.stat().st_size for f in folder.rglob("*.swp")))
             time.sleep(0.05)
         assert process.returncode == 0
-        losses.append([e["loss"] for e in _events(runs / "tiny", "step")])
+        losses.append([e["loss"] for e in events(runs / "tiny", "step")])
     assert largest > 20 * 2**20
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

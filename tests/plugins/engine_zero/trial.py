@@ -14,12 +14,12 @@ from engine_lm.next_token import NextTokenObjective
 from engine_parallel.replicated import Replicated
 from engine_zero.config import Zero
 from engine_zero.zero import ZeroStrategy
+from support import models
+from support.internals import Checkpoints
 from torch.distributed.tensor import DTensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine import Batch, Example, Setup
-from engine.checkpoint import Checkpoints
-from engine.parameters import parameter_groups
+from engine.modeling import parameter_groups
 
 LR, CLIP = 1e-2, 1.0
 CPU = torch.device("cpu")
@@ -34,23 +34,19 @@ class Objective(NextTokenObjective):
         return {n: v * self.factor for n, v in super().loss(hidden_BTD, head, batch).items()}
 
 
-def model(seed: int = 0, tied: bool = True) -> LlamaForCausalLM:
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=67,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=32,
-            tie_word_embeddings=tied,
-        )
+def model(seed: int = 0, tied: bool = True) -> Any:
+    return models.tiny(
+        seed=seed,
+        vocab_size=67,
+        hidden_size=32,
+        intermediate_size=48,
+        num_key_value_heads=1,
+        max_position_embeddings=32,
+        tie_word_embeddings=tied,
     )
 
 
-def frozen_model(seed: int = 0) -> LlamaForCausalLM:
+def frozen_model(seed: int = 0) -> Any:
     """Checkpoints leave out frozen weights, so those are always the same."""
     built, embedding = model(seed), model().model.embed_tokens.weight.detach()
     built.model.embed_tokens.weight.requires_grad_(False).copy_(embedding)
@@ -68,20 +64,13 @@ def optimizer(parameters):
 
 
 def setup(objective: Objective, **changes: Any) -> Setup:
-    return Setup(**{"build": model, "optimizer": optimizer, "objective": objective, **changes})
+    built = changes.pop("build", model)()
+    return Setup(**{"model": built, "optimizer": optimizer, "objective": objective, **changes})
 
 
-def examples(seed: int, count: int = 8) -> list[Example]:
-    """Of unequal lengths, so that ranks and micro-batches count differently."""
-    generator = torch.Generator().manual_seed(seed)
-    made = []
-    for number in range(count):
-        length = 5 + (7 * number + 3 * seed) % 23
-        tokens = torch.randint(0, 67, (length + 1,), generator=generator).numpy()
-        places = torch.arange(length).numpy()
-        fields = {"input_ids": tokens[:-1], "labels": tokens[1:], "position_ids": places}
-        made.append(Example(length, fields))
-    return made
+def examples(seed: int) -> list[Example]:
+    """Eight of other lengths for every seed."""
+    return models.examples((5 + (7 * n + 3 * seed) % 23 for n in range(8)), seed, vocabulary=67)
 
 
 class Training:

@@ -17,8 +17,9 @@ from typing import Any
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from engine_parallel.config import Mesh
-from engine_parallel.mesh import build as build_mesh
+from engine_parallel.mesh.strategy import build as build_mesh
 from engine_zero.config import Zero
+from support.internals import Process, run_spec
 from trial import (
     CPU,
     Objective,
@@ -33,9 +34,7 @@ from trial import (
     storages,
 )
 
-from engine.launch import Process
-from engine.session import run_spec
-from engine.spec import load_spec
+from engine import load_spec
 
 
 def held(training: Training) -> dict[str, int]:

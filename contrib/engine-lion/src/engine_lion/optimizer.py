@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from engine import Context, Optimizers, parameter_groups
+from engine import Context, Optimizers
+from engine.modeling import parameter_groups
 from torch import Tensor
 
 from engine_lion.config import Lion as LionConfig

@@ -19,8 +19,9 @@ from textwrap import dedent
 
 import pytest
 import yaml
-from engine_evals import confinement, landlock
-from engine_evals.sandbox import Limits, Outcome, Program, Sandbox
+from engine_evals.sandbox import confinement, landlock
+from engine_evals.sandbox.program import Limits, Outcome, Program
+from engine_evals.sandbox.sandbox import Sandbox
 
 from engine import RunError
 
@@ -134,7 +135,7 @@ def _accept(server: socket.socket, outside: Outside) -> None:
 
 
 @pytest.fixture
-def harnesses() -> Callable[[], set[int]]:
+def sandboxed_processes() -> Callable[[], set[int]]:
     return running
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from engine_evals import interpreter
-from engine_evals.sandbox import Program, Sandbox
+from engine_evals.sandbox import interpreter
+from engine_evals.sandbox.program import Program
+from engine_evals.sandbox.sandbox import Sandbox
 
 from engine import RunError
 
@@ -110,8 +111,9 @@ raise ValueError(json.dumps({name: got for name, (got, due) in found.items() if 
 # Started by the user in question: it has a key in its session's keyring.
 CALLER = """
 import ctypes, json, os, sys
-from engine_evals import confinement
-from engine_evals.sandbox import *
+from engine_evals.sandbox import confinement
+from engine_evals.sandbox.program import Limits, Program
+from engine_evals.sandbox.sandbox import Sandbox
 confinement.leave_keyring()
 keyctl = confinement._KEYCTL[os.uname().machine]
 ctypes.CDLL(None).syscall(keyctl - 2, b"user", b"engine-canary", b"secret", 6, -3)
@@ -209,7 +211,7 @@ def test_whoever_starts_a_program_leaves_its_keyring():
     """A key is found before, and not after: the session's keyring is another, and empty."""
     code = """
 import ctypes, os
-from engine_evals import confinement
+from engine_evals.sandbox import confinement
 number = confinement._KEYCTL[os.uname().machine]
 call = ctypes.CDLL(None).syscall
 def found(): return call(number, 10, -3, b"user", b"engine-canary", 0) > 0

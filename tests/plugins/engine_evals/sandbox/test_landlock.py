@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from engine_evals import interpreter, landlock, seccomp
-from engine_evals.sandbox import Sandbox
+from engine_evals.sandbox import interpreter, landlock, seccomp
+from engine_evals.sandbox.sandbox import Sandbox
 
 from engine import RunError
 
@@ -32,7 +32,9 @@ def restricted(tmp_path):
         (tmp_path / name / "file").write_text("unharmed", encoding="utf-8")
 
     def run(code: str) -> str:
-        start = "from engine_evals.landlock import *; restrict({'read': READ, 'work': WORK}); "
+        start = (
+            "from engine_evals.sandbox.landlock import *; restrict({'read': READ, 'work': WORK}); "
+        )
         return subprocess.run(
             [sys.executable, "-c", f"{start}\n{code}"], cwd=tmp_path, text=True, capture_output=True
         ).stderr

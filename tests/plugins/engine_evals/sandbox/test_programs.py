@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+from dataclasses import replace
+
 import pytest
-from engine_evals.sandbox import Outcome, Program, Sandbox
+from engine_evals.sandbox.program import Outcome, Program
+from engine_evals.sandbox.sandbox import Sandbox
 
 from engine import RunError
 
@@ -50,6 +54,59 @@ def test_a_wrong_program_fails_and_says_how(sandbox, run):
     assert run(sandbox, "def f(): return 1 / 0").detail == "ZeroDivisionError: division by zero"
     assert "SyntaxError" in run(sandbox, "def f(:").detail
     assert run(sandbox, "def g(): return 1").status == "failed"
+
+
+def test_a_long_program_arrives_whole(sandbox, run):
+    """As do its tests: beyond what a pipe holds at a time."""
+    long = "# " + "x" * 200_000
+    assert run(sandbox, f"{long}\ndef f(): return 1\n{long}", f"{long}\nassert f() == 1").passed
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert all(map(lambda x: f(x) == x, [1, 2]))",
+        "assert all(a == b for a, b in zip(map(f, [1, 2]), [1, 2]))",
+    ],
+)
+def test_a_program_does_not_end_its_tests_early(sandbox, run, tests):
+    """What would end an iterator of theirs is an error."""
+    outcome = run(sandbox, "def f(x): raise StopIteration", tests)
+    assert outcome == Outcome("failed", "RuntimeError: StopIteration: ")
+
+
+TELL = """
+import os
+def tell(text):
+    for number in range(3, 20):
+        try: os.write(number, text)
+        except OSError: pass
+"""
+WRITES = {
+    "a word more": """tell(b'["passed", "", 1]'); os._exit(f())""",
+    "names": """tell(b'{"status": "passed", "detail": "", "x": 1}'); os._exit(f())""",
+    "no word": """tell(b'["great", ""]'); os._exit(f())""",
+    "a list for a word": """tell(b'[["passed"], ""]'); os._exit(f())""",
+    "lists in lists": """tell(b'[' * 100_000); os._exit(f())""",
+    "no text": """tell(b'\\xff'); os._exit(f())""",
+    "errors without end": "while True: os.write(2, bytes(65536))",
+    "an outcome without end": "while True: tell(bytes(65536))",
+}
+
+
+@pytest.mark.parametrize("writes", WRITES)
+def test_what_tests_write_is_limited(sandbox, run, small, writes):
+    """They come with a row of data: whatever they write in place of their outcome is none, and as
+    long as a file may be."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = run(
+        Sandbox(limits=replace(small, wall=2), tiers=[sandbox.tier]),
+        "def f(): return 1",
+        TELL + WRITES[writes],
+    )
+    assert outcome.status in ("crashed", "failed", "timeout")
+    assert len(outcome.detail) <= 500
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (100 << 10)  # kilobytes
 
 
 def test_programs_run_together_come_back_in_order(sandbox):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_evals import seccomp
+from engine_evals.sandbox import seccomp
 
 HEADERS = {
     1: ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", r"__NR_(\w+)\s+(\d+)"),
@@ -147,7 +147,7 @@ def test_numpy_runs_under_either_filter(signalled):
     threads = "2" if signalled == "None" else "1"
     code = f"""
 import ctypes, os
-from engine_evals import seccomp
+from engine_evals.sandbox import seccomp
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 seccomp.restrict({signalled})
 import numpy as np

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from engine_evals.code import HumanEvalEvaluator, MbppEvaluator
+from engine_evals.code_benchmarks.humaneval import HumanEvalEvaluator
+from engine_evals.code_benchmarks.mbpp import MbppEvaluator
 from engine_evals.config import HumanEval, Mbpp
-from engine_evals.sandbox import Sandbox
+from engine_evals.sandbox.sandbox import Sandbox
 
 from engine import RunError
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from engine_evals import bubblewrap, cgroup, landlock
-from engine_evals.sandbox import Outcome, Sandbox
+from engine_evals.sandbox import bubblewrap, cgroup, landlock
+from engine_evals.sandbox.program import Outcome
+from engine_evals.sandbox.sandbox import Sandbox
 
 from engine import RunError
 

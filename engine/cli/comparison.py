@@ -1,0 +1,74 @@
+"""Scores of several models side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+
+_Score = Mapping[str, Any]
+_Z = 1.96
+_NOTE = "  ± half of a 95 % interval"
+
+
+def comparison(
+    title: str, scores: Sequence[_Score], models: Sequence[str], console: Console
+) -> Group:
+    """A table with a row per metric and a column per model; several, if the console is too narrow."""
+    tables = []
+    while models:
+        count = len(models)
+        while count > 1 and _width(title, scores, models[:count], console) > console.width:
+            count -= 1
+        tables.append(_table(title, scores, models[:count]))
+        models = models[count:]
+    return Group(*tables, _NOTE)
+
+
+def _width(title: str, scores: Sequence[_Score], models: Sequence[str], console: Console) -> int:
+    table = _table(title, scores, models)
+    return console.measure(table, options=console.options.update(max_width=10_000)).maximum
+
+
+def _table(title: str, scores: Sequence[_Score], models: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column(escape(title))
+    for model in models:
+        table.add_column(escape(model), justify="right")
+    for evaluator in dict.fromkeys(score["evaluator"] for score in scores):
+        own = [score for score in scores if score["evaluator"] == evaluator]
+        for label, cells in _rows(evaluator, own, models):
+            table.add_row(escape(label), *map(escape, cells))
+    return table
+
+
+def _rows(
+    evaluator: str, scores: Sequence[_Score], models: Sequence[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """A row with the evaluator's name, unless its only metric has this name, then its metrics."""
+    metrics = list(dict.fromkeys(score["metric"] for score in scores))
+    alone = metrics == [evaluator]
+    if not alone:
+        yield f"  {evaluator}", []
+    for metric in metrics:
+        found = {s["model"]: _figure(s) for s in scores if s["metric"] == metric}
+        label = metric.replace("_", " ")
+        yield "  " * (2 - alone) + label, [found.get(model, "") for model in models]
+
+
+def _figure(score: _Score) -> str:
+    """The value and its interval, rounded to the digits that the interval makes meaningful."""
+    value, error = score["value"], _Z * (score.get("stderr") or 0)
+    low, high = score.get("interval") or (value - error, value + error)
+    below, above = value - low, high - value
+    size = max(below, above)
+    if not size:
+        return f"{value:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(size)))
+    if math.isclose(below, above, rel_tol=0.01):
+        return f"{value:.{decimals}f} ± {size:.{decimals}f}"
+    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"

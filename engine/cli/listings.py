@@ -1,0 +1,146 @@
+"""Prints the runs in a folder, the installed plugins, and the schema of specs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from engine.errors import EngineError, PluginError
+from engine.registry import Found, Plugin, Plugins
+from engine.spec.composition import Composer, json_schema
+from engine.spec.loading import RESOLVED, load_resolved, spec_class
+from engine.storage.run_folder import RunFolder
+from engine.terminal.console import Terminal
+from engine.terminal.output import write_cleaned
+
+
+def print_runs(runs: Path, as_json: bool) -> None:
+    """Prints every run in a folder, with its stages and their status."""
+    found = [file.parent for file in sorted(runs.glob(f"*/{RESOLVED}"))]
+    rows = [(folder.name, _standings(RunFolder(folder))) for folder in found]
+    if as_json:
+        _print_json([{"run": name, "stages": stages} for name, stages in rows])
+        return
+    console = Terminal()
+    if not rows:
+        console.print(f"no runs in {runs}", markup=False)
+        return
+    table = Table("run", "stage", "status", "steps", "score", box=None)
+    for run, stages in rows:
+        for number, (name, standing) in enumerate(stages.items()):
+            table.add_row(
+                escape(run) if number == 0 else "",
+                name,
+                escape(standing["status"]),
+                str(standing.get("steps", "")),
+                escape(standing.get("score", "")),
+            )
+    console.print(table)
+
+
+def print_plugins(as_json: bool, check: bool) -> int:
+    """Prints every plugin with its components; with ``check``, returns 1 if anything fails to load."""
+    installed = Plugins.discover()
+    problems = _problems(installed, factories=True) if check else {}
+    rows = [_row(plugin, installed.clashes, problems) for plugin in installed.plugins]
+    if as_json:
+        _print_json(rows)
+    else:
+        console = Terminal()
+        for row in rows:
+            _print_plugin(console, row)
+    return 1 if check and any(row["status"] in ("broken", "clash") for row in rows) else 0
+
+
+def print_schema(names: Collection[str]) -> None:
+    """Prints the JSON schema of specs with these plugins, or with all that load and do not clash."""
+    installed = Plugins.discover()
+    if not names:
+        problems = {**installed.clashes, **_problems(installed, factories=False)}
+        for name, problem in problems.items():
+            write_cleaned(f"left out: {name}: {problem}\n", error=True)
+        working = (p.name for p in installed.plugins if p.status == "ok")
+        names = [name for name in working if name not in problems]
+    _print_json(json_schema(spec_class(installed.selected(names))))
+
+
+def _row(plugin: Plugin, clashes: Mapping[str, str], problems: Mapping[str, str]) -> dict[str, Any]:
+    status, error = plugin.status, plugin.error
+    if plugin.name in clashes:
+        status, error = "clash", clashes[plugin.name]
+    if plugin.name in problems:
+        status, error = "broken", problems[plugin.name]
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "status": status,
+        "error": error,
+        "components": {kind: [c.type for c in cs] for kind, cs in plugin.components.items()},
+    }
+
+
+def _print_plugin(console: Console, row: Mapping[str, Any]) -> None:
+    colour = "green" if row["status"] == "ok" else "red"
+    origin = escape(f"{row['distribution']} {row['version']}")
+    console.print(f"[bold]{escape(row['name'])}[/]  {origin}  [{colour}]{row['status']}[/]")
+    if row["error"]:
+        console.print(f"  {escape(row['error'])}", style="red")
+    components = Table.grid(padding=(0, 1))
+    for kind, types in row["components"].items():
+        components.add_row(f"  {kind:<11}", escape(", ".join(types)))
+    console.print(components)
+
+
+def _standings(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    try:
+        stages = load_resolved(folder.path / RESOLVED).spec.order
+    except EngineError as error:
+        return {"?": {"status": "damaged", "error": str(error)}}
+    return {name: _standing(folder, name) for name in stages}
+
+
+def _standing(folder: RunFolder, stage: str) -> dict[str, Any]:
+    try:
+        standing = folder.standing(stage)
+    except EngineError as error:
+        return {"status": "damaged", "error": str(error)}
+    if standing is None:
+        return {"status": "missing"}
+    shown: dict[str, Any] = {"status": standing.status}
+    if "steps" in standing.summary:
+        shown["steps"] = standing.summary["steps"]
+    scores = [f"{s['metric']} {s['value']:.4g}" for s in standing.summary.get("scores") or ()]
+    if scores:
+        shown["score"] = ", ".join(scores)
+    return shown
+
+
+def _problems(installed: Plugins, *, factories: bool) -> dict[str, str]:
+    """Why plugins fail to load, by name: broken configs, and factories whose extra is installed."""
+    problems = {p.name: p.error or p.status for p in installed.plugins if p.status == "broken"}
+    composer = Composer(installed)
+    for kind in installed.kinds():
+        for type_name, found in installed.of_kind(kind).items():
+            try:
+                composer.config_class(kind, type_name)
+                if factories and not found.missing_requirements():
+                    _check_factory(found)
+            except Exception as error:  # a plugin's classes may raise anything
+                problems.setdefault(found.plugin.name, str(error))
+    return problems
+
+
+def _check_factory(found: Found) -> None:
+    if not callable(found.load_factory()):
+        raise PluginError(f"plugin {found.plugin}: {found.component.factory} is not callable")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))  # noqa: T201 - a command's output

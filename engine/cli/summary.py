@@ -1,0 +1,85 @@
+"""The summary at the end of a run: where the models are, their scores, and how to talk to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.markup import escape
+
+from engine.cli.comparison import comparison
+from engine.contracts.spec import Spec
+from engine.event_log import score_name, score_range
+from engine.storage.run_folder import RunFolder
+from engine.terminal.console import Terminal
+
+
+def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
+    """Prints the summary to standard output."""
+    console = Terminal(soft_wrap=True)
+    console.print()
+    if status != "done":
+        console.print(f"[bold]{spec.name}[/] is not finished: {_how_to_go_on(folder, spec)}.")
+        return
+    for name in spec.order:
+        standing = folder.standing(name)
+        if standing is None or standing.status != "done":
+            continue
+        if evaluate := spec.stages[name].evaluate:
+            scores = standing.summary["scores"]
+            models = standing.summary.get("models") or evaluate.model_names()
+            console.print(comparison(name, scores, models, console), soft_wrap=False)
+        elif spec.stages[name].train:
+            for line in _trained(folder, spec, name, standing.summary):
+                console.print(line)
+
+
+def _how_to_go_on(folder: RunFolder, spec: Spec) -> str:
+    """How to continue a run: a train stage resumes from its checkpoints, an evaluation from its rows;
+    any other stage starts over."""
+    for name in spec.order:
+        standing = folder.standing(name)
+        if standing is None or standing.status == "done" or spec.stages[name].evaluate:
+            continue
+        if not any((folder.path / name / "checkpoints").glob("step-*")):
+            return f"run the same command; '{name}' starts over, finished stages are kept"
+    return "run the same command to continue"
+
+
+def _trained(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"[bold]{name}[/]  {_short(summary['parameters'])} parameters, "
+        f"{_short(summary['tokens'])} tokens in {_time(summary['training_seconds'])}"
+    )
+    for score in summary["scores"]:
+        label = score_name(score).replace("_", " ")
+        yield f"  {escape(label):<24} {score['value']:.4g}{escape(score_range(score))}"
+    card = _card(folder, spec, name)
+    for compressor in ("gzip", "xz"):
+        figure = card.get(f"{compressor}_bits_per_byte")
+        if figure and any(s["metric"] == "bits_per_byte" for s in summary["scores"]):
+            yield f"  {compressor + ' -9, the same text':<24} {figure:.4g}"
+    path = escape(str(folder.path / name))
+    yield f"  model    {path}/final"
+    yield f'  talk     engine generate {path} --prompt "def "'
+
+
+def _card(folder: RunFolder, spec: Spec, name: str) -> Mapping[str, Any]:
+    for other in spec.dependencies(name):
+        standing = folder.standing(other)
+        if standing and "holdout" in standing.summary:
+            card: Mapping[str, Any] = standing.summary["holdout"]
+            return card
+    return {}
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return str(int(number))
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,1 @@
+"""Declarations of plugins, and the interfaces of the objects that their factories return."""

@@ -1,0 +1,46 @@
+"""Declarations of components by plugins: kinds, schemas and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Schema = Literal["text", "chat", "completion", "preference", "labelled", "stepwise", "prompt"]
+"""What a record holds: which fields it has beside those of all records."""
+Kind = Literal[
+    "data-source",
+    "processor",
+    "tokenizer",
+    "model",
+    "adapter",
+    "strategy",
+    "optimizer",
+    "schedule",
+    "objective",
+    "reward",
+    "evaluator",
+    "callback",
+    "inference",
+]
+
+
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Precision of the matrix products in training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A plugin's declaration of a component, by names only, so that listing imports nothing.
+
+    ``type``: name in the spec; ``config``: import path of the configuration class
+    (``"engine_lm.config:Llama"``); ``factory``: import path of its ``build(config, context)``;
+    ``summary``: one line for listings; ``extra``: optional dependency of the plugin's distribution that
+    the component needs; ``default``: used if a spec names no component of the kind.
+    """
+
+    type: str
+    config: str
+    factory: str
+    summary: str
+    extra: str | None = None
+    default: bool = False

@@ -1,0 +1,254 @@
+"""Base classes of components' configurations, one for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from engine.contracts.amounts import Count, Interval, Number, Share
+from engine.contracts.component import Schema
+from engine.contracts.config import Config, Of, runtime
+from engine.contracts.model_sizes import Beside, Layout, ModelShape, Scores
+
+
+class ComponentConfig(Config):
+    """Base of configurations that a spec selects by ``type``."""
+
+    @property
+    def type_name(self) -> str:
+        """The component's type in the spec; empty outside a spec."""
+        return str(getattr(self, "type", ""))
+
+
+class DataConfig(ComponentConfig):
+    """Base of a train stage's data."""
+
+    def gives(self) -> Schema | None:
+        """Schema of the records; None if it is known only after reading."""
+        return "text"
+
+    def prepare_stage(self) -> str | None:
+        """Name of the stage that prepares the data, if any."""
+        return None
+
+
+class DataSourceConfig(DataConfig):
+    """Base of data sources: the schema of their records, and their share of a mixture."""
+
+    weight: Number = runtime(
+        1.0, ge=0, description="Share of the samples, relative to other sources."
+    )
+    max_epochs: Number | None = runtime(
+        None,
+        gt=0,
+        description="Most passes over the source; without it, as many as needed.",
+    )
+    bad: Share = runtime(
+        0.01,
+        description="Share of the rows that may be bad; fewer than ten never stop a stage.",
+    )
+
+
+class ObjectiveConfig(ComponentConfig):
+    """Base of objectives: the record schemas they take and the head they need."""
+
+    takes: ClassVar[frozenset[Schema]] = frozenset({"text"})
+    external_loop: ClassVar[bool] = False
+    """True if the factory returns an :class:`engine.ExternalLoop`."""
+    head: ClassVar[Literal["lm", "scalar"]] = "lm"
+
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """Describes a conflict with the rest of the train stage, naming both values; None if there is
+        none."""
+        return None
+
+    def warnings(self) -> Sequence[str]:
+        """Warnings about valid settings with unexpected effects."""
+        return ()
+
+    def beside(self) -> Beside:
+        """Further models that training holds in memory, for ``engine plan``."""
+        return Beside()
+
+
+class RewardConfig(ComponentConfig):
+    """Base of rewards."""
+
+    weight: Number = Field(1.0, description="Factor in the sum of rewards.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Name in logs and tables; without it, the type.",
+    )
+
+    def check_row(self, row: Mapping[str, Any]) -> str | None:
+        """Describes what is missing from the further columns of a prompt's record; None if nothing.
+
+        Called for every record before the first step.
+        """
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Origin of a model's weights: a train ``stage`` of the spec, or a ``path`` (a folder, or a name on
+    the hub with its ``revision``). Without either the model starts untrained."""
+
+    stage: str | None = None
+    path: str | None = None
+    revision: str | None = None
+
+
+class ModelConfig(ComponentConfig):
+    """Base of models."""
+
+    longest_row: ClassVar[int] = 4096
+    """Largest default row of a pretrained model, in tokens: four such rows fill a default batch."""
+
+    @property
+    def origin(self) -> Origin:
+        """Origin of the weights, from the fields `stage`, `path` and `revision` if present."""
+        return Origin(*(self._field(name) for name in ("stage", "path", "revision")))
+
+    @property
+    def given_name(self) -> str | None:
+        """The model's name in scores and tables: the field `name`, if any."""
+        name: str | None = self._field("name")
+        return name
+
+    @property
+    def trained_adapter(self) -> Config | None:
+        """The adapter trained in place of the model: the field `adapter`, if any."""
+        adapter: Config | None = self._field("adapter")
+        return adapter
+
+    def _field(self, name: str) -> Any:
+        return getattr(self, name) if name in type(self).model_fields else None
+
+    def tokenizer_path(self) -> str | None:
+        """Folder, or name on the hub, of the model's own tokenizer."""
+        return self.origin.path
+
+    def reads(self) -> Iterable[str]:
+        """See :class:`Config`. A stage resumes only if the folders among these have not changed."""
+        path = self.origin.path
+        return () if path is None else (path,)
+
+    def context_length(self) -> int | None:
+        """Context length in tokens; None if the configuration alone does not determine it."""
+        return None
+
+    def row_length(self, batch_tokens: int | None) -> int | None:
+        """Default length of a training row, in tokens; ``batch_tokens``: tokens in a global batch, None
+        if the batch is given in examples."""
+        return self.context_length()
+
+    def shape(self, vocabulary: int | None) -> ModelShape | None:
+        """The model's sizes, with a tokenizer of ``vocabulary`` tokens (None: unknown).
+
+        None if the sizes are unknown. Raises OSError or ValueError for a damaged file.
+        """
+        return None
+
+    def scores(self, device: str) -> Scores:
+        """Attention scores that training keeps in memory on ``device``, ``cpu`` or ``cuda``."""
+        return "none"
+
+
+class TokenizerConfig(ComponentConfig):
+    """Base of tokenizers."""
+
+    def vocabulary(self) -> int | None:
+        """Number of tokens, added ones included; None if the configuration does not determine it."""
+        return None
+
+
+class OptimizerConfig(ComponentConfig):
+    """Base of optimizers: learning rate, schedule and weight decay, with the same meaning for all."""
+
+    elementwise: ClassVar[bool] = True
+    """False for optimizers that need whole, unsharded matrices."""
+
+    lr: Number = Field(1e-3, gt=0, description="Peak learning rate.")
+    weight_decay: Number = Field(
+        0.1, ge=0, description="Decoupled decay of matrices, per unit of lr."
+    )
+    schedule: Annotated[Config, Of("schedule")] = Field(description="Learning-rate schedule.")
+    groups: tuple[ParameterGroup, ...] = Field(
+        (), description="Parameters with a rate or decay of their own; the first match counts."
+    )
+
+    def state_floats(self, *, hidden: bool) -> float:
+        """Numbers of optimizer state per parameter; ``hidden``: for matrices between embedding and
+        head, else for all other parameters."""
+        return 2
+
+
+class ParameterGroup(Config):
+    """Parameters, selected by name, with their own learning rate or weight decay."""
+
+    match: str = Field(description="Glob over parameter names, e.g. '*.embed_tokens.*'.")
+    lr_scale: Number = Field(1.0, ge=0, description="Factor on the learning rate.")
+    weight_decay: Number | None = Field(
+        None, ge=0, description="Decay in place of the optimizer's."
+    )
+
+
+class StrategyConfig(ComponentConfig):
+    """Base of parallel strategies."""
+
+    whole_matrices: ClassVar[bool] = True
+    """False if parameters are sharded, which excludes optimizers that need whole matrices."""
+    chooses: ClassVar[bool] = False
+    """True for a strategy that selects one of the others, such as ``auto``."""
+    automatic: ClassVar[bool] = False
+    """True for a strategy that may be selected automatically; others only if a spec names them."""
+
+    def check_processes(self, processes: int) -> str | None:
+        """Why the strategy cannot run on this many processes, and which numbers work; or None."""
+        return None
+
+    def check_model(self, shape: ModelShape, processes: int) -> str | None:
+        """Why a model of this shape cannot be split over the processes, and what works; or None."""
+        return None
+
+    def check_train(self, train: Any, processes: int) -> str | None:
+        """Describes a conflict with the rest of the train stage, naming both values; None if there is
+        none."""
+        return None
+
+    def layout(self, processes: int) -> Layout:
+        """Degrees of parallelism on a number of processes that :meth:`check_processes` accepts."""
+        return Layout(data=processes)
+
+    @classmethod
+    def suggestions(cls, processes: int) -> Sequence[Mapping[str, Any]]:
+        """Settings worth trying on this many processes when searching for a layout that fits."""
+        return ()
+
+
+class EvaluatorConfig(ComponentConfig):
+    """Base of evaluators: the head that they need, and whether they need held-out records."""
+
+    head: ClassVar[Literal["lm", "scalar"]] = "lm"
+    held_out: ClassVar[bool] = False
+
+    every: Interval | None = Field(
+        None, description="During training: how often; without it, only at the end."
+    )
+    limit: Count | None = Field(None, description="Number of items to use, from the first on.")
+    name: str | None = runtime(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Name in scores and tables; without it, the type.",
+    )
+
+
+class InferenceConfig(ComponentConfig):
+    """Base of inference components."""
+
+
+OptimizerConfig.model_rebuild()

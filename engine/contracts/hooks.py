@@ -1,0 +1,138 @@
+"""All hooks. Component hooks declare components; observer hooks never change a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from engine.contracts.component import Component
+
+if TYPE_CHECKING:
+    import click
+
+    from engine.contracts.context import Problem, Situation
+    from engine.contracts.spec import Spec
+
+hookspec = pluggy.HookspecMarker("engine")
+hookimpl = pluggy.HookimplMarker("engine")
+ENTRY_POINTS = "engine.v1"
+
+
+@hookspec
+def engine_data_sources() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Data sources; the factory returns a ``DataSource``."""
+
+
+@hookspec
+def engine_processors() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Steps that keep, change or drop records; the factory returns a ``Processor``."""
+
+
+@hookspec
+def engine_tokenizers() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Tokenizers, trained or loaded; the factory returns ``train(texts) -> fast tokenizer``."""
+
+
+@hookspec
+def engine_models() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Models; the factory returns a ``torch.nn.Module`` with transformers' calling convention."""
+
+
+@hookspec
+def engine_adapters() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Trainable additions to a frozen model; the factory returns an ``Adapter``."""
+
+
+@hookspec
+def engine_strategies() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Parallel strategies; the factory returns a ``Strategy``."""
+
+
+@hookspec
+def engine_optimizers() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Optimizers; the factory returns an ``Optimizers``, called with the named parameters."""
+
+
+@hookspec
+def engine_schedules() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Learning-rate schedules; the factory returns a ``Schedule``: progress → factor."""
+
+
+@hookspec
+def engine_objectives() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Training objectives; the factory returns an ``Objective``."""
+
+
+@hookspec
+def engine_rewards() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Rewards, which score answers; the factory returns a ``Reward``."""
+
+
+@hookspec
+def engine_evaluators() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Benchmarks and other evaluators; the factory returns an ``Evaluator``."""
+
+
+@hookspec
+def engine_callbacks() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Callbacks, which monitor and steer training if a spec names them; the factory returns a
+    ``Callback``."""
+
+
+@hookspec
+def engine_inference() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Inference components, which compute log-likelihoods, values and texts of a model; the factory
+    returns an ``Inference``."""
+
+
+@hookspec
+def engine_commands() -> Sequence[click.Command]:  # type: ignore[empty-body]
+    """Additional commands, which appear as ``engine PLUGIN COMMAND``; a built-in plugin's commands and
+    groups appear at the top level, under their own names."""
+
+
+@hookspec
+def engine_permissions() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Additional words for ``--allow``, each with what it allows."""
+
+
+@hookspec
+def engine_check(spec: Spec, situation: Situation) -> Sequence[Problem]:  # type: ignore[empty-body]
+    """Problems that would make a run fail, found before it starts."""
+
+
+@hookspec
+def engine_out_of_memory(spec: Spec, stage: str, situation: Situation) -> str:  # type: ignore[empty-body]
+    """Explanation of why a stage ran out of memory: a clause for the error message."""
+
+
+@hookspec
+def engine_run_started(folder: str, spec: Mapping[str, Any]) -> None:
+    """A run starts or resumes; ``spec`` is the resolved spec."""
+
+
+@hookspec
+def engine_stage_started(stage: str, verb: str) -> None:
+    """A stage starts or resumes; not called for stages that are already done."""
+
+
+@hookspec
+def engine_step_finished(event: Mapping[str, Any]) -> None:
+    """A training step is done; ``event`` is its line of events.jsonl. Rank 0 only."""
+
+
+@hookspec
+def engine_checkpoint_saved(stage: str, step: int, folder: str) -> None:
+    """A checkpoint is complete on disk."""
+
+
+@hookspec
+def engine_stage_finished(stage: str, verb: str) -> None:
+    """A stage is done."""
+
+
+@hookspec
+def engine_run_finished(folder: str, status: str) -> None:
+    """The run ends: ``done``, ``failed`` or ``stopped``."""

@@ -1,0 +1,94 @@
+"""Contracts of evaluators and rewards. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.contracts.records import Said
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+from engine.contracts.language_model import Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item to score: the requests to the model, and data that the evaluator needs for scoring."""
+
+    id: str
+    requests: tuple[Request, ...]
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A metric's value with its standard error over ``n`` items.
+
+    ``interval``: a 95 % interval, if it is not ± 1.96 standard errors. ``fingerprint``: hash of the
+    requests and the tokenizer, set by the engine; scores are comparable if it is the same.
+    """
+
+    metric: str
+    value: float
+    stderr: float | None
+    n: int
+    higher_is_better: bool = True
+    fingerprint: str = ""
+    interval: tuple[float, float] | None = None
+
+
+def seed_of(*names: int | str) -> int:
+    """A 63-bit seed derived from names, such as those of a task, an item and a sample."""
+    digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Evaluator(ABC):
+    """Makes requests and scores the responses. It never sees a model: the core batches the requests,
+    shares them over ranks, stores the responses and resumes."""
+
+    @abstractmethod
+    def items(self) -> Iterable[Item]:
+        """The items, with the same ids and order at every call."""
+
+    @abstractmethod
+    def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
+        """The row of one item: named values, and texts for a person to read beside them."""
+
+    @abstractmethod
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> list[Score]:
+        """The scores over all rows."""
+
+    def score_all(
+        self, items: Sequence[Item], responses: Sequence[Sequence[Response]]
+    ) -> list[dict[str, Any]]:
+        """The rows of many items at once, for evaluators that query another model in batches."""
+        return [self.score(*one) for one in zip(items, responses, strict=True)]
+
+    def compare(
+        self, rows: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]
+    ) -> list[Score]:
+        """Scores of the paired differences to a ``baseline``, whose rows belong to the same items in
+        the same order; none by default."""
+        return []
+
+
+class Reward(Protocol):
+    """Scores answers."""
+
+    def score(
+        self,
+        prompts: Sequence[Said],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Tensor]:
+        """Scores N completions; each named value has shape ``_N``.
+
+        A prompt is a text, or the messages of several turns. ``rows``: the further columns of each
+        prompt's record, such as ``answer``, ``tests`` or ``id``.
+        """

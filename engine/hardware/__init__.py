@@ -1,0 +1,21 @@
+"""Devices of this machine, their precision and measured speeds."""
+
+from __future__ import annotations
+
+from engine.hardware.accelerators import ACCELERATORS, accelerator
+from engine.hardware.allocator import keep_freed_memory
+from engine.hardware.measurements import measured, threads
+from engine.hardware.precision import AUTO, resolved
+from engine.hardware.products import TYPES, product_speed
+
+__all__ = [
+    "ACCELERATORS",
+    "AUTO",
+    "TYPES",
+    "accelerator",
+    "keep_freed_memory",
+    "measured",
+    "product_speed",
+    "resolved",
+    "threads",
+]

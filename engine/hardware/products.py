@@ -1,0 +1,97 @@
+"""Speed of torch's matrix products on this machine, measured in milliseconds and cached.
+
+Speeds are measured because instruction flags do not tell them: without bf16 instructions torch's bf16
+products run at a tenth of float32's speed, and an environment variable may turn instructions off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.contracts.component import Precision
+from engine.errors import RunError
+from engine.hardware.measurements import measured
+
+if TYPE_CHECKING:
+    import torch
+
+
+TYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""torch's names of the dtypes."""
+_SIZES = {"cpu": (128, 256, 512), "cuda": (1024, 2048, 4096)}
+"""Rows of square matrices; the largest is used whose product takes at most ``_SECONDS_A_PRODUCT``."""
+_SECONDS_A_PRODUCT = 0.02
+_SECONDS = 0.05
+"""Seconds spent on each precision, without warm-up."""
+_LEAST_ROUNDS = 3
+
+
+def product_speed(precision: Precision, device: str = "cpu") -> float:
+    """FLOP/s of torch's matrix products with its present number of threads.
+
+    Raises RunError if the device does not exist or cannot multiply in this precision.
+    """
+    kind = device.partition(":")[0]
+    names = [f"product {one}" for one in TYPES]
+    speed = measured(names, device, lambda: _measure(device, kind))[f"product {precision}"]
+    if not speed:
+        raise RunError(f"torch cannot multiply matrices in {precision} on device {device}")
+    return speed
+
+
+def _measure(device: str, kind: str) -> dict[str, float]:
+    """Best speed of each precision, 0 if unsupported; measured alternately, so that other load on the
+    machine slows all alike."""
+    import torch
+
+    if kind != "cpu" and not (kind == "cuda" and torch.cuda.is_available()):
+        raise RunError(f"torch finds no device {device} here")
+    found = {f"product {precision}": 0.0 for precision in TYPES}
+    products = {}
+    for precision in TYPES:
+        try:
+            products[precision] = _product(precision, device, kind)
+        except (RuntimeError, NotImplementedError):  # the message differs between torch versions
+            continue
+    best = dict.fromkeys(products, float("inf"))
+    until, rounds = time.perf_counter() + _SECONDS * len(products), 0
+    while rounds < _LEAST_ROUNDS or time.perf_counter() < until:
+        for precision, (_, seconds) in products.items():
+            best[precision] = min(best[precision], seconds())
+        rounds += 1
+    for precision, (flops, _) in products.items():
+        found[f"product {precision}"] = flops / best[precision]
+    return found
+
+
+def _product(precision: Precision, device: str, kind: str) -> tuple[float, Callable[[], float]]:
+    """FLOPs of a warmed-up product, and a function that computes it once and returns the seconds."""
+    for rows in _SIZES[kind]:
+        seconds = _timed(_matrix(precision, rows, device), device, kind)
+        seconds()  # kernels are chosen or made at the first call
+        if 8 * min(seconds() for _ in range(3)) > _SECONDS_A_PRODUCT:  # the next has twice the rows
+            break
+    return 2.0 * rows**3, seconds
+
+
+def _matrix(precision: Precision, rows: int, device: str) -> torch.Tensor:
+    import torch
+
+    dtype: torch.dtype = getattr(torch, TYPES[precision])
+    return torch.ones(rows, rows, device=device).to(dtype)
+
+
+def _timed(matrix: torch.Tensor, device: str, kind: str) -> Callable[[], float]:
+    import torch
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        with torch.no_grad():
+            matrix @ matrix
+        if kind == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    return seconds

@@ -1,0 +1,1 @@
+"""This process's rank, starting several processes, and detecting lost ones."""

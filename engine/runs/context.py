@@ -1,0 +1,258 @@
+"""State shared by the stages of a run, and the context of one stage's factories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine.contracts.callback import Callback
+from engine.contracts.component import Kind, Precision
+from engine.contracts.component_config import ObjectiveConfig
+from engine.contracts.config import Config
+from engine.contracts.external_loop import ExternalLoop
+from engine.contracts.language_model import Inference, LanguageModel
+from engine.contracts.objective import Objective
+from engine.contracts.records import Record
+from engine.contracts.scoring import Evaluator
+from engine.contracts.spec import Prepare
+from engine.contracts.strategy import Strategy
+from engine.data.holdout import is_held_out
+from engine.data.holdout_file import held_out
+from engine.data.records import NamedSource, Rows
+from engine.errors import FieldError, PluginError, RunError
+from engine.event_log import EventLog
+from engine.processes.process import Process
+from engine.registry import Found
+from engine.spec.loading import Loaded, LoadedSituation
+from engine.storage.model_folder import Artifact
+from engine.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+T = TypeVar("T")
+_BASES: Mapping[Kind, type[Any]] = {
+    "strategy": Strategy,
+    "objective": Objective,
+    "evaluator": Evaluator,
+    "callback": Callback,
+}
+"""Base classes that factories must return, for kinds on whose defaults the engine relies."""
+
+
+def check_base(kind: Kind, config: Config, built: object, found: Found) -> None:
+    """Raises PluginError for an object that is not an instance of its kind's base class."""
+    base = _BASES.get(kind, object)
+    if isinstance(config, ObjectiveConfig) and config.external_loop:
+        base = ExternalLoop
+    if isinstance(built, base):
+        return
+    cls = type(built).__name__
+    hint = f"let {cls} subclass engine.{base.__name__}"
+    if isinstance(built, ExternalLoop):
+        hint = f"set `external_loop: ClassVar = True` in {found.component.config}"
+    raise PluginError(
+        f"plugin {found.plugin}: the {kind} '{found.component.type}' is a {cls}, which is not "
+        f"an engine.{base.__name__}",
+        hint=hint,
+    )
+
+
+class RunContext:
+    """State shared by the stages of a run: its spec, folder, process and log; builds components."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        folder: RunFolder,
+        process: Process,
+        log: EventLog,
+        *,
+        inexact: bool = False,
+    ) -> None:
+        self.spec = loaded.spec
+        self.inexact = inexact
+        self.folder = folder
+        self.process = process
+        self.log = log
+        self.loaded = loaded
+        self._last_held_out: tuple[str, list[Record]] = ("", [])
+        """A stage and its records, cached because every evaluator of every model asks for them."""
+        self._inference: tuple[str, Inference] | None = None
+        """A stage and its inference component, built once because it may start slowly."""
+        self.said: set[tuple[str, str, str]] = set()
+        """Messages of components, each logged once: a source is read again for its held-out records."""
+
+    def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
+        """Builds a component from its configuration. Raises SpecError for a wrong field."""
+        found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
+        for field, what in self.loaded.permissions.refusals(config.needs()):
+            raise self.loaded.told(config, FieldError(field, what))
+        try:
+            built = found.load_factory()(config, context)
+        except FieldError as error:
+            raise self.loaded.told(config, error) from error
+        check_base(kind, config, built, found)
+        return built
+
+    def inference(self, context: StageContext) -> Inference:
+        """A stage's inference component, built on first use. Raises RunError in a prepare stage."""
+        stage = context.stage
+        if self._inference is None or self._inference[0] != stage:
+            body = self.spec.stages[stage].body
+            if isinstance(body, Prepare):
+                raise RunError(f"{stage}: a prepare stage has no `inference` to run a model with")
+            self._inference = (stage, self.build("inference", body.inference, context))
+        return self._inference[1]
+
+    def context(
+        self, stage: str, tokenizer: Any = None, precision: Precision = "fp32"
+    ) -> StageContext:
+        """The context for factories of this stage."""
+        return StageContext(self, stage, self.spec.seed, tokenizer, precision)
+
+    def data_stage(self, stage: str) -> str | None:
+        """The prepare stage whose documents a train stage uses, or None."""
+        train = self.spec.stages[stage].train
+        return train.data.prepare_stage() if train else None
+
+    def held_out(self, stage: str) -> list[Record]:
+        """The records that a stage's data holds out."""
+        if self._last_held_out[0] != stage:
+            self._last_held_out = (stage, list(self._held_out(stage)))
+        return self._last_held_out[1]
+
+    def _held_out(self, stage: str) -> Iterator[Record]:
+        train = self.spec.stages[stage].train
+        prepared = self.data_stage(stage) if train else stage
+        if prepared:
+            return iter(held_out(self.folder.path / prepared))
+        assert train is not None
+        given = self.context(stage).records(train.data)
+        return (r for r in given if is_held_out(r, train.holdout, self.spec.seed))
+
+    def decide(self, stage: str, name: str, choose: Callable[[], Any]) -> Any:
+        """The value of ``auto`` for a stage's ``name``, plain data, chosen and recorded once by rank 0,
+        so that the stage keeps it wherever it is resumed; collective."""
+
+        def recorded() -> Any:
+            standing = self.folder.standing(stage)
+            assert standing is not None, "a stage that has begun has a record"
+            if name not in standing.choices:
+                choices = {**standing.choices, name: choose()}
+                standing = replace(standing, choices=choices)
+                self.folder.record(stage, standing)
+            return standing.choices[name]
+
+        return self.process.first_alone(recorded)
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """The :class:`engine.Context` of one stage."""
+
+    run: RunContext
+    stage: str
+    seed: int
+    opened_tokenizer: Any = None
+    precision: Precision = "fp32"
+    """Precision of training's matrix products."""
+
+    @property
+    def rank(self) -> int:
+        """Rank of this process."""
+        return self.run.process.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self.run.process.world_size
+
+    @property
+    def device(self) -> torch.device:
+        """Device of this process."""
+        return self.run.process.device
+
+    def artifact(self, stage: str) -> Artifact:
+        """See :class:`engine.Context`."""
+        return Artifact(self.run.folder.path / stage / "final")
+
+    def tokenizer(self) -> Any:
+        """See :class:`engine.Context`."""
+        assert self.opened_tokenizer is not None, "this stage has no tokenizer"
+        return self.opened_tokenizer
+
+    def component(self, kind: Kind, config: Config) -> Any:
+        """See :class:`engine.Context`."""
+        return self.run.build(kind, config, self)
+
+    def configs(self, kind: Kind) -> Mapping[str, type[Config]]:
+        """See :class:`engine.Context`."""
+        return self.situation().configs(kind)
+
+    def situation(self) -> LoadedSituation:
+        """See :class:`engine.Context`."""
+        process = self.run.process
+        return self.run.loaded.situation(process.world_size, process.local_world_size)
+
+    def first(self, find: Callable[[], T]) -> T:
+        """See :class:`engine.Context`."""
+        found: T = self.run.process.first_alone(find)
+        return found
+
+    def gather(self, value: T) -> list[T]:
+        """See :class:`engine.Context`."""
+        return self.run.process.all_gather(value)
+
+    def records(self, source: Config) -> Iterator[Record]:
+        """See :class:`engine.Context`."""
+        return iter(self.rows(source))
+
+    def rows(self, source: Any) -> Rows:
+        """The records of a data source, with a count of its bad rows."""
+        return Rows(self.named(source.type, source))
+
+    def named(self, name: str, source: Any) -> NamedSource:
+        """Builds a data source, with the name by which the log calls it."""
+        return NamedSource(name, self.run.build("data-source", source, self), source.bad)
+
+    def allows(self, word: str) -> bool:
+        """See :class:`engine.Context`."""
+        return self.run.loaded.permissions.allows(word)
+
+    def say(self, event: str, message: str, **fields: Any) -> None:
+        """See :class:`engine.Context`."""
+        said = (self.stage, event, message)
+        if said not in self.run.said:
+            self.run.said.add(said)
+            text = {"message": message} if message else {}
+            self.run.log.emit(event, stage=self.stage, **text, **fields)
+
+    def held_out(self) -> Iterator[Record]:
+        """See :class:`engine.Context`. Raises RunError if there are none."""
+        spec = self.run.spec
+        asks = spec.stages[self.stage].evaluate
+        data = asks.data if asks else self.stage
+        if data is None:
+            raise RunError(
+                f"{self.stage}: an evaluator needs held-out documents, but no stage with data is named",
+                hint="name one in the stage's `data`",
+            )
+        records = self.run.held_out(data)
+        if not records:
+            raise RunError(f"{data}: nothing was held out", hint="raise its `holdout`")
+        return iter(records)
+
+    def language_model(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        context: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> LanguageModel:
+        """See :class:`engine.Context`. Raises RunError in a prepare stage."""
+        inference = self.run.inference(self)
+        return inference(model, tokenizer, context=context, progress=progress)

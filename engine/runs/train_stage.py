@@ -1,0 +1,300 @@
+"""Assembles a train stage from its components, runs the loop, and saves the model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from engine.contracts.amounts import Amount
+from engine.contracts.model_sizes import micro_rows
+from engine.contracts.objective import Objective
+from engine.contracts.optimizer import Adapter
+from engine.contracts.scoring import Evaluator, Score
+from engine.contracts.spec import (
+    BatchSize,
+    Checkpoints as CheckpointConfig,
+    Train,
+    evaluator_names,
+)
+from engine.contracts.strategy import Strategy
+from engine.data.examples import TrainingData
+from engine.evaluation import evaluate
+from engine.hardware.compiling import are_full, eager
+from engine.modeling.heads import attend_alike
+from engine.modeling.weight_types import TYPES
+from engine.runs.automatic import choose_compile
+from engine.runs.context import RunContext
+from engine.runs.external_loop import train_outside
+from engine.runs.train_inputs import TrainInputs, open_inputs
+from engine.storage import run_folder as folders
+from engine.storage.checkpoints import Checkpoints, Saved
+from engine.storage.model_folder import Artifact
+from engine.training.assembly import TrainingParts, assemble_training
+from engine.training.loop import Loop
+from engine.training.loop_plan import (
+    Evaluation,
+    Outcome,
+    Plan,
+    Ramp,
+)
+from engine.training.model_flops import counted, multiplied, overhead
+
+_KEPT_EXAMPLES = 1000
+"""Examples that an objective may read again when its model is finished."""
+_LOOKED_AT = 8
+"""Examples that show whether rows fill the sequence."""
+_EXACT_WITH = ("training-engine", "torch", "transformers", "numpy")
+"""Distributions whose version may change the numbers."""
+
+
+def train(
+    run: RunContext, name: str, config: Train, tell: Callable[..., None]
+) -> tuple[str, dict[str, Any]]:
+    """Runs a train stage; returns its status and its summary for stage.json."""
+    inputs = open_inputs(run, name, config)
+    folder = run.folder.path / name
+    if inputs.config.objective.external_loop:
+        summary = train_outside(inputs, tell)
+        final = folders.fingerprint(folder / "final" / "manifest.json")
+        return "done", {**summary, "fingerprint": final}
+    given = inputs.config.model.trained_adapter
+    adapter: Adapter | None = run.build("adapter", given, inputs.context) if given else None
+    exported = _without_weights(inputs.model) if adapter else inputs.model
+    parts, figures = _parts(run, inputs, adapter, tell)
+    loop = assemble_training(parts)
+    run.log.emit("training", stage=name, **figures)
+    settings = inputs.config.model_dump(mode="json")
+    settings |= {name: figures[name] for name in ("precision", "compile")}
+    kernels = eager if parts.plan.compile else nullcontext
+    with kernels():
+        outcome = _run(loop, parts, settings)
+        if outcome.status != "done":
+            return outcome.status, {}
+        _publish(parts, exported, adapter)
+    run.process.barrier()
+    return "done", {
+        "budget": str(config.budget),
+        "steps": outcome.state.step,
+        "tokens": outcome.state.tokens,
+        "parameters": figures["parameters"],
+        "training_seconds": round(outcome.state.seconds, 1),
+        "scores": [{"model": name, **asdict(score)} for score in outcome.scores],
+        "fingerprint": folders.fingerprint(folder / "final" / "manifest.json"),
+    }
+
+
+def _parts(
+    run: RunContext, inputs: TrainInputs, adapter: Adapter | None, tell: Callable[..., None]
+) -> tuple[TrainingParts, dict[str, Any]]:
+    """The parts of the training, and the figures of its first event."""
+    config, context, objective = inputs.config, inputs.context, inputs.objective
+    model, data, sequence = inputs.model, inputs.data, inputs.sequence
+    name, precision = context.stage, context.precision
+    frozen = _frozen(objective.freeze(model), model, precision, run.process.device)
+    objective.attach(model)
+    callbacks = [run.build("callback", c, context) for c in config.callbacks]
+    strategy: Strategy = objective.strategy(
+        lambda: run.build("strategy", config.strategy, context),
+        lambda: adapter.merge(copy.deepcopy(model)) if adapter else model,
+        callbacks,
+        precision,
+    )
+    parameters = sum(p.numel() for p in model.parameters())  # before a strategy shards them
+    matrices = multiplied(model)
+    device = run.process.device.type
+    flops = counted(run.spec.stages, name, config, model, sequence, device).times(
+        _budget_tokens(config.budget, data, config.batch.in_tokens(sequence), sequence)
+    )
+    compiled = choose_compile(
+        run, name, config, flops.model.total, alike=_rows_are_full(objective, data, sequence)
+    )
+    plan = Plan(
+        stage=name,
+        seed=run.spec.seed,
+        sequence=sequence,
+        micro_rows=micro_rows(config.batch.micro_tokens, sequence),
+        ramp=_ramp(config.batch, sequence),
+        budget=config.budget,
+        lr=config.optimizer.lr,
+        clip=config.clip,
+        checkpoint_every=config.checkpoint.every,
+        evaluations=_evaluations(run, inputs, strategy),
+        check_every=config.check_replicas,
+        versions={name: metadata.version(name) for name in _EXACT_WITH},
+        inexact=run.inexact,
+        inputs=inputs.digests(),
+        compile=compiled,
+        overhead=overhead(matrices.number, matrices.weights, device),
+    )
+    parts = TrainingParts(
+        plan=plan,
+        context=context,
+        process=run.process,
+        log=run.log,
+        folder=run.folder.path / name,
+        data=data,
+        model=model,
+        objective=objective,
+        strategy=strategy,
+        optimizer=run.build("optimizer", config.optimizer, context),
+        schedule=run.build("schedule", config.optimizer.schedule, context),
+        checkpoints=_checkpoints(run, name, config.checkpoint, tell),
+        callbacks=callbacks,
+        frozen=frozen,
+        activation_checkpointing=config.activation_checkpointing,
+        offload_activations=config.offload_activations,
+        ema=config.ema,
+        on_step=lambda event: tell("engine_step_finished", event=event),
+    )
+    return parts, {
+        "precision": precision,
+        "compile": compiled,
+        "parameters": parameters,
+        "rows": data.epoch_size,
+        "flops": flops.model.total,
+        "executed_flops": flops.executed.total,
+        "flops_from": flops.source,
+        "segments": data.mixture.segments,
+    }
+
+
+def _run(loop: Loop, parts: TrainingParts, settings: Mapping[str, Any]) -> Outcome:
+    """Runs the loop between the callbacks' start and finish."""
+    with ExitStack() as stack:
+        stack.callback(parts.checkpoints.close)
+        for callback in parts.callbacks:
+            callback.stage_started(parts.plan.stage, parts.folder, settings)
+            stack.callback(callback.stage_finished)
+        return loop.run()
+
+
+def _publish(parts: TrainingParts, exported: nn.Module, adapter: Adapter | None) -> None:
+    """Saves the models: ``exported``, with what the objective adds to its configuration, and others."""
+    context, strategy = parts.context, parts.strategy
+    tokenizer = context.tokenizer()
+    with strategy.inference() as finished:
+        lm = context.language_model(finished, tokenizer, context=parts.plan.sequence)
+        kept = parts.objective.keep(lm, parts.data.examples(_KEPT_EXAMPLES))
+    cast("Any", exported).config.update(kept)
+    rank = parts.process.rank
+    _save(rank, parts.folder / "final", exported, strategy.export(), tokenizer, adapter)
+    for other, built, weights in strategy.exports():
+        _save(rank, parts.folder / other, built, weights, tokenizer)
+
+
+def _checkpoints(
+    run: RunContext, name: str, kept: CheckpointConfig, tell: Callable[..., None]
+) -> Checkpoints:
+    def saved(checkpoint: Saved) -> None:
+        run.log.emit("checkpoint", stage=name, step=checkpoint.step)
+        folder = str(checkpoint.folder)
+        tell("engine_checkpoint_saved", stage=name, step=checkpoint.step, folder=folder)
+
+    return Checkpoints(
+        run.folder.path / name / "checkpoints",
+        keep=kept.keep,
+        background=kept.background,
+        rank=run.process.rank,
+        on_saved=saved,
+    )
+
+
+def _evaluations(run: RunContext, inputs: TrainInputs, strategy: Strategy) -> list[Evaluation]:
+    context, evaluate_configs = inputs.context, inputs.config.evaluate
+
+    def score(evaluator: Evaluator, limit: int | None) -> list[Score]:
+        with strategy.inference() as scored:
+            return evaluate(
+                evaluator,
+                context.language_model(scored, context.tokenizer(), context=inputs.sequence),
+                run.process,
+                limit=limit,
+                progress=lambda done, total: run.log.display.progress("evaluate", done, total),
+                warn=partial(run.log.warn, stage=context.stage),
+            ).scores
+
+    names = evaluator_names(evaluate_configs)
+    return [
+        Evaluation(
+            name, each.every, partial(score, run.build("evaluator", each, context), each.limit)
+        )
+        for name, each in zip(names, evaluate_configs, strict=True)
+    ]
+
+
+def _save(
+    rank: int,
+    folder: Path,
+    model: nn.Module,
+    weights: Iterator[tuple[str, Tensor]],
+    tokenizer: Any,
+    adapter: Adapter | None = None,
+) -> None:
+    """Saves ``weights`` as ``model``, whose own are not read, with an adapter merged; collective."""
+    if rank:
+        for _ in weights:  # export is collective
+            pass
+        return
+    if adapter is not None:
+        model.load_state_dict({n: w.cpu() for n, w in weights}, assign=True)
+        with torch.no_grad():
+            model = adapter.merge(model)
+        weights = iter(model.state_dict().items())
+    Artifact.save(folder, model, weights, tokenizer)
+
+
+def _without_weights(model: nn.Module) -> nn.Module:
+    """A copy without weights, to be filled after a strategy has sharded the model's own."""
+    empty = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, dict(empty))
+
+
+def _frozen(
+    models: Mapping[str, nn.Module], learning: nn.Module, precision: str, device: torch.device
+) -> dict[str, nn.Module]:
+    """Casts frozen models to the precision of the learning one, so that both round alike, and gives
+    those of the same architecture its attention.
+
+    Buffers are not cast: the frequencies of rotary embeddings would become too inaccurate.
+    """
+    for model in models.values():
+        model.to(device).eval().requires_grad_(False)
+        attend_alike(model, learning)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(TYPES[precision])
+    return dict(models)
+
+
+def _budget_tokens(budget: Amount, data: TrainingData, step_tokens: int, sequence: int) -> float:
+    """The budget in tokens, roughly: a time counts as 10,000 tokens a second."""
+    per_unit: Mapping[str, float] = {
+        "tokens": 1,
+        "steps": step_tokens,
+        "epochs": data.epoch_size * sequence,
+        "seconds": 10_000,
+    }
+    return budget.value * per_unit[budget.unit]
+
+
+def _rows_are_full(objective: Objective, data: TrainingData, sequence: int) -> bool:
+    """Whether rows fill the sequence, judged by the first examples; answers of the model never do."""
+    if objective.unbatched:
+        return False
+    first = data.examples(_LOOKED_AT)
+    return are_full([objective.collate([example]) for example in first], sequence)
+
+
+def _ramp(batch: BatchSize, sequence: int) -> Ramp:
+    ramp, first = batch.ramp, batch.in_tokens(sequence)
+    if ramp is None:
+        return Ramp(first)
+    return Ramp(first, ramp.every, ramp.factor, ramp.most)

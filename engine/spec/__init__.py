@@ -1,0 +1,1 @@
+"""Loading of specs: from YAML text to checked configurations."""

@@ -1,0 +1,1 @@
+"""Files on disk: manifests, checkpoints, finished models, run folders."""

@@ -1,0 +1,1 @@
+"""Output to a terminal: text made safe for it, and the console."""

@@ -1,0 +1,1 @@
+"""Reads rows of files and data sets, and turns them into records."""

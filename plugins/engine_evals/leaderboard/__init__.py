@@ -1,0 +1,1 @@
+"""Compares runs and checkpoints by their scores (``engine evals leaderboard``)."""

@@ -1,0 +1,1 @@
+"""Tasks of the library lm-eval, answered by the engine's model."""

@@ -1,0 +1,1 @@
+"""Loss of accuracy under perturbed questions, harmless or adversarial."""

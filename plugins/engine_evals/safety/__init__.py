@@ -1,0 +1,1 @@
+"""Refusals and profanity in continuations of harmful prompts."""

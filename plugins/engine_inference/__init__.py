@@ -1,0 +1,1 @@
+"""The default inference: log-likelihoods with shared prefixes, and continuous batching."""

@@ -1,0 +1,1 @@
+"""Tries architectures of transformers: what is right with each, and what the engine refuses."""

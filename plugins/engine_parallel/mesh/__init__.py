@@ -1,0 +1,1 @@
+"""Strategy ``mesh``: a grid of processes that divides the model and its batches."""

@@ -1,0 +1,186 @@
+"""A run of consecutive decoder layers as a module: one pipeline stage, or all layers.
+
+Shapes: B rows, T positions (of this rank, with context parallelism), D width.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import Batch, Loss, SpecError
+from engine.modeling import (
+    head,
+    is_scalar,
+    layers as _layers,
+    loss_terms,
+    mapped_head,
+    plain_head,
+    reads_packed,
+)
+from engine_parallel.mesh.context_parallel import of_rows
+from engine_parallel.mesh.grid import Grid, gathered
+
+
+class Terms:
+    """A step's micro-batches, their counts over all ranks, and the loss sums so far.
+
+    Ranks that process the same samples have the same ``seed``.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.counts: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
+        self.scale: Tensor | float = 1.0
+        self.seed = torch.initial_seed()
+
+    def loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """Adds to the sums, and returns the loss to differentiate: Σ sum/count, scaled."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        total = sum(value / max(self.counts[name], 1.0) for name, value in terms.items())
+        assert isinstance(total, Tensor)
+        return total * self.scale
+
+
+class Decoder(nn.Module):
+    """The ``layers`` of a model, run by the model's own code, with the original parameter names.
+
+    The first run has the embedding. The last has norm, head and objective, and its forward pass returns
+    the loss of micro-batch ``number``. Each run executes the whole model's code, with its masks,
+    scalings and rotary angles: layers of other runs return their input, and the state that arrives from
+    the previous run replaces everything before the run's first layer.
+    """
+
+    def __init__(
+        self, model: Any, objective: Loss, layers: range, grid: Grid, terms: Terms
+    ) -> None:
+        super().__init__()
+        if not reads_packed(model):
+            raise SpecError(
+                f"a {model.config.model_type} cannot be divided: its attention mixes packed documents",
+                hint="use only the degrees data and shard, or a model built like llama",
+            )
+        self._objective, self._grid, self._terms = objective, grid, terms
+        base = model.base_model
+        self.is_first = layers.start == 0
+        self.is_last = layers.stop == len(_layers(base))
+        self._run = 1 + layers.start
+        self._width = model.config.hidden_size
+        self._arrival = None if self.is_first else _Arrival(base.layers[0])
+        self._prefix = model.base_model_prefix
+        whole = self.is_first and self.is_last
+        self.add_module(self._prefix, base if whole else _part(model, layers, self._arrival))
+        self.layers = [_layers(self.body)[i] for i in layers]
+        output_head = head(model) if is_scalar(model) else plain_head(model)
+        self.head_name = next(n for n, m in model.named_children() if m is output_head)
+        if self.is_last:
+            self.add_module(self.head_name, output_head)
+
+    @property
+    def body(self) -> Any:
+        """The module that holds embedding, layers and norm."""
+        return getattr(self, self._prefix)
+
+    def forward(self, state: Tensor, position_ids: Tensor, number: Tensor) -> Tensor:
+        """``state`` is ``input_ids_BT`` for the first run, ``hidden_BTD`` for others.
+
+        ``position_ids_BT`` and ``input_ids_BT`` are of whole rows, padded to divide over ranks.
+        """
+        # Dropout must differ between ranks with different layers or parts of a row.
+        reseed(self._terms.seed, int(number[0]), self._run, self._grid.place("context"))
+        own_BT = self._own(position_ids)
+        inputs: dict[str, Tensor] = {"position_ids": own_BT}
+        if self._arrival is None:
+            inputs["input_ids"] = self._own(state)
+        else:
+            self._arrival.state = state
+            inputs["inputs_embeds"] = state.new_zeros(1).expand(*own_BT.shape, self._width)
+        with of_rows(position_ids):
+            if self._grid.layout.context > 1:
+                # As long as the keys of whole rows; `of_rows` keeps documents apart.
+                inputs["attention_mask"] = torch.ones_like(position_ids)
+            made: Tensor = self.body(**inputs, use_cache=False).last_hidden_state
+        return self._loss(made, int(number[0])) if self.is_last else made
+
+    def _loss(self, state: Tensor, number: int) -> Tensor:
+        grid = self._grid
+        if grid.layout.tensor > 1:
+            state = gathered(state, grid.dense["tensor"], 1)
+        if grid.layout.context > 1:
+            state = gathered(state, grid.degrees["context"], 1)
+        # From here all ranks have the same rows, so they must draw the same numbers.
+        reseed(self._terms.seed, number)
+        batch = self._terms.batches[number]
+        rows, length = next(iter(batch.inputs.values())).shape
+        own_head = mapped_head(getattr(self, self.head_name))
+        terms = loss_terms(self._objective, state[:rows, :length], own_head, batch)
+        # Every context rank computes this same loss, and their gradients are summed.
+        return self._terms.loss(terms) / grid.layout.context
+
+    def _own(self, whole_BT: Tensor) -> Tensor:
+        """This context rank's part of the rows."""
+        return whole_BT.chunk(self._grid.layout.context, 1)[self._grid.place("context")]
+
+
+class _Elsewhere(nn.Module):
+    """Replaces a layer of another run: returns its input, and keeps the layer's plain attributes."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        kept = {n: v for n, v in vars(layer).items() if isinstance(v, str | int | float)}
+        vars(self).update(kept | {"training": True})
+
+    def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
+        return state
+
+
+class _Arrival(_Elsewhere):
+    """Replaces the layer before a run's first one: returns the state from the previous run."""
+
+    state: Tensor
+
+    def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
+        return self.state
+
+
+def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:
+    """The model's body with only this run's layers. Raises SpecError for an unknown structure."""
+    base = model.base_model
+    held = {n for n, m in base.named_children() if next(m.parameters(), None) is not None}
+    if held != {"embed_tokens", "layers", "norm"}:
+        wrong = ", ".join(sorted(held ^ {"embed_tokens", "layers", "norm"}))
+        raise SpecError(
+            f"pipeline: a {model.config.model_type} does not consist of only embed_tokens, layers and "
+            f"norm: {wrong}",
+            hint="use data and shard, or a model built like llama",
+        )
+    part: Any = copy.copy(base)
+    part._modules = dict(base._modules)
+    part.layers = nn.ModuleList(
+        layer if i in layers else _Elsewhere(layer) for i, layer in enumerate(base.layers)
+    )
+    if arrival is not None:
+        part.layers[0] = arrival
+        part.embed_tokens = None
+    if layers.stop < len(base.layers):
+        part.norm = nn.Identity()
+    return part
+
+
+def reseed(*numbers: int) -> None:
+    """Seeds torch's generators from these numbers, so that a resumed run draws the same."""
+    (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    torch.manual_seed(int(seed))
+
+
+def cut(layers: int, runs: int) -> list[range]:
+    """Divides the layers into runs that are as even as possible; the first ones are longer by one."""
+    size, more = divmod(layers, runs)
+    ends = [size * (i + 1) + min(i + 1, more) for i in range(runs)]
+    return [range(a, b) for a, b in zip([0, *ends], ends, strict=False)]

@@ -1,0 +1,83 @@
+"""Expert parallelism: each rank holds some experts; tokens are sent to their experts and back.
+
+As in GShard (Lepikhin et al. 2021), but without a capacity limit: no token is dropped. Shapes: N
+tokens, K experts per token, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from engine import SpecError
+
+
+def share_experts(layers: Sequence[nn.Module], kind: str, mesh: DeviceMesh) -> list[nn.Module]:
+    """Divides the experts of all layers in place, and returns their modules. Raises SpecError where
+    there are none."""
+    found = [m for layer in layers for m in layer.modules() if _holds_experts(m)]
+    if not found:
+        raise SpecError(f"expert: a {kind} has no experts", hint="leave `expert` out")
+    for experts in found:
+        _share(experts, mesh)
+    return found
+
+
+def _holds_experts(module: nn.Module) -> bool:
+    """Whether a module stacks experts as in transformers: each parameter has a matrix per expert."""
+    stacks = [p.dim() == 3 for p in module.parameters(recurse=False)]
+    return hasattr(module, "num_experts") and bool(stacks) and all(stacks)
+
+
+def _share(experts: Any, mesh: DeviceMesh) -> None:
+    group = mesh.get_group()
+    here = experts.num_experts // mesh.size()
+    for name, parameter in list(experts.named_parameters(recurse=False)):
+        own = parameter.detach().chunk(mesh.size())[mesh.get_local_rank()].clone()
+        setattr(experts, name, nn.Parameter(own, requires_grad=parameter.requires_grad))
+    experts.num_experts = here
+    compute, exchange = experts.forward, cast("Any", _Exchange).apply
+
+    def forward(hidden_ND: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        chosen = top_k_index.flatten()
+        order = chosen.argsort(stable=True)
+        sent = torch.bincount(chosen // here, minlength=mesh.size())
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent, group=group)
+        out, back = sent.tolist(), received.tolist()
+        token = order // top_k_index.shape[1]
+        arrived_MD = exchange(hidden_ND[token], back, out, group)
+        expert_M = _exchanged(chosen[order] % here, back, out, group)
+        one = torch.ones(len(expert_M), 1, dtype=hidden_ND.dtype, device=hidden_ND.device)
+        made_MD = compute(arrived_MD, expert_M[:, None], one)
+        returned = exchange(made_MD, out, back, group)
+        weighted = returned * top_k_weights.flatten()[order, None].to(returned.dtype)
+        return torch.zeros_like(hidden_ND).index_add(0, token, weighted)
+
+    experts.forward = forward
+
+
+class _Exchange(torch.autograd.Function):
+    """Sends rows to other ranks; the backward pass returns their gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, arriving: list[int], leaving: list[int], group: Any
+    ) -> Tensor:
+        ctx.way = (leaving, arriving, group)
+        return _exchanged(rows, arriving, leaving, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _exchanged(grad, *ctx.way), None, None, None
+
+
+def _exchanged(rows: Tensor, arriving: list[int], leaving: list[int], group: Any) -> Tensor:
+    out = rows.new_empty((sum(arriving), *rows.shape[1:]))
+    dist.all_to_all_single(out, rows.contiguous(), arriving, leaving, group=group)
+    return out

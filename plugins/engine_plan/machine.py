@@ -1,0 +1,113 @@
+"""What a machine offers each process for training: memory, speed and links."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import RunError, SpecError
+from engine.hardware import ACCELERATORS, accelerator, threads
+from engine_plan.sample import Sample
+from engine_plan.speeds import Speeds, training_speeds
+
+_MEMINFO = Path("/proc/meminfo")
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
+UTILISATION = 0.4
+"""Share of the peak FLOPs that training reaches: PaLM 46 %, Llama 3 38–43 %, small models less."""
+_BALANCES = {"cpu": 100, "cuda": 4000}
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Links between processes: bandwidth in bytes per second, and latency in seconds per message."""
+
+    bandwidth: float
+    latency: float
+
+    def seconds(self, size: float, messages: float) -> float:
+        """Seconds to send ``size`` bytes in ``messages`` messages."""
+        return size / self.bandwidth + messages * self.latency
+
+
+LINKS = {"cpu": Links(1e9, 1e-3), "cuda": Links(50e9, 5e-5)}
+"""Links of gloo on one machine, and of NCCL between eight devices of one machine. Latency includes
+torch's work for a message: 33 messages made a step 60 ms longer on two busy cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What each of ``processes`` has: ``memory`` in bytes, ``links`` (None if unknown), and
+    ``assumed_speed`` in FLOPs per second, if given."""
+
+    device: str
+    name: str
+    memory: float
+    processes: int = 1
+    assumed_speed: float | None = None
+    links: Links | None = None
+    is_here: bool = True
+
+    @classmethod
+    def here(cls, processes: int) -> Machine:
+        """This machine with ``processes`` processes, each on its own accelerator if there are any."""
+        found = accelerator()
+        if found:
+            return cls("cuda", *found, processes, links=LINKS["cuda"])
+        cores = os.cpu_count() or 1
+        memory = memory_here() / processes
+        return cls("cpu", f"{cores} CPU cores", memory, processes, links=LINKS["cpu"])
+
+    @classmethod
+    def elsewhere(cls, name: str, processes: int) -> Machine:
+        """A machine with accelerators of this name. Raises SpecError for an unknown name."""
+        found = ACCELERATORS.get(name)
+        if found is None:
+            known = ", ".join(f"'{one}'" for one in ACCELERATORS)
+            raise SpecError(f"no data sheet of '{name}' is known", hint=f"known are {known}")
+        return cls("cuda", name, found.memory, processes, links=LINKS["cuda"], is_here=False)
+
+    @property
+    def balance(self) -> float:
+        """Approximate FLOPs that a process executes in the time of sending one byte."""
+        return _BALANCES[self.device]
+
+    def speeds(self, sample: Sample) -> Speeds | None:
+        """Training speeds of a process: as assumed, as measured here, or a usual share of the data
+        sheet's; None for an unknown device."""
+        if self.assumed_speed is not None:
+            return Speeds(self.assumed_speed, self.assumed_speed)
+        if self.is_here:
+            with contextlib.suppress(RunError):  # torch does not find the device
+                found = training_speeds(sample, self.device)
+                share = self._share()
+                return Speeds(found.layers * share, found.head * share)
+        known = ACCELERATORS.get(self.name)
+        if known is None:
+            return None
+        speed = UTILISATION * known.peak(sample.precision)
+        return Speeds(speed, speed)
+
+    def _share(self) -> float:
+        """Share of a lone process's speed that each process reaches when several share the cores."""
+        if self.device != "cpu":
+            return 1
+        return min(1, (os.cpu_count() or 1) / (threads() * self.processes))
+
+
+def memory_here() -> float:
+    """Memory in bytes of this machine, or of the container that limits this process."""
+    total = float("inf")
+    with contextlib.suppress(IndexError, ValueError):
+        total = 1024 * float(_text(_MEMINFO).split("MemTotal:")[1].split()[0])
+    with contextlib.suppress(ValueError):
+        total = min(total, float(_text(_LIMIT)))
+    return total
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""Configurations: of rewards, of objectives online and offline, and of evaluators."""

@@ -1,0 +1,1 @@
+"""Evaluators of reward models, and of the answers that a language model samples."""

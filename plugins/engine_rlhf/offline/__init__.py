@@ -1,0 +1,1 @@
+"""Objectives that learn from records: preferences, judged answers, a teacher's distributions."""

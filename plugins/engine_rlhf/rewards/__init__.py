@@ -1,0 +1,1 @@
+"""Rewards, which score answers to prompts."""

@@ -1,0 +1,1 @@
+"""TRL's own PPO, for comparison."""

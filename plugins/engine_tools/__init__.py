@@ -1,0 +1,1 @@
+"""Commands to use or export a model, show its data, verify resuming, and start a plugin."""

@@ -1,0 +1,118 @@
+"""The standard library as text."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from engine_data.config import PythonLibrary
+from engine_data.sources.python_library import build
+
+_FILES = {
+    "b.py": b'"""About b.\n\n    Indented."""\n\ndef plain():\n    pass\n',
+    "a/__init__.py": b"",
+    "a/c.py": (
+        b'class C:\n    """A class."""\n'
+        b'    async def m(self, x: int = 1, *rest):\n        """A method."""\n'
+        b"        def inner():\n            'Inside.'\n"
+        b'    def blank(self):\n        """ """\n'
+    ),
+    "coded.py": "# coding: latin-1\n'é'\n".encode("latin-1"),
+    "odd.py": b"'''Text with a \\d in it.'''\nx = '\\d'\n",
+    "wrong.py": b"def (:\n",
+    "no_text.py": b"'\xff'\n",
+    "a/test/t1.py": b"'''t1'''\n",
+    "idlelib/idle_test/t2.py": b"'''t2'''\n",
+    "tests.py": b"'''no test'''\n",
+    "site-packages/other.py": b"'''not the library'''\n",
+    "a/__pycache__/c.py": b"'''compiled'''\n",
+}
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch) -> Path:
+    """A small library in the place of this Python's."""
+    for name, content in _FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(sysconfig, "get_path", {"stdlib": str(tmp_path)}.get)
+    return tmp_path
+
+
+def _read(part: int = 0, of: int = 1, **options):
+    return build(PythonLibrary(**options), None).records(part, of)
+
+
+def _ids(**options) -> list[str]:
+    return [record.id for record in _read(**options)]
+
+
+@pytest.mark.covers("data-source/python-library.parts")
+def test_parts_come_one_after_the_other(library):
+    """Sources, docstrings, topics: each by name, whatever the order in the spec."""
+    sources = ["a/__init__.py", "a/c.py", "b.py", "coded.py", "odd.py", "tests.py", "wrong.py"]
+    documented = ["a/c.py", "b.py", "coded.py", "odd.py", "tests.py"]
+    assert _ids(parts=("sources",)) == [f"sources/{name}" for name in sources]
+    assert _ids(parts=("docstrings",)) == [f"docstrings/{name}" for name in documented]
+    topics = _ids(parts=("topics",))
+    assert topics == sorted(topics)
+    assert "topics/lambda" in topics
+    whole = _ids(parts=("sources",)) + _ids(parts=("docstrings",)) + topics
+    assert _ids() == _ids(parts=("topics", "docstrings", "sources")) == whole
+
+
+@pytest.mark.covers("data-source/python-library.tests")
+def test_the_library_s_tests_are_read_on_request(library):
+    """They would be a third of it, and read like nothing else."""
+    more = set(_ids(parts=("sources",), tests=True)) - set(_ids(parts=("sources",)))
+    assert more == {"sources/a/test/t1.py", "sources/idlelib/idle_test/t2.py"}
+
+
+def test_a_source_is_the_file_s_text(library):
+    """In the encoding that it names itself; what is no text is left out."""
+    texts = {record.id: record.text for record in _read(parts=("sources",))}
+    assert texts["sources/b.py"] == _FILES["b.py"].decode()
+    assert texts["sources/coded.py"] == "# coding: latin-1\n'é'\n"
+    assert "sources/no_text.py" not in texts
+
+
+def test_docstrings_stand_under_the_names_of_what_they_document(library):
+    """Without their indentation; read from the syntax tree, so nothing is imported or run."""
+    texts = {record.id: record.text for record in _read(parts=("docstrings",))}
+    assert texts["docstrings/b.py"] == "b\n\nAbout b.\n\nIndented.\n"
+    assert texts["docstrings/a/c.py"] == (
+        "a.c.C\n\nA class.\n\na.c.C.m(self, x: int=1, *rest)\n\nA method.\n\n"
+        "a.c.C.m.inner()\n\nInside.\n"
+    )
+
+
+def test_a_module_and_its_docstrings_are_one_group(library):
+    """They must not be parted: one would tell of the other, held out."""
+    groups = {record.id: record.meta["group"] for record in _read()}
+    assert groups["sources/b.py"] == groups["docstrings/b.py"] == "b.py"
+    assert groups["topics/lambda"] != groups["topics/with"]
+
+
+def test_parts_of_the_records_are_the_whole_between_them(library):
+    """Part p of n has every n-th record."""
+    whole = list(_read())
+    for part in range(3):
+        assert list(_read(part, 3)) == whole[part::3]
+
+
+def test_this_python_s_library_is_read_without_importing_it():
+    """Its own files, under its licence."""
+    before = set(sys.modules)
+    records = list(islice(_read(parts=("sources",)), 3))
+    assert [record.id for record in records] == [
+        "sources/__future__.py",
+        "sources/__hello__.py",
+        "sources/__phello__/__init__.py",
+    ]
+    assert "__hello__" not in set(sys.modules) - before
+    assert {(record.source, record.license) for record in records} == {
+        ("python-library", "PSF-2.0")
+    }

@@ -1,0 +1,84 @@
+"""Architectures are tried on small models; what is right, what is refused, and a planted fault."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from engine_inference import kv_slots
+from engine_lm.trials.tiny_config import tiny_config
+from engine_lm.trials.trial import CHECKS, try_model
+
+QUICK = ("counts", "packed", "scores", "writes", "scalar head")
+
+
+def _verdicts(name, wanted=QUICK):
+    cells = list(try_model(name, wanted))
+    print(*cells, sep="\n")
+    return {cell.check: cell.verdict for cell in cells}
+
+
+def test_a_small_config_has_every_kind_of_layer():
+    """Sliding and full attention, dense and sparse, states and keys: as few layers as show them."""
+    small = tiny_config("gemma3_text")
+    assert set(small["layer_types"]) == {"sliding_attention", "full_attention"}
+    assert small["num_hidden_layers"] == len(small["layer_types"]) == 6
+    assert small["sliding_window"] == 4
+    assert tiny_config("llama")["num_hidden_layers"] == 2
+
+
+def test_an_architecture_is_right():
+    """Losses, scores, texts and values of a Llama are those of its own forward pass."""
+    assert _verdicts("llama") == {"opens": "right", **dict.fromkeys(QUICK, "right")}
+
+
+def test_a_fault_is_found(monkeypatch):
+    """A cache that does not learn the places of new tokens writes other texts."""
+    checks = ("scores", "writes")
+    assert _verdicts("bamba", checks) == dict.fromkeys(("opens", *checks), "right")
+    read = kv_slots.OneCache.__init__
+
+    def without_places(self, *given):
+        read(self, *given)
+        self._takes_places = False
+
+    monkeypatch.setattr(kv_slots.OneCache, "__init__", without_places)
+    assert _verdicts("bamba", checks) == {"opens": "right", "scores": "right", "writes": "fault"}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("bert", "not causal"), ("llamma", "did you mean|it has llama"), ("bart", "encoder|text")],
+)
+def test_what_is_refused_is_refused_once(name, why):
+    """In one line, with the reason that a user reads."""
+    (cell,) = try_model(name)
+    assert cell.verdict == "refused"
+    assert "\n" not in cell.note
+    assert any(part in cell.note for part in why.split("|")), cell.note
+
+
+def test_a_folder_is_tried_by_a_small_copy(finished_run):
+    """Its architecture with its own features; nothing in the folder changes."""
+    final = finished_run / "base" / "final"
+    before = sorted(file.name for file in final.iterdir())
+    assert _verdicts(str(final), ("packed",)) == {"opens": "right", "packed": "right"}
+    assert sorted(file.name for file in final.iterdir()) == before
+
+
+def test_the_command(engine):
+    """A line for each check; a check that there is not is an error with the list."""
+    done = engine("models", "try", "llama", "--check", "counts", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["check"] for line in lines] == ["opens", "counts"]
+    wrong = engine("models", "try", "llama", "--check", "speed", status=2)
+    assert "counts" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("check", CHECKS)
+def test_everything_is_right_with_a_llama(check):
+    """Training, adapters, compiling, resume and two processes too."""
+    assert _verdicts("llama", (check,)) == {"opens": "right", check: "right"}
