@@ -153,6 +153,17 @@ class ModelConfig(ComponentConfig):
         """
         return None
 
+    def built_shape(self, vocabulary: int | None) -> ModelShape | None:
+        """As :meth:`shape`, with what only the built model tells, such as its exact size.
+
+        May import torch and take seconds.
+        """
+        return self.shape(vocabulary)
+
+    def scalar_head_fault(self) -> str | None:
+        """Why the model cannot be given a scalar head, as of a reward model; None if it can."""
+        return None
+
     def scores(self, device: str) -> Scores:
         """Attention scores that training keeps in memory on ``device``, ``cpu`` or ``cuda``."""
         return "none"

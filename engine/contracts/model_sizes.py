@@ -47,6 +47,8 @@ class ModelShape:
     ``gated``: feed-forward blocks have three matrices, else two. ``tied``: embedding and head share
     their weights. ``experts``: feed-forward blocks per layer; each token passes ``experts_per_token``
     of them. ``context`` is in tokens. ``head_size``: width of a head if not ``hidden_size / heads``.
+    ``parameters``: exact number in the whole model, where it is known; the other sizes then say how
+    they are divided.
     """
 
     layers: int
@@ -62,11 +64,12 @@ class ModelShape:
     experts: int = 1
     experts_per_token: int = 1
     head_size: int | None = None
+    parameters: int | None = None
 
     @property
     def head_width(self) -> int:
         """Width of each head's queries, keys and values."""
-        return self.head_size or self.hidden_size // self.heads
+        return self.hidden_size // self.heads if self.head_size is None else self.head_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,22 @@ def parameter_count(shape: ModelShape) -> int:
     return round(rank_parameters(shape, Layout()).all)
 
 
+def layer_scale(shape: ModelShape) -> float:
+    """What the matrices of layers hold, relative to those of a plain transformer of these sizes."""
+    if shape.parameters is None:
+        return 1.0
+    plain = _plain_parameters(shape, Layout())
+    return max(0.0, 1 + (shape.parameters - plain.all) / plain.hidden)
+
+
 def rank_parameters(shape: ModelShape, layout: Layout) -> Parameters:
-    """Parameters on the rank that has the most, before the division by ``parameters_over``.
+    """Parameters on the rank that has the most, before the division by ``parameters_over``."""
+    plain = _plain_parameters(shape, layout)
+    return Parameters(layer_scale(shape) * plain.hidden, plain.rest)
+
+
+def _plain_parameters(shape: ModelShape, layout: Layout) -> Parameters:
+    """Those of a plain transformer of these sizes.
 
     A pipeline's first stage has the embedding, its last the head, tied or not. Experts are divided
     by ``expert`` unless ``parameters_over`` already counts those ranks.

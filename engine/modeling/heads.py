@@ -29,7 +29,9 @@ _BOUNDS = "cu_seq_lens_q"
 
 def backbone(model: nn.Module) -> nn.Module:
     """The model without its head; its output has ``last_hidden_state``."""
-    return cast("nn.Module", model.base_model)
+    found = cast("nn.Module", model.base_model)
+    # Llama 4's text models say that they have it under a name that only models of images have.
+    return found if found is not model else model.get_submodule("model")
 
 
 def head(model: nn.Module) -> nn.Module:

@@ -10,7 +10,8 @@ Shapes: B rows, T positions, D hidden width, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -74,46 +75,66 @@ def _examine(model: Any, *, learns: bool) -> None:
     ids_BT, hidden_BTD = ids_BT[:1], hidden_BTD[:1]  # a scalar model pads several rows
     labels = {"labels": ids_BT} if learns and not is_scalar(model) else {}
     probed = _Probed(model, labels, ids_BT)
-    if probed.hidden.shape != hidden_BTD.shape or not _alike(probed.hidden, hidden_BTD):
-        raise _refused(model, "transforms its hidden states between backbone and head")
     output: Any = head(model) if is_scalar(model) else plain_head(model)
-    if not _alike(probed.logits, linear(hidden_BTD, output.weight, getattr(output, "bias", None))):
+    bias = getattr(output, "bias", None)
+    scale = _scale(model, hidden_BTD, probed.hidden)
+    if scale is None or (scale != 1 and (bias is not None or is_scalar(model))):
+        raise _refused(model, "transforms its hidden states between backbone and head")
+    if not _alike(probed.logits, linear(scale * hidden_BTD, output.weight, bias)):
         raise _refused(model, "has a head that is not linear")
     if is_scalar(model):  # its output is the last position's value
         if not bool(torch.isin(probed.final, probed.probe).all()):
             raise _refused(model, "changes its value after the head")
     else:
-        note_logit_map(output, _logit_map(model, ids_BT, probed))
+        note_logit_map(output, _logit_map(model, ids_BT, probed, scale))
     if labels and not abs(float(probed.loss) - probed.cross_entropy(ids_BT)) <= _LOSS:
         raise _refused(
             model,
-            "adds a term to the loss that the engine would leave out, such as its experts' balance",
+            "has another loss than the cross-entropy of the next tokens, such as one with a term "
+            "for the balance of experts",
             "set output_router_logits: false, in the model's `config` or its config.json",
         )
-    mark_packing(model, packs=_packs(model, ids_BT, hidden_BTD[0]))
+    small = _small(model)
+    if small is not None and not _is_causal(small):
+        raise _refused(model, "is not causal: in long rows it depends on what follows a token")
+    packs = small is not None and _packs(model, ids_BT, hidden_BTD[0]) and _packs_long_rows(small)
+    mark_packing(model, packs=packs)
 
 
-def _logit_map(model: Any, ids_BT: Tensor, probed: _Probed) -> LogitMap | None:
-    """What the model does to the logits of its head; None where that is nothing."""
+def _scale(model: Any, before: Tensor, after: Tensor) -> float | None:
+    """The number that all values are multiplied with; None where there is none."""
+    if before.shape != after.shape:
+        return None
+    if _alike(after, before):
+        return 1.0
+    scale = _as_given(model, float((after * before).sum() / before.square().sum()))
+    return scale if _alike(after, scale * before) else None
+
+
+def _logit_map(model: Any, ids_BT: Tensor, probed: _Probed, before: float) -> LogitMap | None:
+    """What the model does to the logits that its head alone gives; None where that is nothing.
+
+    ``before``: the factor of the hidden states that the head gets.
+    """
     same = probed.final.shape == probed.probe.shape
     if same and _alike(probed.final, probed.probe):
-        return None
+        return None if before == 1 else LogitMap(before)
     if same:
         least, most = (_Probed(model, {}, ids_BT, size) for size in (_SMALL, _LARGE))
         scale = float((least.final * least.probe).sum() / least.probe.square().sum())
         cap = float(most.final.abs().max())
-        given = model.config.to_dict().values()
         found = LogitMap(
-            _as_given(scale, given),
-            None if cap > 0.5 * scale * _LARGE else _as_given(cap, given),
+            _as_given(model, scale),
+            None if cap > 0.5 * scale * _LARGE else _as_given(model, cap),
         )
         if _alike(found(probed.probe), probed.final):
-            return found
+            return replace(found, scale=found.scale * before)
     raise _refused(model, "changes its logits after the head, by more than a scale and a soft cap")
 
 
-def _as_given(measured: float, given: Iterable[Any]) -> float:
-    """The number of a config, or one over it, that was measured up to rounding; else the measured."""
+def _as_given(model: Any, measured: float) -> float:
+    """The number of the config, or one over it, that was measured up to rounding; else the measured."""
+    given = model.config.to_dict().values()
     numbers = [float(n) for n in given if isinstance(n, int | float) and n]
     near = [n for v in numbers for n in (v, 1 / v) if math.isclose(n, measured, rel_tol=1e-3)]
     return min(near, key=lambda n: abs(n - measured), default=measured)
@@ -130,7 +151,7 @@ class _Probed:
     ) -> None:
         seen: list[Tensor] = []
 
-        def replace(module: nn.Module, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        def probing(module: nn.Module, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
             count = logits.numel()
             mixed = torch.randperm(count, generator=torch.Generator().manual_seed(0))
             probe = (mixed.to(logits) / count - 1).view_as(logits) * size
@@ -140,7 +161,7 @@ class _Probed:
             return probe
 
         plain = head(model) if is_scalar(model) else plain_head(model)
-        hook = plain.register_forward_hook(replace)
+        hook = plain.register_forward_hook(probing)
         try:
             found = model(input_ids=ids_BT, use_cache=False, **labels)
         finally:
@@ -165,25 +186,40 @@ def _packs(model: Any, ids_1T: Tensor, alone_TD: Tensor) -> bool:
         )
     except (TypeError, ValueError, RuntimeError):  # takes no position ids
         return False
-    return _alike(read.last_hidden_state[0, len(_BEFORE) :], alone_TD) and _packs_long_rows(model)
+    return _alike(read.last_hidden_state[0, len(_BEFORE) :], alone_TD)
 
 
-def _packs_long_rows(model: Any) -> bool:
-    """The same of documents longer than any window, on a small copy; False where none can be made."""
+def _small(model: Any) -> Any:
+    """A small copy that reads rows longer than any window; None where none can be made."""
     try:
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             small = small_copy(model).eval()
-        documents = [torch.arange(n) % small.config.vocab_size for n in _LONG]
-        places = torch.cat([torch.arange(n) for n in _LONG])
-        base: Any = backbone(small)
-        packed_TD = base(
-            input_ids=torch.cat(documents)[None], position_ids=places[None], use_cache=False
-        ).last_hidden_state[0]
-        alone = [base(input_ids=d[None], use_cache=False).last_hidden_state[0] for d in documents]
+        _read(small, _LONG[-1:])
     except Exception:  # a model's code may raise anything for sizes that it was not made for
-        return False
-    return _alike(packed_TD, torch.cat(alone))
+        return None
+    return small
+
+
+def _is_causal(small: Any) -> bool:
+    """Whether hidden states stay what they are when a longer row follows."""
+    short, long = _LONG
+    return _alike(_read(small, [long])[:short], _read(small, [short]))
+
+
+def _packs_long_rows(small: Any) -> bool:
+    """Whether packed documents longer than any window have the hidden states of each alone."""
+    return _alike(_read(small, _LONG), torch.cat([_read(small, [n]) for n in _LONG]))
+
+
+def _read(small: Any, lengths: Sequence[int]) -> Tensor:
+    """Hidden states ``_TD`` of documents of these lengths, packed into one row."""
+    ids = torch.cat([torch.arange(n) % small.config.vocab_size for n in lengths])
+    places = torch.cat([torch.arange(n) for n in lengths])
+    given = {} if len(lengths) == 1 else {"position_ids": places[None]}
+    read = backbone(small)(input_ids=ids[None], use_cache=False, **given)
+    hidden_TD: Tensor = read.last_hidden_state[0]
+    return hidden_TD
 
 
 def _ids(model: Any, tokens_BT: Sequence[Sequence[int]]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.contracts.component_config import EvaluatorConfig
-from engine.spec.model_origin import Stages
+from engine.spec.model_origin import Stages, model_of
 from engine.spec.parsed_stages import ParsedStages, Problems
 
 _HEADS = {"lm": "a language-model head", "scalar": "a scalar head"}
@@ -37,6 +37,12 @@ def heads_in_training(parsed: ParsedStages, name: str) -> Problems:
         yield (
             ("train", "model"),
             f"the model of '{base}' has {_HEADS['scalar']}, but {_HEADS['lm']} is needed",
+        )
+    first = model_of(stages, name) if has == "scalar" else None
+    if first and (fault := first.scalar_head_fault()):
+        yield (
+            ("train", "objective", "type"),
+            f"'{train.objective.type_name}' cannot train it: {fault}",
         )
     for index, evaluator in enumerate(train.evaluate):
         for wrong in _evaluator_problems(evaluator, name, has, holds_out=_holds_out(stages, name)):

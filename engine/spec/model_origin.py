@@ -12,13 +12,17 @@ Stages = Mapping[str, "Stage | None"]
 """Stages by name; None for an invalid one."""
 
 
-def shape_of(stages: Stages, name: str) -> ModelShape | None:
+def shape_of(stages: Stages, name: str, *, built: bool = False) -> ModelShape | None:
     """The sizes of the model that a stage trains; None if they are unknown.
 
-    Raises OSError or ValueError for a damaged file of a model or tokenizer.
+    ``built``: those of the built model, which takes seconds. Raises OSError or ValueError for a damaged
+    file of a model or tokenizer.
     """
     found = _origin(stages, name)
-    return found[1].shape(_vocabulary(stages, found[0])) if found else None
+    if found is None:
+        return None
+    name, model = found
+    return (model.built_shape if built else model.shape)(_vocabulary(stages, name))
 
 
 def model_of(stages: Stages, name: str) -> ModelConfig | None:

@@ -23,7 +23,7 @@ from engine.contracts.language_model import (
 from engine.errors import RunError
 from engine.modeling.chat_tokens import example_tokens
 from engine.modeling.encoding import boundary, encoder
-from engine.modeling.heads import attend, with_scalar_head
+from engine.modeling.heads import attend, backbone, with_scalar_head
 from engine.testing.forward_pass import (
     NATS,
     continued,
@@ -184,7 +184,7 @@ def _values(component: Any, context: StandAloneContext) -> None:
 
 @torch.no_grad()
 def _by_head(model: Any, tokens: Sequence[int]) -> Tensor:
-    hidden_TD = model.base_model(input_ids=torch.tensor([tokens])).last_hidden_state[0]
+    hidden_TD = backbone(model)(input_ids=torch.tensor([tokens])).last_hidden_state[0]
     values_T: Tensor = model.score(hidden_TD)[:, 0].float()
     return values_T
 

@@ -20,6 +20,7 @@ from engine.contracts.config import Config
 from engine.contracts.model_sizes import parameter_count
 from engine.contracts.objective import Objective, Objective as BaseObjective
 from engine.contracts.records import record_from_row
+from engine.errors import SpecError
 from engine.modeling.heads import (
     attend,
     backbone,
@@ -52,11 +53,14 @@ def model(new: Callable[[], Any], config: Config, context: StandAloneContext) ->
     require(isinstance(built, PreTrainedModel), "it is one of transformers' PreTrainedModels")
     require(built.training, "it comes in training mode, or dropout would stay off")
     tokens = len(context.tokenizer())
-    examine(built, learns=True)
     weight, _, _ = head_parts(head(built))
     require(len(weight) >= tokens, "the head has a row for every token")
     built.eval()
     _check_packing(built, tokens)
+    try:
+        examine(built, learns=True)
+    except SpecError as error:
+        require(False, f"logits are head(hidden states), from which losses are computed: {error}")
     attend(built)  # as strategies do for generation and scoring
     _check_packing(built, tokens)
     ids_BT = torch.arange(12)[None] % tokens
@@ -73,7 +77,7 @@ def model(new: Callable[[], Any], config: Config, context: StandAloneContext) ->
             torch.allclose(saved(input_ids=ids_BT).logits, logits, **_CLOSE),
             "saved and opened by its Auto class, it gives the same logits",
         )
-    shape = config.shape(tokens)  # type: ignore[attr-defined]
+    shape = config.built_shape(tokens)  # type: ignore[attr-defined]
     if shape is not None:
         declared, has = parameter_count(shape), sum(p.numel() for p in built.parameters())
         require(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.contracts.model_sizes import ModelShape, Recompute, Scores
+from engine.contracts.model_sizes import ModelShape, Recompute, Scores, layer_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def token_flops(shape: ModelShape, sequence: int, *, trained: float = 1) -> Flop
     layer = 2 * hidden * (heads + keys) + router + shape.experts_per_token * feed_forward
     per_weight = _per_weight(trained)
     return Flops(
-        weights=per_weight * shape.layers * layer,
+        weights=per_weight * shape.layers * layer * layer_scale(shape),
         attention=6 * shape.layers * sequence * heads,
         head=per_weight * shape.vocabulary * hidden,
     )

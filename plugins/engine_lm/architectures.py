@@ -13,30 +13,52 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_LIST = re.compile(r"^MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = OrderedDict\(\n(.*?)^\)", re.M | re.S)
+from engine_lm.trials import table
+
+_LISTS = re.compile(r"^MODEL_FOR_(\w+)_MAPPING_NAMES = OrderedDict\(\n(.*?)^\)", re.M | re.S)
 _SENSES = ("vision", "audio", "image", "vq", "speech", "audio_encoder")
 """Parts of models that read images or sound, as their configs call them."""
+_OF_IMAGES = ("image_size", "vision_embed_dim")
 _NAME = re.compile(r'^\s*\("([^"]+)",', re.M)
 
 
-@cache
 def known() -> frozenset[str]:
     """Their names; empty where transformers' source has changed."""
+    return _lists().get("CAUSAL_LM", frozenset())
+
+
+def scalar_head_fault(architecture: str) -> str | None:
+    """Why an architecture cannot have a scalar head; None if it can, as far as the names tell."""
+    names = _lists().get("SEQUENCE_CLASSIFICATION", frozenset())
+    if not names or architecture in names:
+        return table.refusal(architecture, "scalar")
+    return f"transformers has no '{architecture}' with a scalar head"
+
+
+@cache
+def _lists() -> dict[str, frozenset[str]]:
+    """Architectures by what their models are for."""
     package = find_spec("transformers")
     if package is None or package.origin is None:
-        return frozenset()
+        return {}
     file = Path(package.origin).parent / "models" / "auto" / "modeling_auto.py"
-    found = _LIST.search(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return frozenset(_NAME.findall(found[1])) if found else frozenset()
+    found = _LISTS.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return {name: frozenset(_NAME.findall(listed)) for name, listed in found}
+
+
+def refused(architecture: str) -> str | None:
+    """Why an architecture cannot be used at all; None for one that can, or that was not tried."""
+    return unknown(architecture) or table.refusal(architecture, "opens")
 
 
 def unsuited(config: Mapping[str, Any]) -> str | None:
     """Why a model of such a config is no causal language model of texts alone, if it says so."""
     if config.get("is_encoder_decoder"):
         return "is an encoder-decoder model, and only decoders are trained and scored here"
-    needed = [kind for kind in _SENSES if isinstance(config.get(f"{kind}_config"), dict)]
-    if needed:
-        return f"reads more than text (its config has {needed[0]}_config); use its text model"
+    senses = [f"{kind}_config" for kind in _SENSES]
+    parts = [name for name in (*senses, *_OF_IMAGES) if name in config]
+    if parts:
+        return f"reads more than text (its config has {parts[0]}); use its text model"
     return None
 
 
@@ -47,6 +69,7 @@ def unknown(architecture: str) -> str | None:
         return None
     near = difflib.get_close_matches(architecture, names, 3, 0.7) or ["llama", "gpt2", "qwen3"]
     return (
-        f"transformers has no causal language model '{architecture}'; it has {', '.join(near)} and "
-        "others: see AutoModelForCausalLM in its documentation"
+        f"transformers {table.installed()} has no causal language model '{architecture}'; it has "
+        f"{', '.join(near)} and others, which `engine models` lists; the engine was tried with "
+        f"transformers {table.tried().transformers}"
     )

@@ -111,7 +111,7 @@ class CausalLM(ModelConfig):
 
     def problems(self) -> Mapping[str, str]:
         """See :class:`engine.Config`."""
-        wrong = architectures.unknown(self.architecture)
+        wrong = architectures.refused(self.architecture)
         found = {"architecture": wrong} if wrong else {}
         for name in (n for n in self.config if n in _NOT_OF_A_NEW_MODEL):
             found[f"config.{name}"] = f"does not belong here: {_NOT_OF_A_NEW_MODEL[name]}"
@@ -125,11 +125,21 @@ class CausalLM(ModelConfig):
 
     def shape(self, vocabulary: int | None) -> ModelShape | None:
         """The sizes in the config; None where it leaves some to the architecture's defaults."""
-        if vocabulary is not None:
-            vocabulary = shapes.round_up(vocabulary)
-        return shapes.shape(
-            {"model_type": self.architecture, "vocab_size": vocabulary, **self.config}
-        )
+        return shapes.shape(self._config(vocabulary))
+
+    def built_shape(self, vocabulary: int | None) -> ModelShape | None:
+        """The sizes of the built model, defaults included."""
+        from engine_lm import weightless
+
+        return weightless.built_shape(self._config(vocabulary))
+
+    def _config(self, vocabulary: int | None) -> dict[str, Any]:
+        size = {} if vocabulary is None else {"vocab_size": shapes.round_up(vocabulary)}
+        return {"model_type": self.architecture, **size, **self.config}
+
+    def scalar_head_fault(self) -> str | None:
+        """See :class:`engine.ModelConfig`."""
+        return architectures.scalar_head_fault(self.architecture)
 
     def scores(self, device: str) -> Scores:
         """See :class:`engine.ModelConfig`: attention scores of the architecture."""
@@ -188,15 +198,30 @@ class Pretrained(Existing):
 
     def shape(self, vocabulary: int | None) -> ModelShape | None:
         """The sizes in config.json; None for a name on the hub."""
-        config = self._config()
-        have = config.get("vocab_size", 0)
-        if self.resize_embeddings and vocabulary is not None and vocabulary > have:
-            config["vocab_size"] = shapes.round_up(vocabulary)
-        return shapes.shape(config)
+        return shapes.shape(self._resized(vocabulary))
+
+    def built_shape(self, vocabulary: int | None) -> ModelShape | None:
+        """The sizes of the built model, defaults included; None for a name on the hub."""
+        from engine_lm import weightless
+
+        config = self._resized(vocabulary)
+        return weightless.built_shape(config) if config else None
 
     def scores(self, device: str) -> Scores:
         """See :class:`engine.ModelConfig`: attention scores of the architecture."""
         return shapes.scores(str(self._config().get("model_type")), device)
+
+    def scalar_head_fault(self) -> str | None:
+        """See :class:`engine.ModelConfig`; not known of a name on the hub."""
+        kind = self._config().get("model_type")
+        return architectures.scalar_head_fault(kind) if isinstance(kind, str) else None
+
+    def _resized(self, vocabulary: int | None) -> dict[str, Any]:
+        config = self._config()
+        have = config.get("vocab_size", 0)
+        if self.resize_embeddings and vocabulary is not None and vocabulary > have:
+            config["vocab_size"] = shapes.round_up(vocabulary)
+        return config
 
     def _config(self) -> dict[str, Any]:
         return folders.config_of(Path(self.path)) if os.path.isdir(self.path) else {}

@@ -84,14 +84,14 @@ def config_fault(config: Mapping[str, Any], name: str) -> str | None:
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
         return f"'{name}': its config.json names no model_type; fetch it again"
-    unknown = architectures.unknown(kind)
-    if unknown and config.get("auto_map"):
+    wrong = architectures.refused(kind)
+    if wrong and config.get("auto_map"):
         return (
             f"'{name}' needs code of its own ('{kind}', by auto_map in its config.json), which is "
             "never run; use a model whose architecture transformers has, or put the code into a plugin "
             "(contrib/README.md)"
         )
-    return f"'{name}': {unknown}" if unknown else None
+    return f"'{name}': {wrong}" if wrong else None
 
 
 def merge_command(adapter: str, target: str) -> str:

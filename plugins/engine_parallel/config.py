@@ -148,6 +148,8 @@ class Mesh(StrategyConfig):
                 f"pipeline: {shape.layers} layers cannot be split into {self.runs_of_layers} stages; "
                 f"use at most {shape.layers // (self.runs_of_layers // self.pipeline)}"
             )
+        if self.expert > 1 and shape.experts == 1:
+            return "expert: the model has no experts to divide; use another degree"
         if shape.experts % self.expert:
             return (
                 f"expert: {shape.experts} experts are not a multiple of {self.expert}; "

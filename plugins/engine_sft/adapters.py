@@ -8,6 +8,7 @@ from typing import cast
 from torch import nn
 
 from engine import Context, SpecError
+from engine.modeling import backbone
 from engine_sft.config import DoRA, LoRA
 
 
@@ -47,7 +48,7 @@ class LowRank:
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         added = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
-        for name, layer in added:
+        for name, layer in reversed(added):  # a layer in another one before that
             layer.merge()
             model.set_submodule(name, layer.get_base_layer())
         vars(model).pop("peft_config", None)  # absent if the head, and so the model, was replaced
@@ -55,11 +56,11 @@ class LowRank:
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Names of all linear layers except the head."""
+    """Names of all linear layers except the head, and except those that compute something else."""
     from transformers.pytorch_utils import Conv1D
 
-    base = cast("nn.Module", model.base_model)
-    inside = {id(m) for m in base.modules() if isinstance(m, nn.Linear | Conv1D)}
+    forward = {nn.Linear.forward, Conv1D.forward}
+    inside = {id(m) for m in backbone(model).modules() if type(m).forward in forward}
     return [name for name, module in model.named_modules() if id(module) in inside]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine import SpecError
-from engine.modeling import reads_packed
+from engine.modeling import backbone, reads_packed
 
 
 class EmbeddingNoise:
@@ -37,7 +37,7 @@ class EmbeddingNoise:
                 "lengths of documents for the noise",
                 hint="leave neftune out",
             )
-        whole.base_model.register_forward_pre_hook(self._look, with_kwargs=True)
+        backbone(model).register_forward_pre_hook(self._look, with_kwargs=True)
         whole.get_input_embeddings().register_forward_hook(self._add)
 
     def _look(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import IO, Literal, get_args
@@ -35,6 +36,8 @@ _BLOCK = 4096
 """Fewest bytes that a file counts for, so that the limit on bytes also limits files."""
 _LOOK = 0.02
 """Seconds between checks of a program's folder, which may exceed its limit in between."""
+_REMOVALS = 50
+"""How often to try to remove a program's folder."""
 _HELPERS = 8
 """Processes of a sandbox besides the program's: bubblewrap's and the tests'."""
 
@@ -104,7 +107,7 @@ class Sandbox:
         if self.tier == "bubblewrap":  # in other tiers all of the user's processes would count
             inside["RLIMIT_NPROC"] = limits.processes + 3  # bubblewrap, the tests, the program
         with (
-            tempfile.TemporaryDirectory() as folder,
+            _folder() as folder,
             # Files, whose size the kernel limits, as a row's tests may also write without end.
             tempfile.TemporaryFile() as given,
             tempfile.TemporaryFile() as out,
@@ -164,6 +167,22 @@ class Sandbox:
         """Runs programs in parallel, one per core; outcomes are in the programs' order."""
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
             return list(threads.map(self.run, programs))
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """A temporary folder, in which a program that is being killed may finish one more file."""
+    folder = tempfile.mkdtemp()
+    try:
+        yield folder
+    finally:
+        for _ in range(_REMOVALS):
+            with suppress(OSError):
+                shutil.rmtree(folder)
+                break
+            time.sleep(_LOOK)
+        else:
+            shutil.rmtree(folder)
 
 
 def _outcome(out: IO[bytes], err: IO[bytes]) -> Outcome:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor
 
-from engine import Batch, SpecError
+from engine import Batch, SpecError, parameter_count
 from engine.modeling import ObjectiveModule, examine
 from engine.testing import StandAloneContext
 from engine_lm.config import CausalLM, NextToken
@@ -38,14 +38,14 @@ class Subject:
         """Builds the model as ``causal-lm`` does and saves it. Raises EngineError where it refuses."""
         context = StandAloneContext()
         wanted = CausalLM(architecture=architecture, config=config)
+        size = wanted.built_shape(len(context.tokenizer()))
+        if size is not None and parameter_count(size) > _MOST_PARAMETERS:
+            raise SpecError(
+                f"a small '{architecture}' still has {parameter_count(size):,} parameters: it is more "
+                "than a causal language model of text"
+            )
         torch.manual_seed(_SEED)
         model: Any = build_causal_lm(wanted, context)
-        size = sum(p.numel() for p in model.parameters())
-        if size > _MOST_PARAMETERS:
-            raise SpecError(
-                f"a small '{architecture}' still has {size:,} parameters: it is more than a causal "
-                "language model of text"
-            )
         _spread(model)
         examine(model, learns=True)
         save(model, folder)

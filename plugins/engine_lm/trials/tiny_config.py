@@ -5,6 +5,7 @@ A model of it takes milliseconds, and a row of some twenty tokens passes every w
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,6 +14,8 @@ import yaml
 
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 8
+_DRAWN = re.compile("drop|jitter")
+"""Chances, which processes draw apart from each other."""
 
 
 @cache
@@ -35,6 +38,7 @@ def tiny_config(architecture: str) -> dict[str, Any]:
         if (type(usual.get(name)) is int and usual[name] > 0)
         or (name == "num_key_value_heads" and name in usual)
     }
+    small |= {name: 0.0 for name in usual if _DRAWN.search(name) and type(usual[name]) is float}
     small |= _layers(usual)
     return small | own
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine import EngineError, shrunk_config
 from engine_lm import folders
-from engine_lm.architectures import unknown
+from engine_lm.architectures import unknown, unsuited
 from engine_lm.trials import checks, runs, two_ranks
 from engine_lm.trials.subject import Subject
+from engine_lm.trials.table import Cell, unread
 from engine_lm.trials.tiny_config import tiny_config
 
 OPENS = "opens"
@@ -24,7 +25,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "scores": checks.scores,
     "writes": checks.writes,
     "LoRA": runs.lora,
-    "scalar head": checks.scalar_head,
+    "scalar": checks.scalar_head,
     "compile": runs.compiled,
     "resume": runs.resume,
     "export": runs.export,
@@ -32,19 +33,8 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 }
 _NOT_OF_A_NEW_MODEL = ("model_type", "auto_map", "quantization_config", "vocab_size")
 _LONGEST = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What came of one check, and why."""
-
-    check: str
-    verdict: Literal["right", "refused", "fault"]
-    note: str
-
-    def as_json(self) -> dict[str, str]:
-        """For machines."""
-        return asdict(self)
+_PLACE = re.compile(r"^\S+\.yaml(:\d+)?: stages\.base\.")
+"""Where the spec of a trial is wrong."""
 
 
 def try_model(name: str, wanted: tuple[str, ...] = ()) -> Iterator[Cell]:
@@ -52,7 +42,7 @@ def try_model(name: str, wanted: tuple[str, ...] = ()) -> Iterator[Cell]:
 
     ``wanted``: only these checks. A model that the engine refuses to build has one cell.
     """
-    with tempfile.TemporaryDirectory() as place:
+    with unread(), tempfile.TemporaryDirectory() as place:
         made: list[Subject] = []
 
         def opens(folder: Path) -> str:
@@ -72,7 +62,7 @@ def _small(name: str) -> tuple[str, dict[str, Any]]:
     if not folder.is_dir():
         if wrong := unknown(name):
             raise EngineError(wrong)
-        return name, tiny_config(name)
+        return name, _tiny(name)
     from transformers import AutoConfig
 
     if wrong := folders.fault(folder):
@@ -80,6 +70,19 @@ def _small(name: str) -> tuple[str, dict[str, Any]]:
     small = shrunk_config(AutoConfig.from_pretrained(folder)).to_diff_dict()
     fields = {n: v for n, v in small.items() if n not in _NOT_OF_A_NEW_MODEL and n[0] != "_"}
     return str(small["model_type"]), fields
+
+
+def _tiny(name: str) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    try:
+        usual = AutoConfig.for_model(name).to_dict()
+        config = tiny_config(name)
+    except Exception as error:  # a config class may refuse its own defaults
+        raise EngineError(f"'{name}' has no config without further fields: {error}") from error
+    if wrong := unsuited(usual):
+        raise EngineError(f"'{name}' {wrong}")
+    return config
 
 
 def _cell(check: str, carry_out: Callable[[], str]) -> Cell:
@@ -94,5 +97,5 @@ def _cell(check: str, carry_out: Callable[[], str]) -> Cell:
 
 
 def _line(text: str) -> str:
-    line = " ".join(text.split())
+    line = _PLACE.sub("", " ".join(text.split()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

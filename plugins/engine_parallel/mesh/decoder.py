@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine import Batch, Loss, SpecError
 from engine.modeling import (
+    backbone,
     head,
     is_scalar,
     layers as _layers,
@@ -67,13 +68,13 @@ class Decoder(nn.Module):
                 hint="use only the degrees data and shard, or a model built like llama",
             )
         self._objective, self._grid, self._terms = objective, grid, terms
-        base = model.base_model
+        base: Any = backbone(model)
         self.is_first = layers.start == 0
         self.is_last = layers.stop == len(_layers(base))
         self._run = 1 + layers.start
         self._width = model.config.hidden_size
         self._arrival = None if self.is_first else _Arrival(base.layers[0])
-        self._prefix = model.base_model_prefix
+        self._prefix = next(n for n, m in model.named_children() if m is base)
         whole = self.is_first and self.is_last
         self.add_module(self._prefix, base if whole else _part(model, layers, self._arrival))
         self.layers = [_layers(self.body)[i] for i in layers]
@@ -151,7 +152,7 @@ class _Arrival(_Elsewhere):
 
 def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:
     """The model's body with only this run's layers. Raises SpecError for an unknown structure."""
-    base = model.base_model
+    base: Any = backbone(model)
     held = {n for n, m in base.named_children() if next(m.parameters(), None) is not None}
     if held != {"embed_tokens", "layers", "norm"}:
         wrong = ", ".join(sorted(held ^ {"embed_tokens", "layers", "norm"}))

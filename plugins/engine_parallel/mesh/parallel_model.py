@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from engine import Batch, Setup
 from engine.modeling import (
     ObjectiveModule,
+    backbone,
     compile_layers,
     layers,
     place,
@@ -108,7 +109,7 @@ class ParallelModel:
             return [(0, ObjectiveModule(model, objective))]
         if grid.layout.context > 1:
             share_rows(model, grid)
-        runs = cut(len(layers(model.base_model)), count)
+        runs = cut(len(layers(backbone(model))), count)
         mine = range(grid.place("pipeline"), len(runs), grid.layout.pipeline)
         return [(n, Decoder(model, objective, runs[n], grid, self._terms)) for n in mine]
 

@@ -24,6 +24,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from engine import SpecError
+from engine.modeling import backbone
 from engine_parallel.mesh.decoder import Decoder, reseed
 
 
@@ -69,9 +70,10 @@ def _layer_plan(model: Any) -> dict[str, ParallelStyle]:
             )
         row = RowwiseParallel(output_layouts=Shard(1))
         plan[inside[1]] = ColwiseParallel() if style == "colwise" else row
-    layer = model.base_model.layers[0]
+    base: Any = backbone(model)
+    layer: Any = next(iter(getattr(base, "layers", ())), None)
     missing = [name for name in ("self_attn", "mlp") if not hasattr(layer, name)]
-    if not plan or missing or not hasattr(model.base_model, "norm"):
+    if not plan or missing or not hasattr(base, "norm"):
         raise SpecError(
             f"tensor: transformers has no tensor-parallel plan for a {kind}",
             hint="use shard, pipeline or context, or a model built like llama",

@@ -29,7 +29,7 @@ from engine import (
     Record,
     RunError,
 )
-from engine.modeling import attend, end_of_turn, with_scalar_head
+from engine.modeling import attend, backbone, end_of_turn, with_scalar_head
 from engine_rlhf.config.trl_ppo import TrlPPO
 from engine_rlhf.online.prompts import prompt_example
 from engine_rlhf.stage_models import model_of, reference_model, scalar_model
@@ -89,7 +89,7 @@ class TrlPPOObjective(ExternalLoop):
             rounds = round(figures.pop("episode") / job.examples_per_step)
             job.log(progress(rounds), {"loss": loss, **figures})
 
-        reward.base_model.register_forward_pre_hook(count, with_kwargs=True)
+        backbone(reward).register_forward_pre_hook(count, with_kwargs=True)
         trained = [*policy.named_parameters(), *self._value.named_parameters()]
         optimizer = job.optimizer([(n, p) for n, p in trained if p.requires_grad])
         for group in optimizer.param_groups:

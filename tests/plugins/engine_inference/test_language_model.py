@@ -231,14 +231,17 @@ def test_attention_of_its_own_is_not_shared(tokenizer, sliding):
 
 def test_logits_that_change_after_the_head_are_refused(tokenizer):
     """They would all be wrong, in training, too."""
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = Gemma2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-    )  # fmt: skip
-    with pytest.raises(SpecError, match=r"'gemma2' changes its logits after the head"):
-        SharedPrefixLM(Gemma2ForCausalLM(config).eval(), tokenizer, context=64)
+    def positive(module, given, out):
+        out.logits = out.logits.relu()
+
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2)
+    ).eval()
+    model.register_forward_hook(positive)
+    with pytest.raises(SpecError, match=r"'gpt2' changes its logits after the head"):
+        SharedPrefixLM(model, tokenizer, context=64)
 
 
 @torch.no_grad()

@@ -6,10 +6,11 @@ import json
 
 import pytest
 from engine_inference import kv_slots
+from engine_lm.trials.table import CHECKS
 from engine_lm.trials.tiny_config import tiny_config
-from engine_lm.trials.trial import CHECKS, try_model
+from engine_lm.trials.trial import try_model
 
-QUICK = ("counts", "packed", "scores", "writes", "scalar head")
+QUICK = ("counts", "packed", "scores", "writes", "scalar")
 
 
 def _verdicts(name, wanted=QUICK):

@@ -1,0 +1,49 @@
+"""Models without memory for their weights, from which exact sizes are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from engine import ModelShape
+from engine_lm import shapes
+
+_WITHOUT_ATTENTION = {"num_attention_heads": 1, "head_dim": 0, "intermediate_size": 1}
+"""What the config of a model without attention does not name; its exact size makes up for it."""
+
+
+def parameters(config: Any) -> int:
+    """Number of parameters of the causal language model of a transformers config, tied ones once."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def built_shape(fields: Mapping[str, Any]) -> ModelShape | None:
+    """The sizes of the model that these fields of a config.json give, ``model_type`` among them.
+
+    None where the architecture cannot be built from them, which is told where it is built to be used.
+    """
+    return _built_shape(json.dumps(fields, sort_keys=True))
+
+
+@lru_cache(maxsize=32)
+def _built_shape(written: str) -> ModelShape | None:
+    from transformers import AutoConfig
+
+    given = json.loads(written)
+    try:
+        config = AutoConfig.for_model(given.pop("model_type"), **given)
+        count = parameters(config)
+    except Exception:  # an architecture may raise anything about its fields
+        return None
+    told = {name: value for name, value in config.to_dict().items() if value is not None}
+    found = shapes.shape(told) or shapes.shape({**_WITHOUT_ATTENTION, **told})
+    return None if found is None else replace(found, parameters=count)
