@@ -18,6 +18,8 @@ from engine.errors import EngineError
 from engine.processes.process import Process
 from engine.storage import manifest
 
+DONE = "done"
+"""The outcome where nothing was refused."""
 _SECONDS = 30
 """Of the processor. A case that takes longer hangs."""
 _OF_OURS = re.compile(r"Traceback|failed: [A-Z]\w*(Error|Exception)\b")
@@ -25,13 +27,13 @@ _OF_OURS = re.compile(r"Traceback|failed: [A-Z]\w*(Error|Exception)\b")
 
 
 def outcome(act: Callable[[], object]) -> str:
-    """``done``, or the line in which the engine refused. Raises AssertionError for any other end."""
+    """:data:`DONE`, or the line in which the engine refused; AssertionError for any other end."""
     started = time.process_time()
     told = io.StringIO()
     with redirect_stdout(told), redirect_stderr(told):
         try:
             act()
-            said = "done"
+            said = DONE
         except EngineError as error:
             said = str(error)
     assert not _OF_OURS.search(said + told.getvalue()), said + told.getvalue()
@@ -41,8 +43,8 @@ def outcome(act: Callable[[], object]) -> str:
 
 
 def check(said: str, expected: str) -> None:
-    """Raises AssertionError unless that was said; ``done`` is expected by itself."""
-    assert said == expected if expected == "done" else re.search(expected, said), said
+    """Raises AssertionError unless that was said; :data:`DONE` is expected by itself."""
+    assert said == expected if expected == DONE else re.search(expected, said), said
 
 
 def spoiled(raw: bytes, chance: random.Random, *, sealed: bool = False) -> bytes:
