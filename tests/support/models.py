@@ -23,6 +23,8 @@ SIZES = {
     "max_position_embeddings": 128,
 }
 """In transformers' names."""
+A_MILLION = {"type": "llama", "hidden_size": 128, "layers": 4, "heads": 4, "context": 256}
+"""A model of a million parameters, as a spec has it."""
 
 
 def tiny(architecture: str = "llama", seed: int = 0, **fields: Any) -> Any:
