@@ -1,13 +1,11 @@
-"""lm-eval's tasks through the engine's model: the figures are those of lm-eval's own run."""
+"""Tasks of a user's folder have the figures of lm-eval's own run, in a spec and beside training."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,92 +15,11 @@ import pytest
 import yaml
 from engine_evals.config import LmEval
 from support.internals import Process, evaluate
+from support.lm_eval_tasks import GROUP, TASKS
 
-from engine import Generation, RunError
+from engine import RunError
 
 WORDS = "the cat sat on a mat and saw one small grey mouse that ran under two old chairs".split()
-
-TASKS: dict[str, dict[str, Any]] = {
-    "tiny_choice": {
-        "output_type": "multiple_choice",
-        "fewshot_split": "train",
-        "doc_to_text": "{{n}}: the",
-        "doc_to_choice": ["cat", "old chairs", "mouse"],
-        "doc_to_target": "gold",
-        "metric_list": [
-            {"metric": m, "aggregation": "brier_score" if m == "brier_score" else "mean"}
-            for m in ("acc", "acc_norm", "acc_mutual_info", "brier_score")
-        ],
-    },
-    "tiny_last_word": {
-        "output_type": "loglikelihood",
-        "doc_to_text": "{{text.split()[0]}}",
-        "doc_to_target": " {{text.split()[1]}}",
-        "metric_list": [
-            {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False},
-            {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
-        ],
-    },
-    "tiny_text": {
-        "output_type": "loglikelihood_rolling",
-        "doc_to_text": "",
-        "doc_to_target": "{{text}}",
-        "metric_list": [
-            {"metric": m} for m in ("word_perplexity", "byte_perplexity", "bits_per_byte")
-        ],
-    },
-    "tiny_words": {
-        "output_type": "generate_until",
-        "doc_to_text": "{{n}}{{n}}",
-        "doc_to_target": "{{words[gold]}} that that that that",
-        "generation_kwargs": {"until": [" one"], "max_gen_toks": 12, "num_beams": 1},
-        "metric_list": [
-            {
-                "metric": "exact_match",
-                "aggregation": "mean",
-                "higher_is_better": True,
-                "regexes_to_ignore": [" that"],
-            },
-            {"metric": "bleu", "aggregation": "bleu"},
-        ],
-        "filter_list": [
-            {
-                "name": "first-word",
-                "filter": [
-                    {"function": "regex", "regex_pattern": r"(\w+)"},
-                    {"function": "take_first"},
-                ],
-            },
-            {"name": "whole", "filter": [{"function": "take_first"}]},
-        ],
-    },
-    "tiny_asks_for_none": {
-        "output_type": "multiple_choice",
-        "num_fewshot": 0,
-        "doc_to_text": "{{n}}: the",
-        "doc_to_choice": ["cat", "mouse"],
-        "doc_to_target": 0,
-    },
-    "tiny_beams": {
-        "output_type": "generate_until",
-        "doc_to_text": "the",
-        "doc_to_target": "cat",
-        "generation_kwargs": {"num_beams": 4, "until": ["."], "length_penalty": 2},
-    },
-    "tiny_nowhere": {
-        "dataset_path": "nobody-at-all/nothing-there",
-        "dataset_kwargs": {},
-        "output_type": "multiple_choice",
-        "doc_to_text": "a",
-        "doc_to_choice": ["b", "c"],
-        "doc_to_target": 0,
-    },
-}
-GROUP = {
-    "group": "tiny_group",
-    "task": ["tiny_choice", "tiny_asks_for_none"],
-    "aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}],
-}
 
 
 @pytest.fixture(scope="module")
@@ -302,28 +219,6 @@ def test_a_folder_that_is_not_there_is_the_specs_error():
         LmEval(tasks=("x",), include="nowhere")
 
 
-@pytest.mark.parametrize(
-    ("settings", "wanted"),
-    [
-        ({}, Generation("a")),
-        ({"until": "x", "max_new_tokens": 3}, Generation("a", 3, ("x",))),
-        ({"do_sample": False, "temperature": 0.7}, Generation("a")),
-        ({"temperature": 0.7, "top_p": 0.5}, Generation("a", temperature=0.7, top_p=0.5)),
-        ({"until": ["", "y"], "max_gen_toks": 2, "max_tokens": 9}, Generation("a", 2, ("y",))),
-    ],
-)
-def test_generation_settings_are_the_engines(settings, wanted):
-    """Lengths by any of their names; each of a document's repeats has a seed of its own, which no other
-    document's has."""
-    from engine_evals.lm_eval_tasks.requests import requests
-    from lm_eval.api.instance import Instance
-
-    documents = [Instance("generate_until", {}, ("a", settings), 0, ("task", n, 2)) for n in (0, 1)]
-    found = [request for one in documents for request in requests("task", one)]
-    assert len({request.seed for request in found}) == 4
-    assert [replace(request, seed=0) for request in found] == [wanted] * 4
-
-
 def test_standard_errors_take_seconds_however_many_values_there_are():
     """F1 has no formula and a slow function: a thousand resamples tell its error well enough."""
     from engine_evals.lm_eval_tasks.evaluator import _figures
@@ -343,35 +238,3 @@ def test_standard_errors_take_seconds_however_many_values_there_are():
     right = (drawn[..., 0] * drawn[..., 1]).sum(1)
     spread = (2 * right / drawn.sum((1, 2))).std()
     assert found["f1_stderr,none"] == pytest.approx(spread, rel=0.08)
-
-
-def test_a_metric_beside_a_spec_is_not_run(tmp_path, monkeypatch):
-    """Hugging Face's evaluate takes a folder in the working directory for a metric of its name."""
-    from engine_evals.lm_eval_tasks.isolation import isolated
-    from lm_eval.tasks.squadv2 import task
-
-    (tmp_path / "squad_v2").mkdir()
-    ran = "open('ran', 'w').close()"
-    (tmp_path / "squad_v2" / "squad_v2.py").write_text(ran, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    before = sys.modules.get("evaluate")
-    with (
-        pytest.raises(RunError, match="lm-eval's metric 'squad_v2': what has this name"),
-        isolated(),
-    ):
-        task._squad_metric([], [])
-    assert not (tmp_path / "ran").exists()
-    assert sys.modules.get("evaluate") is before
-
-
-def test_chats_are_refused():
-    """Some tasks hand over messages where a chat template was asked for."""
-    from engine_evals.lm_eval_tasks.requests import requests
-    from lm_eval.api.instance import Instance
-
-    chat = [{"role": "user", "content": "a"}]
-    instance = Instance("generate_until", {}, (chat, {}), 0, ("task", 0, 1))
-    with pytest.raises(
-        RunError, match="'task': its prompts are no texts: they need a chat template"
-    ):
-        list(requests("task", instance))
