@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support import runs
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -81,3 +82,19 @@ def events(folder: Path, start: int = 0) -> list[dict[str, Any]]:
     are written in the background, come last, and none says how fast this processor is."""
     found = [e for e in runs.events(folder)[start:] if _MEASURED not in e.get("message", "")]
     return sorted(found, key=lambda event: event["event"] == "checkpoint")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of golden files: this machine's own are equal to the bit."""
+    group = parser.getgroup("golden files")
+    group.addoption("--golden", type=Path, metavar="FOLDER", help="compare to the bit with FOLDER")
+    group.addoption("--write-golden", type=Path, metavar="FOLDER", help="write to FOLDER")
+
+
+@pytest.fixture(scope="session")
+def golden(pytestconfig: pytest.Config) -> Golden:
+    """Compares what a test found with a golden file."""
+    if written := pytestconfig.getoption("write_golden"):
+        return Golden(written.resolve(), write=True)
+    own = pytestconfig.getoption("golden")
+    return Golden(own.resolve(), exact=True) if own else Golden()
