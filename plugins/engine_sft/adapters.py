@@ -11,6 +11,10 @@ from engine import Context, SpecError
 from engine.modeling import backbone
 from engine_sft.config import DoRA, LoRA
 
+_WITH_FUSED_STATES = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+"""Architectures whose kernels read the weight of ``out_proj`` without calling its module, so without an
+adapter, which peft refuses there."""
+
 
 class LowRank:
     """See :class:`engine.Adapter`."""
@@ -61,7 +65,10 @@ def linear_layers(model: nn.Module) -> list[str]:
 
     forward = {nn.Linear.forward, Conv1D.forward}
     inside = {id(m) for m in backbone(model).modules() if type(m).forward in forward}
-    return [name for name, module in model.named_modules() if id(module) in inside]
+    named = [name for name, module in model.named_modules() if id(module) in inside]
+    if getattr(model.config, "model_type", None) not in _WITH_FUSED_STATES:
+        return named
+    return [name for name in named if name.rpartition(".")[2] != "out_proj"]
 
 
 def build_lora(config: LoRA, context: Context) -> LowRank:

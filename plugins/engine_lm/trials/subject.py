@@ -25,17 +25,19 @@ LENGTHS = (9, 1, 14)
 """Tokens of the documents that share a row."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A saved model of ``architecture`` with random weights, wide enough apart to tell faults."""
+    """A saved model of ``architecture``; what checks share goes into the folder ``scratch``."""
 
     architecture: str
     folder: Path
+    scratch: Path
     context: StandAloneContext
 
     @classmethod
-    def made(cls, architecture: str, config: dict[str, Any], folder: Path) -> Subject:
-        """Builds the model as ``causal-lm`` does and saves it. Raises EngineError where it refuses."""
+    def made(cls, architecture: str, config: dict[str, Any], place: Path) -> Subject:
+        """Builds the model as ``causal-lm`` does, with weights wide enough apart to tell faults by,
+        and saves it in ``place``. Raises EngineError where the engine refuses."""
         context = StandAloneContext()
         wanted = CausalLM(architecture=architecture, config=config)
         size = wanted.built_shape(len(context.tokenizer()))
@@ -48,9 +50,10 @@ class Subject:
         model: Any = build_causal_lm(wanted, context)
         _spread(model)
         examine(model, learns=True)
+        folder = place / "model"
         save(model, folder)
         context.tokenizer().save_pretrained(folder)
-        return cls(architecture, folder, context)
+        return cls(architecture, folder, place / "scratch", context)
 
     def model(self) -> Any:
         """A copy, in evaluation mode, tried as a run tries it."""

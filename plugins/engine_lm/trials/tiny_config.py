@@ -32,7 +32,7 @@ def tiny_config(architecture: str) -> dict[str, Any]:
 
     own: dict[str, Any] = _table()["own"].get(architecture, {})
     usual = AutoConfig.for_model(architecture).to_dict()
-    small = {
+    small: dict[str, Any] = {
         name: _smaller(name, size, usual)
         for name, size in _table()["common"].items()
         if (type(usual.get(name)) is int and usual[name] > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,26 @@ _OTHER = "rank 0 failed"
 def _as_one(name: str, subject: Subject) -> str:
     """Losses of single steps on two processes are those of one process."""
     strategy, tolerance = _STRATEGIES[name]
+    told, alone = _of_one(subject)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        model = {"type": "pretrained", "path": str(subject.folder)}
-        train: dict[str, Any] = {"model": model, "batch": _BATCH, "budget": f"{_LOSSES} steps"}
-        alone = train_tiny(folder / "alone", **train).losses
-        spec = folder / "spec.yaml"
-        told = (folder / "alone" / "spec.yaml").read_text(encoding="utf-8")
+        spec = Path(place, "spec.yaml")
         changed = yaml.safe_load(told)
         changed["stages"]["base"]["train"]["strategy"] = dict(strategy)
         spec.write_text(yaml.safe_dump(changed), encoding="utf-8")
-        losses = _on_two(spec, folder / "two")
+        losses = _on_two(spec, Path(place, "runs"))
     worst = max(abs(a - b) / abs(b) for a, b in zip(losses, alone, strict=True))
     assert worst < tolerance, f"losses {losses}, of one process {alone}"
     return f"within {worst:.0e}"
+
+
+@lru_cache(maxsize=1)
+def _of_one(subject: Subject) -> tuple[str, list[float]]:
+    """The spec of a run of one process, and its losses."""
+    model = {"type": "pretrained", "path": str(subject.folder)}
+    train: dict[str, Any] = {"model": model, "batch": _BATCH, "budget": f"{_LOSSES} steps"}
+    folder = subject.scratch / "one"
+    losses = train_tiny(folder, **train).losses
+    return (folder / "spec.yaml").read_text(encoding="utf-8"), losses
 
 
 CHECKS: dict[str, Callable[[Subject], str]] = {name: partial(_as_one, name) for name in _STRATEGIES}

@@ -31,6 +31,8 @@ from engine.modeling import (
     small_copy,
 )
 from engine_parallel.config import Mesh
+from engine_parallel.mesh.decoder import refuse_mixed_documents
+from engine_parallel.mesh.expert_parallel import experts_in
 from engine_parallel.mesh.grid import CUTS, Grid
 from engine_parallel.mesh.parallel_model import ParallelModel
 
@@ -51,6 +53,10 @@ def check_cut(config: Mesh, grid: Grid, model: Any, setup: Setup, all_sum: AllSu
     kind = model.config.model_type
     told = f"mesh {_degrees(grid)}: a {kind}"
     hint = "use the degrees data and shard, which work for every model"
+    if grid.layout.expert > 1:
+        experts_in([model], kind)
+    if grid.is_cut:
+        refuse_mixed_documents(model)
     try:
         with torch.random.fork_rng([grid.device] if grid.device.type == "cuda" else []):
             for draw in range(_DRAWS):

@@ -62,11 +62,7 @@ class Decoder(nn.Module):
         self, model: Any, objective: Loss, layers: range, grid: Grid, terms: Terms
     ) -> None:
         super().__init__()
-        if not reads_packed(model):
-            raise SpecError(
-                f"a {model.config.model_type} cannot be divided: its attention mixes packed documents",
-                hint="use only the degrees data and shard, or a model built like llama",
-            )
+        refuse_mixed_documents(model)
         self._objective, self._grid, self._terms = objective, grid, terms
         base: Any = backbone(model)
         self.is_first = layers.start == 0
@@ -148,6 +144,15 @@ class _Arrival(_Elsewhere):
 
     def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
         return self.state
+
+
+def refuse_mixed_documents(model: Any) -> None:
+    """Raises SpecError for a model that cannot read packed documents, as parts of rows would be."""
+    if not reads_packed(model):
+        raise SpecError(
+            f"a {model.config.model_type} cannot be divided: its layers mix packed documents",
+            hint="use only the degrees data, shard and expert, or a model built like llama",
+        )
 
 
 def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:

@@ -6,7 +6,7 @@ tokens, K experts per token, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,11 +20,17 @@ from engine import SpecError
 def share_experts(layers: Sequence[nn.Module], kind: str, mesh: DeviceMesh) -> list[nn.Module]:
     """Divides the experts of all layers in place, and returns their modules. Raises SpecError where
     there are none."""
-    found = [m for layer in layers for m in layer.modules() if _holds_experts(m)]
-    if not found:
-        raise SpecError(f"expert: a {kind} has no experts", hint="leave `expert` out")
+    found = experts_in(layers, kind)
     for experts in found:
         _share(experts, mesh)
+    return found
+
+
+def experts_in(modules: Iterable[nn.Module], kind: str) -> list[nn.Module]:
+    """The modules that hold experts. Raises SpecError where there are none."""
+    found = [part for module in modules for part in module.modules() if _holds_experts(part)]
+    if not found:
+        raise SpecError(f"expert: a {kind} has no experts", hint="leave `expert` out")
     return found
 
 

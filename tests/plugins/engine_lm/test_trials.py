@@ -6,9 +6,14 @@ import json
 
 import pytest
 from engine_inference import kv_slots
-from engine_lm.trials.table import CHECKS
+from engine_lm.trials.subject import Subject
+from engine_lm.trials.table import CHECKS, tried
 from engine_lm.trials.tiny_config import tiny_config
-from engine_lm.trials.trial import try_model
+from engine_lm.trials.trial import CHECKS as TRIALS, try_model
+from support.smollm2 import smollm2
+
+from engine import EngineError
+from engine.testing import StandAloneContext
 
 QUICK = ("counts", "packed", "scores", "writes", "scalar")
 
@@ -77,9 +82,28 @@ def test_the_command(engine):
     assert "Traceback" not in wrong.stderr
 
 
+DIFFERENT = "llama gpt2 gemma2 cohere bloom deepseek_v3 gpt_oss mamba2 bamba qwen3_next".split()
+ALONE = CHECKS[: CHECKS.index("shard")]
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_ten_that_differ_most_are_what_the_table_says(name):
+    """Learned and rotary positions, windows and caps, scales, ALiBi, latent attention, experts, sinks,
+    states, and layers of several kinds: all that one process can try, but compiling."""
+    wanted = [check for check in ALONE if check != "compile"]
+    table = tried().types[name]
+    assert _verdicts(name, tuple(wanted)) == {check: table[check].verdict for check in wanted}
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("check", CHECKS)
-def test_everything_is_right_with_a_llama(check):
-    """Training, adapters, compiling, resume and two processes too."""
-    assert _verdicts("llama", (check,)) == {"opens": "right", check: "right"}
+@pytest.mark.parametrize("check", CHECKS[1:])
+def test_a_real_model_is_right(check, tmp_path, tmp_path_factory):
+    """SmolLM2-135M-Instruct itself, not a small copy of it."""
+    folder = smollm2(tmp_path_factory.getbasetemp() / "smollm2")
+    subject = Subject("llama", folder, tmp_path, StandAloneContext())
+    if check == "expert":
+        with pytest.raises(EngineError, match="no experts"):
+            TRIALS[check](subject)
+    else:
+        TRIALS[check](subject)

@@ -83,6 +83,13 @@ FOLDERS = {
         lambda f: _config(f, model_type="mine", auto_map={"AutoConfig": "a.B"}),
         ["code of its own ('mine'", "never run"],
     ),
+    "encoder": (lambda f: _config(f, model_type="bert"), ["is not causal"]),
+    "encoder-decoder": (
+        lambda f: _config(f, model_type="bart", is_encoder_decoder=True),
+        ["is an encoder-decoder model"],
+    ),
+    "unknown encoder-decoder": (lambda f: _config(f, model_type="t5"), ["'t5'", "tried with"]),
+    "images": (lambda f: _config(f, model_type="llama4", vision_config={}), ["vision_config"]),
     "unknown": (lambda f: _config(f, model_type="lama"), ["'lama'", "llama"]),
     "broken": (_written("config.json", b'{"model_ty'), ["config.json' is damaged"]),
     "list": (_written("config.json", b"[1]"), ["holds [1] instead of fields"]),
