@@ -35,17 +35,24 @@ class Cache(Protocol):
 class OneCache:
     """The model's own cache, for one text at a time, such as with sliding-window attention.
 
-    A model without a key-value cache, such as one with states, reads the whole text at each token.
+    A model without a key-value cache reads the whole text at each token.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self._model, self._device = cast("Any", backbone(model)), device
         self._takes_places = "position_ids" in signature(self._model.forward).parameters
+        self._caches = True
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """See :class:`Cache`."""
         self._past, self._text = None, list(prompts[0])
-        return self._read(self._text)
+        try:
+            return self._read(self._text)
+        except AttributeError:  # transformers can make no cache of its config
+            if not self._caches:
+                raise
+            self._caches = False
+            return self._read(self._text)
 
     def go_on(self, tokens: Sequence[int], places: Sequence[int]) -> Tensor:
         """See :class:`Cache`."""
@@ -63,7 +70,9 @@ class OneCache:
             places = {
                 "position_ids": torch.arange(end - len(tokens), end, device=self._device)[None]
             }
-        read = self._model(input_ids=ids, past_key_values=self._past, use_cache=True, **places)
+        read = self._model(
+            input_ids=ids, past_key_values=self._past, use_cache=self._caches, **places
+        )
         self._past = getattr(read, "past_key_values", None)
         return cast("Tensor", read.last_hidden_state[:, -1])
 

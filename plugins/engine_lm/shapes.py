@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _MULTIPLE = 64
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx")
-_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
-_HIDDEN = ("hidden_size", "n_embd")
-_HEADS = ("num_attention_heads", "n_head", "num_heads")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_HIDDEN = ("hidden_size", "n_embd", "d_model")
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 _PLAIN = {"gpt2", "gpt_neox", "gptj", "gpt_neo", "opt", "phi", "starcoder2", "falcon", "bloom"}
 """Architectures with two-matrix feed-forward blocks, and with biases in them and in norms."""
 _TIED = {

@@ -36,14 +36,19 @@ def built_shape(fields: Mapping[str, Any]) -> ModelShape | None:
 
 @lru_cache(maxsize=32)
 def _built_shape(written: str) -> ModelShape | None:
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING
 
-    given = json.loads(written)
+    given = json.loads(written, object_hook=_with_floats)
     try:
-        config = AutoConfig.for_model(given.pop("model_type"), **given)
+        config = CONFIG_MAPPING[given["model_type"]].from_dict(given)
         count = parameters(config)
     except Exception:  # an architecture may raise anything about its fields
         return None
     told = {name: value for name, value in config.to_dict().items() if value is not None}
     found = shapes.shape(told) or shapes.shape({**_WITHOUT_ATTENTION, **told})
     return None if found is None else replace(found, parameters=count)
+
+
+def _with_floats(fields: dict[str, Any]) -> Any:
+    """Numbers that JSON lacks, as transformers writes them: ``{"__float__": "Infinity"}``."""
+    return float(fields["__float__"]) if set(fields) == {"__float__"} else fields

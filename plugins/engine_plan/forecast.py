@@ -297,8 +297,14 @@ def _beside(
         for width, some in zip(widths, kinds, strict=False)
         for stage in some
     )
-    # A critic has a scalar head instead of the vocabulary's matrix, so it counts as tied.
-    return frozen, tuple(replace(known[stage], tied=True) for stage in beside.trained)
+    return frozen, tuple(_critic(known[stage]) for stage in beside.trained)
+
+
+def _critic(shape: ModelShape) -> ModelShape:
+    """The sizes of a model whose head is scalar: without the vocabulary's matrix, as a tied one."""
+    head = 0 if shape.tied else shape.vocabulary * shape.hidden_size
+    fewer = None if shape.parameters is None else shape.parameters - head
+    return replace(shape, tied=True, parameters=fewer)
 
 
 def _candidate(

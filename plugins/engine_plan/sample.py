@@ -27,7 +27,7 @@ class Sample:
     @property
     def flops(self) -> Flops:
         """FLOPs of one layer, and of the head."""
-        one = token_flops(replace(self.shape, layers=1), self.sequence)
+        one = token_flops(replace(self.shape, layers=1, parameters=None), self.sequence)
         return one.times(self.rows * self.sequence)
 
     @property

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine import Generation, LogLikelihood, parameter_count
+from engine import Generation, LogLikelihood, RunError, parameter_count
 from engine.modeling import attend, examine, reads_packed, with_scalar_head
-from engine_lm.config import CausalLM
+from engine_lm.config import Pretrained
 from engine_lm.trials.subject import Subject, save
 
 _LOSS = 1e-5
@@ -27,11 +27,11 @@ _WRITTEN = 24
 
 def counts(subject: Subject) -> str:
     """The parameters that a plan counts are the module's."""
-    model = subject.model()
-    given = {n: v for n, v in model.config.to_dict().items() if n != "model_type"}
-    shape = CausalLM(architecture=subject.architecture, config=given).built_shape(None)
-    has = sum(p.numel() for p in model.parameters())
-    told = None if shape is None else parameter_count(shape)
+    shape = Pretrained(path=str(subject.folder)).built_shape(None)
+    if shape is None:
+        raise RunError("`engine plan` does not know its sizes")
+    has = sum(p.numel() for p in subject.model().parameters())
+    told = parameter_count(shape)
     assert told == has, f"a plan counts {told} parameters, the model has {has}"
     return f"{has} parameters"
 
@@ -101,7 +101,8 @@ def scores(subject: Subject) -> str:
 
 @torch.no_grad()
 def writes(subject: Subject) -> str:
-    """Texts written together are those that ``generate`` writes of each prompt alone."""
+    """Texts written together are those that ``generate`` writes of each prompt alone, and end before
+    what stops them."""
     model, reference = subject.model(), subject.model()
     attend(model)
     attend(reference, "eager")
@@ -113,7 +114,7 @@ def writes(subject: Subject) -> str:
     ties = 0
     for prompt, response in zip(prompts, found, strict=True):
         ids = tokenizer.encode(prompt, add_special_tokens=False)
-        wanted = _greedy(reference, ids, len(response.ids))
+        wanted = greedy(reference, ids, len(response.ids))
         if list(response.ids) != wanted:
             at = next(
                 i for i, (a, b) in enumerate(zip(response.ids, wanted, strict=False)) if a != b
@@ -121,6 +122,13 @@ def writes(subject: Subject) -> str:
             gap = _gap(reference, [*ids, *wanted[:at]], response.ids[at], wanted[at])
             assert gap < _TIE, f"token {at} after '{prompt}' is another one, by {gap:.1e}"
             ties += 1
+    letters = [[c for c in response.text if c.isascii() and c.isprintable()] for response in found]
+    stops = tuple(one[len(one) // 2] for one in letters[::3] if one)
+    requests = [Generation(p, max_tokens=_WRITTEN, stop=stops) for p in prompts]
+    for whole, stopped in zip(found, lm.generations(requests), strict=True):
+        ends = [whole.text.index(stop) for stop in stops if stop in whole.text]
+        wanted_text = whole.text[: min(ends)] if ends else whole.text
+        assert stopped.text == wanted_text, f"'{stopped.text}' does not end before {stops}"
     return f"{ties} ties" if ties else "the same"
 
 
@@ -145,15 +153,19 @@ def scalar_head(subject: Subject) -> str:
     return "the same values"
 
 
-def _greedy(model: Any, ids: list[int], count: int) -> list[int]:
-    out: Tensor = model.generate(
-        torch.tensor([ids]),
-        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-        max_new_tokens=count,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
+def greedy(model: Any, ids: list[int], count: int) -> list[int]:
+    """The most likely tokens, by transformers' own ``generate``."""
+    given: dict[str, Any] = {
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+        "max_new_tokens": count,
+        "do_sample": False,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    }
+    try:
+        out: Tensor = model.generate(torch.tensor([ids]), **given)
+    except AttributeError:  # it can make no cache of some configs
+        out = model.generate(torch.tensor([ids]), use_cache=False, **given)
     return [int(i) for i in out[0, len(ids) :]]
 
 

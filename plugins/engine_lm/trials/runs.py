@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.modeling import attend
 from engine.testing import FinishedRun, run_spec, train_tiny
+from engine_lm.trials.checks import greedy
 from engine_lm.trials.fresh import Fresh
 from engine_lm.trials.subject import Subject, save
 
@@ -124,7 +125,7 @@ def _opens(final: Path, ids: Tensor) -> None:
             "the logits of what a stage leaves",
             _LOGITS,
         )
-        theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, pad_token_id=0)
+        greedy(theirs, [int(i) for i in ids[0]], 4)
 
 
 def _train(

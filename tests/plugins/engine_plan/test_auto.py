@@ -80,7 +80,7 @@ def test_a_model_of_unknown_size_is_whole_on_every_process(train, tiny_spec, wri
     two = StandAloneContext(rank=1, world_size=2)
     built = auto.build(context.config("strategy", {"type": "auto"}), two)
     assert (built.data_rank, built.data_size) == (1, 2)
-    train["model"] = {"type": "causal-lm", "architecture": "gpt2"}
+    train["model"] = {"type": "pretrained", "path": "someone/model", "revision": "0" * 40}
     loaded = load_spec(write_spec(tiny_spec), processes=2)
     assert forecast(loaded.situation(2), "base", Machine("cpu", "", 1)) is None
 

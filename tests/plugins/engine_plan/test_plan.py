@@ -11,6 +11,7 @@ from engine_plan.machine import Machine
 from support.models import A_MILLION as MODEL
 
 from engine import load_spec
+from engine.testing import StandAloneContext
 
 pytestmark = pytest.mark.usefixtures("on_a_cpu")
 ROOT = Path(__file__).parents[3]
@@ -113,9 +114,17 @@ def test_an_accelerator_s_activations_may_be_elsewhere(train, tiny_spec, write_s
 
 def test_a_model_of_unknown_size(plan, train, command, tiny_spec, write_spec):
     """Says so instead of guessing."""
-    train["model"] = {"type": "causal-lm", "architecture": "gpt2", "config": {"n_layer": 2}}
+    train["model"] = {"type": "pretrained", "path": "someone/model", "revision": "0" * 40}
     assert plan() == [{"stage": "base", "parameters": None}]
     assert "its size is not known" in command("plan", write_spec(tiny_spec))[0]
+
+
+def test_what_a_spec_leaves_to_defaults_is_counted_on_the_built_model(plan, train):
+    """To the last parameter, as learned positions and biases are."""
+    config = {"n_layer": 2, "vocab_size": 320}
+    train["model"] = {"type": "causal-lm", "architecture": "gpt2", "config": config}
+    model = StandAloneContext().build("model", train["model"])
+    assert plan()[0]["parameters"] == sum(p.numel() for p in model.parameters())
 
 
 def test_a_strategy_that_chooses_says_what(plan, train, command, tiny_spec, write_spec):

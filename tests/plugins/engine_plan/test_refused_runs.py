@@ -52,7 +52,7 @@ def test_what_may_fit_is_not_refused(train, tiny_spec, write_spec, small, tmp_pa
     with pytest.raises(SpecError, match="of memory on each of 2 processes, and there are"):
         check_run(load_spec(write_spec(tiny_spec)), tmp_path, 2, 4)
     monkeypatch.setattr("engine_plan.machine.memory_here", lambda: 10e6)
-    train["model"] = {"type": "causal-lm", "architecture": "gpt2"}
+    train["model"] = {"type": "pretrained", "path": "someone/model", "revision": "0" * 40}
     check_run(load_spec(write_spec(tiny_spec)), tmp_path, 1, 1)
 
 
