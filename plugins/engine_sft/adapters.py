@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from fnmatch import fnmatchcase
-from typing import cast
+from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from engine import Context, SpecError
 from engine.modeling import backbone
 from engine_sft.config import DoRA, LoRA
 
-_WITH_FUSED_STATES = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
-"""Architectures whose kernels read the weight of ``out_proj`` without calling its module, so without an
-adapter, which peft refuses there."""
+_PEFT_REFUSES_OUT_PROJ = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 
 
 class LowRank:
@@ -45,7 +45,9 @@ class LowRank:
             fan_in_fan_out=any(isinstance(model.get_submodule(t), Conv1D) for t in targets),
         )
         model.requires_grad_(False)
-        return inject_adapter_in_model(settings, model)
+        with warnings.catch_warnings():  # of patterns for experts that peft has added by itself
+            warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
+            return inject_adapter_in_model(settings, model)
 
     def merge(self, model: nn.Module) -> nn.Module:
         """Merges the adapter into the weights, so that all layers are plain ones again."""
@@ -60,15 +62,47 @@ class LowRank:
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Names of all linear layers except the head, and except those that compute something else."""
+    """Names of all linear layers that an adapter can change.
+
+    Not the head, nor those that compute something else than a product, nor those whose weight is read
+    by the module around them without calling them, as by Mamba's kernels: an adapter there would change
+    nothing until it is merged.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    forward = {nn.Linear.forward, Conv1D.forward}
-    inside = {id(m) for m in backbone(model).modules() if type(m).forward in forward}
-    named = [name for name, module in model.named_modules() if id(module) in inside]
-    if getattr(model.config, "model_type", None) not in _WITH_FUSED_STATES:
-        return named
-    return [name for name in named if name.rpartition(".")[2] != "out_proj"]
+    forward, called = {nn.Linear.forward, Conv1D.forward}, _called(model)
+    named, inside = dict(model.named_modules()), {id(m) for m in backbone(model).modules()}
+    kind = cast("Any", model).config.model_type
+    found = []
+    for name, module in named.items():
+        around, _, last = name.rpartition(".")
+        read = id(named[around]) in called and id(module) not in called
+        refused = last == "out_proj" and kind in _PEFT_REFUSES_OUT_PROJ
+        if id(module) in inside and type(module).forward in forward and not (read or refused):
+            found.append(name)
+    return found
+
+
+@torch.no_grad()
+def _called(model: nn.Module) -> set[int]:
+    """The modules that the model calls on a few tokens, without experts that none of them reaches."""
+    called: set[int] = set()
+    mode = model.training
+    hooks = [
+        module.register_forward_pre_hook(lambda module, given: called.add(id(module)))
+        for module in model.modules()
+    ]
+    try:
+        backbone(model.eval())(input_ids=_some_tokens(model), use_cache=False)
+    finally:
+        model.train(mode)
+        for hook in hooks:
+            hook.remove()
+    return called
+
+
+def _some_tokens(model: Any) -> Tensor:
+    return torch.arange(5, device=model.device)[None] % int(model.config.vocab_size)
 
 
 def build_lora(config: LoRA, context: Context) -> LowRank:

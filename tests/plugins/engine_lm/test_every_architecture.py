@@ -47,24 +47,24 @@ def test_it_is_right_or_refused(name, pytestconfig):
 @pytest.mark.soak
 def test_the_table_is_what_was_found(pytestconfig):
     """Writes it where it is another one, in the plugin and its README, to be looked at first."""
-    found = {name: _found(pytestconfig, name) for name in known()}
-    missing = [name for name, cells in found.items() if cells is None]
-    if missing:
-        pytest.skip(f"{len(missing)} are not tried yet, such as {missing[0]}")
+    found = {name: cells for name in known() if (cells := _found(pytestconfig, name))}
     written, readme = PLUGIN / "trials" / table.FILE, PLUGIN / "README.md"
     before = written.read_text(encoding="utf-8"), readme.read_text(encoding="utf-8")
-    made = Table.of(installed(), found)
+    earlier = table.tried().types if table.tried().transformers == installed() else {}
+    kept = {name: cells.values() for name, cells in earlier.items()}
+    made = Table.of(installed(), {**kept, **found})
     made.write(written)
     readme.write_text(markdown.refreshed(before[1], made), encoding="utf-8")
     assert before == (written.read_text(encoding="utf-8"), readme.read_text(encoding="utf-8"))
+    assert set(made.types) == known()
 
 
 def test_the_readme_shows_the_table():
-    """As it is packaged: all types of the transformers that it was made with, and no fault."""
+    """As it is packaged; nothing in it is a fault."""
     made = table.tried()
     readme = (PLUGIN / "README.md").read_text(encoding="utf-8")
     assert markdown.refreshed(readme, made) == readme
     verdicts = {cell.verdict for cells in made.types.values() for cell in cells.values()}
     assert verdicts == {"right", "refused"}
     if made.transformers == installed():
-        assert set(made.types) == known()
+        assert set(made.types) <= known()

@@ -52,6 +52,12 @@ def test_a_fault_is_found(monkeypatch):
     assert _verdicts("bamba", checks) == {"opens": "right", "scores": "right", "writes": "fault"}
 
 
+@pytest.mark.parametrize("name", ["afmoe", "deepseek_v4", "jamba"])
+def test_an_adapter_is_where_it_counts(name):
+    """Nested for experts, none on grouped products, none where kernels read a weight past it."""
+    assert _verdicts(name, ("LoRA",)) == {"opens": "right", "LoRA": "right"}
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [("bert", "not causal"), ("llamma", "did you mean|it has llama"), ("bart", "encoder|text")],
