@@ -159,11 +159,12 @@ def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:
     """The model's body with only this run's layers. Raises SpecError for an unknown structure."""
     base: Any = backbone(model)
     held = {n for n, m in base.named_children() if next(m.parameters(), None) is not None}
-    if held != {"embed_tokens", "layers", "norm"}:
-        wrong = ", ".join(sorted(held ^ {"embed_tokens", "layers", "norm"}))
+    parts = {"embed_tokens", "layers"}
+    norms = held - parts
+    if not parts <= held or len(norms) > 1:
         raise SpecError(
             f"pipeline: a {model.config.model_type} does not consist of only embed_tokens, layers and "
-            f"norm: {wrong}",
+            f"norm, but of {', '.join(sorted(held))}",
             hint="use data and shard, or a model built like llama",
         )
     part: Any = copy.copy(base)
@@ -175,7 +176,9 @@ def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:
         part.layers[0] = arrival
         part.embed_tokens = None
     if layers.stop < len(base.layers):
-        part.norm = nn.Identity()
+        setattr(
+            part, next(iter(norms), "norm"), nn.Identity()
+        )  # a norm without weights is not held
     return part
 
 

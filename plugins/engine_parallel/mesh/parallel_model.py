@@ -47,7 +47,7 @@ class ParallelModel:
     def __init__(self, config: Mesh, grid: Grid, setup: Setup, model: Any) -> None:
         self._grid, self._setup = grid, setup
         self.dtype = DTYPES[setup.precision]
-        self._width: int = model.config.hidden_size
+        self._width: int = model.config.hidden_size if grid.layout.pipeline > 1 else 0
         first: dict[int, str] = {}
         for name, parameter in model.named_parameters(remove_duplicate=False):
             first.setdefault(id(parameter), name)
