@@ -93,7 +93,8 @@ def _called(model: nn.Module) -> dict[int, bool]:
     called: dict[int, bool] = {}
 
     def look(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
-        called[id(module)] = not isinstance(module, nn.Linear) or _is_product(module, *given, out)
+        linear = isinstance(module, nn.Linear) and given
+        called[id(module)] = _is_product(cast("Any", module), given[0], out) if linear else True
 
     mode = model.training
     hooks = [module.register_forward_hook(look) for module in model.modules()]

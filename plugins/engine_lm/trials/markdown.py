@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from engine_lm.trials.table import CHECKS, Table
+from engine_lm.trials.table import CHECKS, Table, short_reason
 
 _MARKS = {"right": "✓", "refused": "–", "fault": "✗"}
 _MARKED = re.compile(r"(<!-- models -->\n).*?(<!-- end of models -->)", re.DOTALL)
@@ -31,16 +31,8 @@ def _tables(table: Table) -> str:
     reasons = defaultdict(list)
     for name, cells in table.types.items():
         if name not in opened:
-            reasons[_without_name(cells[CHECKS[0]].note, name)].append(f"`{name}`")
+            why = short_reason(name, cells[CHECKS[0]]).replace("|", "\\|")
+            reasons[why].append(f"`{name}`")
     lines += ["", "| refused | why |", "|---|---|"]
     lines += [f"| {', '.join(names)} | {why} |" for why, names in sorted(reasons.items())]
     return "\n".join(lines) + "\n"
-
-
-def _without_name(note: str, name: str) -> str:
-    note = re.sub(rf"^(architecture: |config: |model )?'{re.escape(name)}' ", "", note)
-    return (
-        note.partition(", which is not supported")[0]
-        .partition(" (architecture")[0]
-        .replace("|", "\\|")
-    )

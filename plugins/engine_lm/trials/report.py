@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -48,7 +49,8 @@ def show_table(as_json: bool) -> None:
         f"Tried with transformers {found.transformers}; {table.installed()} is installed."
     )
     for name in _names():
-        terminal.print(f"{name:24} {summary(found.types.get(name, {}))}")
+        line = f"{name:24} {_summary(name, found.types.get(name, {}))}"
+        terminal.print(textwrap.fill(line, 80, subsequent_indent=" " * 25))
 
 
 def show_type(name: str) -> None:
@@ -60,13 +62,13 @@ def show_type(name: str) -> None:
         _show(cell, as_json=False)
 
 
-def summary(cells: table.Cells) -> str:
+def _summary(name: str, cells: table.Cells) -> str:
     """What was found of an architecture, in a few words."""
     if not cells:
         return _NOT_TRIED
     opens = cells.get("opens")
     if opens and opens.verdict != "right":
-        return f"{opens.verdict}: {opens.note}"
+        return f"{opens.verdict}: {table.short_reason(name, opens)}"
     others = [f"{verdict}: {', '.join(_with(cells, verdict))}" for verdict in ("refused", "fault")]
     return "; ".join(["right", *(text for text in others if not text.endswith(": "))])
 

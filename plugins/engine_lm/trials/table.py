@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +88,13 @@ def refusal(architecture: str, check: str) -> str | None:
     if cell is None or cell.verdict != "refused" or table.transformers != installed():
         return None
     return None if _UNREAD in os.environ else cell.note
+
+
+def short_reason(architecture: str, cell: Cell) -> str:
+    """Why a check is refused, without the name and the advice that every refusal has."""
+    named = rf"^(architecture: |config: |model )?'{re.escape(architecture)}' "
+    note = re.sub(named, "", cell.note).partition(", which is not supported")[0]
+    return note.partition(" (architecture")[0]
 
 
 @contextmanager
