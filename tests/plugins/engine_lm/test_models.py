@@ -154,7 +154,8 @@ def test_a_packed_document_is_read_as_if_alone(name, context):
         ("lama", {}, "no causal language model 'lama'.*llama"),
         ("t5", {}, "no causal language model 't5'"),
         ("gpt2", {"n_embd": 30, "n_head": 4, "n_layer": 1}, "divisible"),
-        ("bert", {"hidden_size": -1}, "not a whole number above 0"),
+        ("qwen3", {"hidden_size": -1}, "not a whole number above 0"),
+        ("bert", {}, "is not causal"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_the_specs_mistake(name, config, message, context):
