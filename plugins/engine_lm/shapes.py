@@ -16,6 +16,8 @@ _CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "ma
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k")
 _PLAIN = {"gpt2", "gpt_neox", "gptj", "gpt_neo", "opt", "phi", "starcoder2", "falcon", "bloom"}
 """Architectures with two-matrix feed-forward blocks, and with biases in them and in norms."""
 _TIED = {
@@ -84,8 +86,8 @@ def shape(config: Mapping[str, Any]) -> ModelShape | None:
         gated=not plain,
         tied=bool(config.get("tie_word_embeddings", config.get("model_type") in _TIED)),
         biased=plain,
-        experts=_first(config, "num_local_experts", "num_experts", "n_routed_experts") or 1,
-        experts_per_token=_first(config, "num_experts_per_tok") or 1,
+        experts=_first(config, *_EXPERTS) or 1,
+        experts_per_token=_first(config, *_EXPERTS_PER_TOKEN) or 1,
         head_size=_first(config, "head_dim"),
     )
 

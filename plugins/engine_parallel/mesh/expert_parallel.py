@@ -30,14 +30,19 @@ def experts_in(modules: Iterable[nn.Module], kind: str) -> list[nn.Module]:
     """The modules that hold experts. Raises SpecError where there are none."""
     found = [part for module in modules for part in module.modules() if _holds_experts(part)]
     if not found:
-        raise SpecError(f"expert: a {kind} has no experts", hint="leave `expert` out")
+        raise SpecError(
+            f"expert: a {kind} has no experts that are stacked in one weight",
+            hint="leave `expert` out",
+        )
     return found
 
 
 def _holds_experts(module: nn.Module) -> bool:
-    """Whether a module stacks experts as in transformers: each parameter has a matrix per expert."""
-    stacks = [p.dim() == 3 for p in module.parameters(recurse=False)]
-    return hasattr(module, "num_experts") and bool(stacks) and all(stacks)
+    """Whether a module stacks experts as in transformers: each parameter has a matrix or bias for each
+    expert."""
+    count, own = getattr(module, "num_experts", None), list(module.parameters(recurse=False))
+    each = all(p.dim() > 1 and p.shape[0] == count for p in own)
+    return count is not None and each and any(p.dim() == 3 for p in own)
 
 
 def _share(experts: Any, mesh: DeviceMesh) -> None:
