@@ -132,7 +132,7 @@ def forecast(
 ) -> Forecast | None:
     """The forecast of one stage, optionally with its configuration replaced by ``train``."""
     stages = situation.spec.stages
-    shape, model = _built(stages, name), model_of(stages, name)
+    shape, model = shape_of(stages, name, built=True), model_of(stages, name)
     if shape is None or model is None:
         return None
     train = train or stages[name].train
@@ -276,10 +276,6 @@ def _work(
     )
 
 
-def _built(stages: Mapping[str, Stage], name: str) -> ModelShape | None:
-    return shape_of(stages, name, built=True)
-
-
 def _beside(
     stages: Mapping[str, Stage], train: Train, own: ModelShape, precision: Precision
 ) -> tuple[float, tuple[ModelShape, ...]] | None:
@@ -287,7 +283,7 @@ def _beside(
     objective: Any = train.objective
     beside: Beside = objective.beside()
     kinds = (beside.frozen, beside.asked, beside.trained)
-    named = {stage: own if stage is None else _built(stages, stage) for stage in chain(*kinds)}
+    named = {s: shape_of(stages, s, built=True) if s else own for s in chain(*kinds)}
     known = {stage: shape for stage, shape in named.items() if shape is not None}
     if len(known) < len(named):
         return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from engine import SpecError, Terminal, write_cleaned
-from engine_lm.architectures import known
+from engine_lm.architectures import known, unknown
 from engine_lm.trials import table
 from engine_lm.trials.table import CHECKS, Cell
 
@@ -56,6 +56,8 @@ def show_table(as_json: bool) -> None:
 def show_type(name: str) -> None:
     """The checks of one architecture. Raises SpecError for one that was not tried."""
     cells = table.tried().types.get(name)
+    if cells is None and (wrong := unknown(name)):
+        raise SpecError(wrong)
     if cells is None:
         raise SpecError(f"'{name}' was {_NOT_TRIED.replace('TYPE', name)}")
     for cell in cells.values():

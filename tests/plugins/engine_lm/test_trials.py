@@ -12,7 +12,7 @@ from engine_lm.trials.tiny_config import tiny_config
 from engine_lm.trials.trial import CHECKS as TRIALS, try_model
 from support.smollm2 import smollm2
 
-from engine import EngineError
+from engine import EngineError, SpecError, load_spec
 from engine.testing import StandAloneContext
 
 QUICK = ("counts", "packed", "scores", "writes", "scalar")
@@ -52,6 +52,13 @@ def test_a_fault_is_found(monkeypatch):
     assert _verdicts("bamba", checks) == {"opens": "right", "scores": "right", "writes": "fault"}
 
 
+@pytest.mark.parametrize("name", ["minicpm3", "llama4_text", "blt"])
+def test_what_was_refused_for_its_names_alone_is_right(name):
+    """A factor before the head, a backbone by another name, a config of which no cache can be made."""
+    wanted = ("counts", "packed", "scores", "writes") if name != "blt" else ("packed", "writes")
+    assert _verdicts(name, wanted) == dict.fromkeys(("opens", *wanted), "right")
+
+
 @pytest.mark.parametrize("name", ["afmoe", "deepseek_v4", "jamba"])
 def test_an_adapter_is_where_it_counts(name):
     """Nested for experts, none on grouped products, none where kernels read a weight past it."""
@@ -76,6 +83,22 @@ def test_a_folder_is_tried_by_a_small_copy(finished_run):
     before = sorted(file.name for file in final.iterdir())
     assert _verdicts(str(final), ("packed",)) == {"opens": "right", "packed": "right"}
     assert sorted(file.name for file in final.iterdir()) == before
+
+
+def test_a_reward_on_a_type_without_a_scalar_head_is_refused_at_once(tiny_spec, write_spec):
+    """Where the spec is checked, by its line; a type that has one is not."""
+    train = tiny_spec["stages"]["base"]["train"]
+    train["objective"] = {"type": "reward"}
+    told = {}
+    for name in ("mamba", "llama"):
+        train["model"] = {"type": "causal-lm", "architecture": name}
+        with pytest.raises(SpecError) as error:  # its data are texts, too
+            load_spec(write_spec(tiny_spec))
+        told[name] = str(error.value)
+    assert (
+        "'reward' cannot train it: transformers has no 'mamba' with a scalar head" in told["mamba"]
+    )
+    assert "cannot train it" not in told["llama"]
 
 
 def test_the_command(engine):
