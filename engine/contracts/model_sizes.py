@@ -160,7 +160,7 @@ def _plain_parameters(shape: ModelShape, layout: Layout) -> Parameters:
     """Those of a plain transformer of these sizes.
 
     A pipeline's first stage has the embedding, its last the head, tied or not. Experts are divided
-    by ``expert`` unless ``parameters_over`` already counts those ranks.
+    by ``expert`` unless ``parameters_over`` already counts those ranks, and not by ``tensor``.
     """
     hidden, inside = shape.hidden_size, shape.intermediate_size
     heads, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
@@ -170,7 +170,9 @@ def _plain_parameters(shape: ModelShape, layout: Layout) -> Parameters:
     counted = layout.parameters_over % layout.expert == 0
     experts = shape.experts if counted else math.ceil(shape.experts / layout.expert)
     layers = math.ceil(shape.layers / layout.pipeline)
-    matrices = layers * (attention + router + experts * feed_forward) / layout.tensor
+    whole = router + experts * feed_forward if shape.experts > 1 else 0
+    split = attention + (0 if shape.experts > 1 else feed_forward)
+    matrices = layers * (split / layout.tensor + whole)
     vectors = 2 * hidden
     if shape.biased:
         vectors += 3 * hidden + heads + 2 * keys + experts * (inside + hidden)

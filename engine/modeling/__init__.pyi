@@ -21,6 +21,7 @@ from .heads import (
     backbone as backbone,
     compile_layers as compile_layers,
     context_of as context_of,
+    document_rows as document_rows,
     head as head,
     hidden_states as hidden_states,
     is_marked as is_marked,

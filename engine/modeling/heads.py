@@ -169,29 +169,31 @@ def hidden_states(model: nn.Module, **inputs: Tensor) -> Tensor:
     If the model cannot keep packed documents apart, each gets a row of its own.
     """
     if "position_ids" in inputs and not reads_packed(model):
-        ids, places = inputs["input_ids"], inputs["position_ids"]
-        return _one_by_one(backbone(model), ids, places)
+        # In one pass, because every rank takes part in it.
+        rows, document, place = document_rows(inputs["input_ids"], inputs["position_ids"])
+        hidden = backbone(model)(input_ids=rows, use_cache=False).last_hidden_state
+        return cast("Tensor", hidden[document, place])
     if not getattr(backbone(model), _TAKES_BOUNDS, False):
         inputs.pop(_BOUNDS, None)
     return cast("Tensor", backbone(model)(**inputs, use_cache=False).last_hidden_state)
 
 
-def _one_by_one(base: nn.Module, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-    """Hidden states from rows of one document each, in one pass, because every rank takes part in it.
+def document_rows(input_ids_BT: Tensor, position_ids_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows ``_NS`` of one packed document each; then the row and the place in it of every token, both
+    ``_BT``.
 
     One-token documents of the same token, such as padding, share a row.
     """
-    begins_BT = position_ids == 0
+    begins_BT = position_ids_BT == 0
     begins_BT[:, 0] = True
-    ids_N, begins_N = input_ids.flatten(), begins_BT.flatten()
-    starts, document_N = begins_N.nonzero()[:, 0], begins_N.cumsum(0) - 1
-    place_N = torch.arange(len(ids_N), device=ids_N.device) - starts[document_N]
-    single_N = document_N.bincount()[document_N] == 1
-    kinds, document_N = torch.where(single_N, -1 - ids_N, document_N).unique(return_inverse=True)
-    rows = ids_N.new_zeros(len(kinds), int(place_N.max()) + 1)
-    rows[document_N, place_N] = ids_N
-    hidden = base(input_ids=rows, use_cache=False).last_hidden_state
-    return cast("Tensor", hidden[document_N, place_N].unflatten(0, input_ids.shape))
+    ids, begins = input_ids_BT.flatten(), begins_BT.flatten()
+    starts, document = begins.nonzero()[:, 0], begins.cumsum(0) - 1
+    place = torch.arange(len(ids), device=ids.device) - starts[document]
+    single = document.bincount()[document] == 1
+    kinds, document = torch.where(single, -1 - ids, document).unique(return_inverse=True)
+    rows_NS = ids.new_zeros(len(kinds), int(place.max()) + 1)
+    rows_NS[document, place] = ids
+    return rows_NS, document.view_as(input_ids_BT), place.view_as(input_ids_BT)
 
 
 def layers(module: nn.Module) -> list[nn.Module]:

@@ -46,6 +46,9 @@ def shrunk_config(config: Any, *, parts: int = 1) -> Any:
             **dict.fromkeys(_HIDDEN, few * HEAD_WIDTH),
             **dict.fromkeys(_HEADS, few),
             **dict.fromkeys(_KV_HEADS, kv_few),
+            "num_heads": few
+            * int(getattr(config, "expand", 1)),  # Mamba 2's, of the expanded width
+            "n_groups": 1,
             **dict.fromkeys(_HEAD_WIDTHS, HEAD_WIDTH),
             "qk_head_dim": 2 * HEAD_WIDTH,
             "index_head_dim": 2 * HEAD_WIDTH,

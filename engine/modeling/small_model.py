@@ -10,18 +10,20 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from engine.modeling.heads import mark_packing, reads_packed
 from engine.modeling.small_config import shrunk_config
 
 
 def small_copy(model: nn.Module, *, parts: int = 1) -> Any:
     """A model of the same class, with drawn weights and heads and widths divisible by ``parts``.
 
-    It attends as ``model`` does. The copy may fail to build, with whatever its class raises. Draws from
-    torch's default generator.
+    It attends as ``model`` does, and is marked alike as one that reads packed documents. The copy may
+    fail to build, with whatever its class raises. Draws from torch's default generator.
     """
     whole = cast("Any", model)
     small = type(whole)(shrunk_config(whole.config, parts=parts))
     small.set_attn_implementation(whole.config._attn_implementation)
+    mark_packing(small, packs=reads_packed(model))
     _draw(small)
     return small
 

@@ -131,8 +131,6 @@ class Mesh(StrategyConfig):
 
     def check_model(self, shape: ModelShape, processes: int) -> str | None:
         """See :class:`engine.StrategyConfig`: degrees must divide heads, widths, layers and experts."""
-        if self.tensor > 1 and shape.experts > 1:
-            return "tensor: it cannot split a mixture of experts; use `expert`"
         for what, size in (
             ("heads", shape.heads),
             ("kv_heads", shape.kv_heads),

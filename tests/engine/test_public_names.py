@@ -37,10 +37,11 @@ spec_argument stage_argument time_limit token_flops tokenizer_fault write_cleane
     engine.modeling: """
 IGNORE LogitMap ObjectiveModule Piece RecordError ScoredRow TAIL attend average_decay backbone
 boundary chunked_loss compile_layers context_of continuation conversation_pieces cross_entropy
-document_tokens end_of_turn ends examine example_tokens for_training head head_parts hidden_states
-is_marked is_scalar join label_places labelled_rows layers loss_terms mapped_head mark_bounds opened
-pack padded parameter_groups place plain_head prompt_tokens ratio read_scalars readable reads_packed
-recompute_layers scalar_head scored_rows small_copy through token_logprobs with_scalar_head
+document_rows document_tokens end_of_turn ends examine example_tokens for_training head
+head_parts hidden_states is_marked is_scalar join label_places labelled_rows layers loss_terms
+mapped_head mark_bounds opened pack padded parameter_groups place plain_head prompt_tokens ratio
+read_scalars readable reads_packed recompute_layers scalar_head scored_rows small_copy through
+token_logprobs with_scalar_head
 """,
     engine.hardware: """
 ACCELERATORS AUTO TYPES accelerator keep_freed_memory measured product_speed resolved threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
@@ -24,8 +25,8 @@ _STRATEGIES: Mapping[str, tuple[Mapping[str, Any], float]] = {
 _LOSSES = 3
 _BATCH = {"tokens": 8 * 48, "sequence": 48}  # rows that two processes share evenly
 _PATIENCE = 300.0
-_OTHER = "rank 0 failed"
-"""What another rank says of what rank 0 tells itself."""
+_OTHERS = re.compile("rank 0 failed|Connection (closed|reset) by peer")
+"""What one rank says of another's failure, which that one explains."""
 
 
 def _as_one(name: str, subject: Subject) -> str:
@@ -87,7 +88,9 @@ def _on_two(spec: Path, runs: Path) -> list[float]:
             rank.kill()
     if failures:
         # Where one refuses, the other may lose its connection.
-        raise min(failures, key=lambda e: (_OTHER in str(e), isinstance(e, AssertionError)))
+        raise min(
+            failures, key=lambda e: (bool(_OTHERS.search(str(e))), isinstance(e, AssertionError))
+        )
     return losses
 
 

@@ -8,6 +8,7 @@ Shapes: B rows, H heads, K key-value heads, T positions of this rank, S of the w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,21 +29,27 @@ def share_rows(model: Any, grid: Grid) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     mesh = grid.degrees["context"]
+    eager = model.config._attn_implementation == "eager"
 
     def attention(
         module: nn.Module,
         query_BHTE: Tensor,
         key_BKTE: Tensor,
         value_BKTE: Tensor,
-        attention_mask: Tensor | None,
+        attention_mask: Tensor,
         **options: Any,
     ) -> tuple[Tensor, None]:
         """transformers' attention of this rank's queries over the keys of whole rows, ``_BTHE``."""
         key_BKSE, value_BKSE = (gathered(part, mesh, 2) for part in (key_BKTE, value_BKTE))
-        out: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query_BHTE, key_BKSE, value_BKSE, attention_mask, **options
-        )
-        return out
+        compute = sdpa_attention_forward
+        if eager:  # the architecture's own, with what sdpa has not, such as capped scores
+            compute = sys.modules[type(module).__module__].eager_attention_forward
+            least = torch.finfo(query_BHTE.dtype).min
+            attention_mask = torch.where(attention_mask, 0.0, least).to(query_BHTE.dtype)
+        out: Tensor = compute(module, query_BHTE, key_BKSE, value_BKSE, attention_mask, **options)[
+            0
+        ]
+        return out, None
 
     AttentionInterface.register(_NAME, attention)
     AttentionMaskInterface.register(_NAME, _mask_of(grid.place("context")))

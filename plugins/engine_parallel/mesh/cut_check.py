@@ -28,10 +28,10 @@ from engine.modeling import (
     head_parts,
     labelled_rows,
     place,
+    reads_packed,
     small_copy,
 )
 from engine_parallel.config import Mesh
-from engine_parallel.mesh.decoder import refuse_mixed_documents
 from engine_parallel.mesh.expert_parallel import experts_in
 from engine_parallel.mesh.grid import CUTS, Grid
 from engine_parallel.mesh.parallel_model import ParallelModel
@@ -55,8 +55,11 @@ def check_cut(config: Mesh, grid: Grid, model: Any, setup: Setup, all_sum: AllSu
     hint = "use the degrees data and shard, which work for every model"
     if grid.layout.expert > 1:
         experts_in([model], kind)
-    if grid.is_cut:
-        refuse_mixed_documents(model)
+    if grid.layout.context > 1 and not reads_packed(model):
+        raise SpecError(
+            f"context: a {kind} cannot work on parts of rows: its layers mix packed documents",
+            hint="use another degree",
+        )
     try:
         with torch.random.fork_rng([grid.device] if grid.device.type == "cuda" else []):
             for draw in range(_DRAWS):
@@ -66,9 +69,12 @@ def check_cut(config: Mesh, grid: Grid, model: Any, setup: Setup, all_sum: AllSu
     except EngineError:
         raise
     except Exception as error:  # a model's code may raise anything
-        reason = (str(error).splitlines() or [""])[0]
+        cause = error
+        while isinstance(cause.__cause__, Exception):
+            cause = cause.__cause__
+        reason = next((line for line in str(cause).splitlines() if line.strip()), "")
         raise SpecError(
-            f"{told} cannot be divided like this: {type(error).__name__}: {reason}", hint=hint
+            f"{told} cannot be divided like this: {type(cause).__name__}: {reason}", hint=hint
         ) from error
     raise SpecError(f"{told} gives other results when divided: on a small copy, {wrong}", hint=hint)
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine import Batch, Loss, SpecError
+from engine import Batch, Loss
 from engine.modeling import (
     backbone,
+    document_rows,
     head,
     is_scalar,
     layers as _layers,
@@ -23,6 +24,7 @@ from engine.modeling import (
     plain_head,
     reads_packed,
 )
+from engine_parallel.mesh.body import Body
 from engine_parallel.mesh.context_parallel import of_rows
 from engine_parallel.mesh.grid import Grid, gathered
 
@@ -59,20 +61,29 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, model: Any, objective: Loss, layers: range, grid: Grid, terms: Terms
+        self,
+        model: Any,
+        structure: Body,
+        objective: Loss,
+        layers: range,
+        grid: Grid,
+        terms: Terms,
     ) -> None:
         super().__init__()
-        refuse_mixed_documents(model)
         self._objective, self._grid, self._terms = objective, grid, terms
         base: Any = backbone(model)
+        self.structure = structure
+        self.packed = reads_packed(model)
         self.is_first = layers.start == 0
         self.is_last = layers.stop == len(_layers(base))
         self._run = 1 + layers.start
         self._width = model.config.hidden_size
-        self._arrival = None if self.is_first else _Arrival(base.layers[0])
+        self._arrival = (
+            None if self.is_first else _Arrival(_layers(base)[0], self.structure.outputs)
+        )
         self._prefix = next(n for n, m in model.named_children() if m is base)
         whole = self.is_first and self.is_last
-        self.add_module(self._prefix, base if whole else _part(model, layers, self._arrival))
+        self.add_module(self._prefix, base if whole else self._part(base, layers))
         self.layers = [_layers(self.body)[i] for i in layers]
         output_head = head(model) if is_scalar(model) else plain_head(model)
         self.head_name = next(n for n, m in model.named_children() if m is output_head)
@@ -81,23 +92,24 @@ class Decoder(nn.Module):
 
     @property
     def body(self) -> Any:
-        """The module that holds embedding, layers and norm."""
+        """The backbone, with the parts that this run has."""
         return getattr(self, self._prefix)
 
     def forward(self, state: Tensor, position_ids: Tensor, number: Tensor) -> Tensor:
         """``state`` is ``input_ids_BT`` for the first run, ``hidden_BTD`` for others.
 
-        ``position_ids_BT`` and ``input_ids_BT`` are of whole rows, padded to divide over ranks.
+        ``position_ids_BT`` and ``input_ids_BT`` are of whole rows, padded to divide over ranks; of one
+        document each, whose positions the model counts itself, unless it reads packed ones.
         """
         # Dropout must differ between ranks with different layers or parts of a row.
         reseed(self._terms.seed, int(number[0]), self._run, self._grid.place("context"))
         own_BT = self._own(position_ids)
-        inputs: dict[str, Tensor] = {"position_ids": own_BT}
+        inputs: dict[str, Tensor] = {"position_ids": own_BT} if self.packed else {}
         if self._arrival is None:
             inputs["input_ids"] = self._own(state)
         else:
             self._arrival.state = state
-            inputs["inputs_embeds"] = state.new_zeros(1).expand(*own_BT.shape, self._width)
+            inputs["inputs_embeds"] = state.new_zeros(*own_BT.shape, self._width)
         with of_rows(position_ids):
             if self._grid.layout.context > 1:
                 # As long as the keys of whole rows; `of_rows` keeps documents apart.
@@ -114,9 +126,14 @@ class Decoder(nn.Module):
         # From here all ranks have the same rows, so they must draw the same numbers.
         reseed(self._terms.seed, number)
         batch = self._terms.batches[number]
-        rows, length = next(iter(batch.inputs.values())).shape
+        ids_BT = batch.inputs["input_ids"]
+        if self.packed:
+            hidden_BTD = state[: ids_BT.shape[0], : ids_BT.shape[1]]
+        else:
+            _, row_BT, place_BT = document_rows(ids_BT, batch.inputs["position_ids"])
+            hidden_BTD = state[row_BT, place_BT]
         own_head = mapped_head(getattr(self, self.head_name))
-        terms = loss_terms(self._objective, state[:rows, :length], own_head, batch)
+        terms = loss_terms(self._objective, hidden_BTD, own_head, batch)
         # Every context rank computes this same loss, and their gradients are summed.
         return self._terms.loss(terms) / grid.layout.context
 
@@ -124,17 +141,55 @@ class Decoder(nn.Module):
         """This context rank's part of the rows."""
         return whole_BT.chunk(self._grid.layout.context, 1)[self._grid.place("context")]
 
+    def _part(self, module: Any, layers: range, path: str = "") -> Any:
+        """A copy of the backbone, or its module at ``path``, with only this run's layers."""
+        part: Any = copy.copy(module)
+        part._modules = dict(module._modules)
+        its = self.structure
+        if path != its.path:
+            name = its.path.removeprefix(path).lstrip(".").split(".")[0]
+            inner = self._part(getattr(module, name), layers, f"{path}.{name}".lstrip("."))
+            setattr(part, name, inner)
+            return part
+        every = _layers(module)
+        kept: list[nn.Module] = [
+            layer if i in layers else _Elsewhere(layer, its.outputs)
+            for i, layer in enumerate(every)
+        ]
+        if self._arrival is not None:
+            kept[0] = self._arrival
+            for name in its.embeddings:
+                setattr(part, name, _Zero())
+            for name in its.norms[:-1]:
+                setattr(part, name, nn.Identity())
+        setattr(part, its.layers, nn.ModuleList(kept))
+        if not self.is_last:
+            for name in its.norms[-1:]:
+                setattr(part, name, nn.Identity())
+        return part
+
 
 class _Elsewhere(nn.Module):
-    """Replaces a layer of another run: returns its input, and keeps the layer's plain attributes."""
+    """Replaces a layer of another run: returns its input, and keeps the layer's plain attributes.
 
-    def __init__(self, layer: nn.Module) -> None:
+    ``outputs``: see :class:`Body`.
+    """
+
+    def __init__(self, layer: nn.Module, outputs: int | None) -> None:
         super().__init__()
+        self.outputs = outputs
         kept = {n: v for n, v in vars(layer).items() if isinstance(v, str | int | float)}
         vars(self).update(kept | {"training": True})
 
-    def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
-        return state
+    def forward(self, state: Tensor, *_: Any, **__: Any) -> Any:
+        return state if self.outputs is None else (state, *[None] * (self.outputs - 1))
+
+
+class _Zero(nn.Module):
+    """Replaces an embedding of another run, whose output the state that arrives replaces anyway."""
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        return torch.zeros(())
 
 
 class _Arrival(_Elsewhere):
@@ -142,44 +197,8 @@ class _Arrival(_Elsewhere):
 
     state: Tensor
 
-    def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
-        return self.state
-
-
-def refuse_mixed_documents(model: Any) -> None:
-    """Raises SpecError for a model that cannot read packed documents, as parts of rows would be."""
-    if not reads_packed(model):
-        raise SpecError(
-            f"a {model.config.model_type} cannot be divided: its layers mix packed documents",
-            hint="use only the degrees data, shard and expert, or a model built like llama",
-        )
-
-
-def _part(model: Any, layers: range, arrival: _Arrival | None) -> Any:
-    """The model's body with only this run's layers. Raises SpecError for an unknown structure."""
-    base: Any = backbone(model)
-    held = {n for n, m in base.named_children() if next(m.parameters(), None) is not None}
-    parts = {"embed_tokens", "layers"}
-    norms = held - parts
-    if not parts <= held or len(norms) > 1:
-        raise SpecError(
-            f"pipeline: a {model.config.model_type} does not consist of only embed_tokens, layers and "
-            f"norm, but of {', '.join(sorted(held))}",
-            hint="use data and shard, or a model built like llama",
-        )
-    part: Any = copy.copy(base)
-    part._modules = dict(base._modules)
-    part.layers = nn.ModuleList(
-        layer if i in layers else _Elsewhere(layer) for i, layer in enumerate(base.layers)
-    )
-    if arrival is not None:
-        part.layers[0] = arrival
-        part.embed_tokens = None
-    if layers.stop < len(base.layers):
-        setattr(
-            part, next(iter(norms), "norm"), nn.Identity()
-        )  # a norm without weights is not held
-    return part
+    def forward(self, state: Tensor, *_: Any, **__: Any) -> Any:
+        return super().forward(self.state)
 
 
 def reseed(*numbers: int) -> None:

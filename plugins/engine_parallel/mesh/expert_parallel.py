@@ -28,7 +28,7 @@ def share_experts(layers: Sequence[nn.Module], kind: str, mesh: DeviceMesh) -> l
 
 def experts_in(modules: Iterable[nn.Module], kind: str) -> list[nn.Module]:
     """The modules that hold experts. Raises SpecError where there are none."""
-    found = [part for module in modules for part in module.modules() if _holds_experts(part)]
+    found = [part for module in modules for part in module.modules() if holds_experts(part)]
     if not found:
         raise SpecError(
             f"expert: a {kind} has no experts that are stacked in one weight",
@@ -37,7 +37,7 @@ def experts_in(modules: Iterable[nn.Module], kind: str) -> list[nn.Module]:
     return found
 
 
-def _holds_experts(module: nn.Module) -> bool:
+def holds_experts(module: nn.Module) -> bool:
     """Whether a module stacks experts as in transformers: each parameter has a matrix or bias for each
     expert."""
     count, own = getattr(module, "num_experts", None), list(module.parameters(recurse=False))

@@ -52,6 +52,11 @@ class Grid:
         return any(getattr(self.layout, degree) > 1 for degree in CUTS)
 
     @property
+    def divides_layers(self) -> bool:
+        """Whether no rank computes all layers of a row by itself; experts may be anywhere."""
+        return self.layout.tensor * self.layout.pipeline * self.layout.context > 1
+
+    @property
     def data_rank(self) -> int:
         """This rank's index among the ranks that have samples of their own."""
         data, expert, shard = (self.place(n) for n in ("data", "expert", "shard"))

@@ -26,7 +26,8 @@ from engine.modeling import (
 from engine_parallel.activations import offloaded, recompute
 from engine_parallel.config import Mesh
 from engine_parallel.master_weights import DTYPES
-from engine_parallel.mesh.batches import pad
+from engine_parallel.mesh.batches import rows
+from engine_parallel.mesh.body import Body
 from engine_parallel.mesh.context_parallel import share_rows
 from engine_parallel.mesh.decoder import Decoder, Terms, cut
 from engine_parallel.mesh.expert_parallel import share_experts
@@ -55,6 +56,7 @@ class ParallelModel:
         self.name_of = {name: first[id(parameter)] for name, parameter in every}
         recompute(model, setup)
         self._terms = Terms()
+        self._of_own_positions: set[str] = set()
         self.runs = self._cut(model, config.runs_of_layers)
         modules = [run for _, run in self.runs]
         experts = self._shard(modules, model)
@@ -86,6 +88,8 @@ class ParallelModel:
             else:
                 assert isinstance(gradient, DTensor)
                 part.weight.grad = gradient.to_local()
+            if part.name in self._of_own_positions:
+                dist.all_reduce(part.weight.grad, group=self._grid.dense["tensor"].get_group())
         self._sum_tied()
         return self._sums()
 
@@ -105,13 +109,14 @@ class ParallelModel:
     def _cut(self, model: Any, count: int) -> list[tuple[int, Decoder | ObjectiveModule]]:
         """This rank's runs of layers with their numbers; the whole model if it is not divided."""
         grid, objective = self._grid, self._setup.objective
-        if not grid.is_cut:
+        if not grid.divides_layers:
             return [(0, ObjectiveModule(model, objective))]
+        body = Body.of(model)
         if grid.layout.context > 1:
             share_rows(model, grid)
         runs = cut(len(layers(backbone(model))), count)
         mine = range(grid.place("pipeline"), len(runs), grid.layout.pipeline)
-        return [(n, Decoder(model, objective, runs[n], grid, self._terms)) for n in mine]
+        return [(n, Decoder(model, body, objective, runs[n], grid, self._terms)) for n in mine]
 
     def _shard(self, modules: Sequence[Decoder | ObjectiveModule], model: Any) -> set[int]:
         """Shards the weights of all modules; returns the ids of experts' parameters."""
@@ -122,7 +127,8 @@ class ParallelModel:
         for module in modules:
             if grid.layout.tensor > 1:
                 assert isinstance(module, Decoder)
-                share_matrices(module, model, grid.dense["tensor"])
+                names = share_matrices(module, model, grid.dense["tensor"])
+                self._of_own_positions |= {self.name_of[name] for name in names}
             its_layers = module.layers if isinstance(module, Decoder) else layers(module)
             if grid.layout.expert > 1:
                 held = share_experts(its_layers, model.config.model_type, grid.experts["expert"])
@@ -174,15 +180,17 @@ class ParallelModel:
             if isinstance(module, ObjectiveModule):
                 terms.loss(module(batch)).backward()
                 continue
-            ids, places = pad([batch], layout.tensor * layout.context)
+            shared = layout.tensor * layout.context
+            ids, places = rows([batch], shared, packed=module.packed)
             module(ids[0], places[0], torch.tensor([number])).backward()
 
     def _in_pipeline(self, pipeline: Pipeline) -> None:
         layout = self._grid.layout
         shared = layout.tensor * layout.context
-        ids, places = pad(self._terms.batches, shared)
-        _, rows, length = ids.shape
-        shape = (rows, length // shared, self._width)
+        packed = all(run.packed for _, run in self.runs if isinstance(run, Decoder))
+        ids, places = rows(self._terms.batches, shared, packed=packed)
+        _, count, length = ids.shape
+        shape = (count, length // shared, self._width)
         options: dict[str, Any] = {"device": self._grid.device}
         example = torch.empty(shape, dtype=self.dtype, requires_grad=True, **options)
         loss = torch.empty((), dtype=torch.float32, requires_grad=True, **options)

@@ -1,17 +1,14 @@
 """Tensor parallelism with sequence parallelism (Korthikanti et al. 2022) for a run of layers.
 
-Between blocks each rank has a part of every row, inside them a part of every matrix. For each
-architecture, transformers' plan says which matrices are split by columns and which by rows.
+Between blocks each rank has a part of every row, inside them a part of every matrix.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import (
@@ -24,25 +21,31 @@ from torch.distributed.tensor.parallel import (
 )
 
 from engine import SpecError
-from engine.modeling import backbone
 from engine_parallel.mesh.decoder import Decoder, reseed
+from engine_parallel.mesh.tensor_plan import layer_plan
 
 
-def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
-    """Splits the weights in place. Raises SpecError for an architecture without a usable plan."""
-    body = decoder.body
-    plan = _layer_plan(model)
+def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> set[str]:
+    """Splits the weights in place. Raises SpecError for an architecture without a usable plan.
+
+    Returns the names of parameters that every rank holds whole, with the gradient of its own positions.
+    """
+    names = decoder.structure
+    body = names.runner(decoder.body)
     if decoder.is_last and getattr(decoder, decoder.head_name).weight.shape[0] == 1:
         raise SpecError(
             "tensor: the scalar head of a reward or value model cannot be split",
             hint="use data, shard, pipeline or context",
         )
+    whole: set[int] = set()
     for layer in decoder.layers:
-        parallelize_module(layer, mesh, plan)
+        plan = layer_plan(layer, model.config)
+        parallelize_module(layer, mesh, dict(plan.styles))
+        whole |= {id(p) for block in plan.whole for p in layer.get_submodule(block).parameters()}
     if decoder.is_first:
         # Rows are whole up to the first layer, as the model makes masks and scalings from them.
         style = RowwiseParallel(input_layouts=Replicate(), output_layouts=Replicate())
-        parallelize_module(body, mesh, {"embed_tokens": style})
+        parallelize_module(body, mesh, {names.tokens: style})
         parts = PrepareModuleInput(
             input_layouts=Replicate(), desired_input_layouts=Shard(1), use_local_output=True
         )
@@ -50,43 +53,16 @@ def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> None:
     if _draws(model):
         decoder.layers[0].register_forward_pre_hook(_own_draws(mesh.get_local_rank()))
     if decoder.is_last:
-        parallelize_module(body, mesh, {"norm": SequenceParallel(use_local_output=True)})
+        final: dict[str, ParallelStyle] = {
+            name: SequenceParallel(use_local_output=True) for name in names.norms[-1:]
+        }
+        parallelize_module(body, mesh, final)
         head = getattr(decoder, decoder.head_name)
         if decoder.is_first and model.config.tie_word_embeddings:
-            head.weight = body.embed_tokens.weight
+            head.weight = getattr(body, names.tokens).weight
         else:  # split by rows of the vocabulary; the loss is computed from the parts
             parallelize_module(decoder, mesh, {decoder.head_name: ColwiseParallel()})
-
-
-def _layer_plan(model: Any) -> dict[str, ParallelStyle]:
-    kind = model.config.model_type
-    given = getattr(model.config, "base_model_tp_plan", None) or {}
-    plan: dict[str, ParallelStyle] = {}
-    for name, style in given.items():
-        inside = re.fullmatch(r"layers\.\*\.(.+)", name)
-        if inside is None or style not in ("colwise", "rowwise"):
-            raise SpecError(
-                f"tensor: '{name}' of a {kind} cannot be split: its plan '{style}' is not supported"
-            )
-        row = RowwiseParallel(output_layouts=Shard(1))
-        plan[inside[1]] = ColwiseParallel() if style == "colwise" else row
-    base: Any = backbone(model)
-    layer: Any = next(iter(getattr(base, "layers", ())), None)
-    missing = [name for name in ("self_attn", "mlp") if not hasattr(layer, name)]
-    if not plan or missing or not hasattr(base, "norm"):
-        raise SpecError(
-            f"tensor: transformers has no tensor-parallel plan for a {kind}",
-            hint="use shard, pipeline or context, or a model built like llama",
-        )
-    norms = [name for name, child in layer.named_children() if _is_norm(child)]
-    return plan | {
-        **{name: SequenceParallel(use_local_output=True) for name in norms},
-        "self_attn": PrepareModuleInput(
-            input_kwarg_layouts={"hidden_states": Shard(1)},
-            desired_input_kwarg_layouts={"hidden_states": Replicate()},
-        ),
-        "mlp": PrepareModuleInput(input_layouts=Shard(1), desired_input_layouts=Replicate()),
-    }
+    return {name for name, parameter in decoder.named_parameters() if id(parameter) in whole}
 
 
 def _own_draws(rank: int) -> Callable[..., None]:
@@ -109,9 +85,3 @@ def _draws(model: Any) -> bool:
         "drop" in name and isinstance(value, float) and value > 0
         for name, value in model.config.to_dict().items()
     )
-
-
-def _is_norm(module: nn.Module) -> bool:
-    """Whether a module has only vectors, which every rank holds, and treats each position by itself."""
-    sizes = [parameter.dim() for parameter in module.parameters()]
-    return bool(sizes) and set(sizes) == {1}

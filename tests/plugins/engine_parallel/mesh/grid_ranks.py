@@ -19,13 +19,14 @@ import torch
 import torch.distributed as dist
 from engine_lm import attention
 from engine_lm.next_token import NextTokenObjective
+from engine_lm.trials.tiny_config import tiny_config
 from engine_parallel.config import Mesh, Single
 from engine_parallel.mesh.strategy import build as build_mesh
 from engine_parallel.replicated import build_single
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine import Example, Setup, SpecError
-from engine.modeling import layers
+from engine.modeling import examine, layers
 
 SIZES = {
     "vocab_size": 64,
@@ -60,7 +61,6 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_local_experts": 4,
         "num_experts_per_tok": 2,
     },
-    "gpt2": {"n_layer": 2, "n_head": 4, "n_embd": 32},
     "afmoe": {
         "num_experts": 4,
         "num_experts_per_tok": 2,
@@ -242,7 +242,7 @@ def _held(strategy: Any) -> dict[str, Any]:
         "optimizer_bytes": sum(t.nbytes for t in optimizer),
         "tensors": len(weights),
         "runs": [
-            [n for n, layer in enumerate(run.body.layers) if layer in run.layers]
+            [n for n, layer in enumerate(layers(run.body)) if layer in run.layers]
             for run in _decoders(strategy)
         ],
         "experts": next((e.num_experts for e in _experts(strategy)), 0),
@@ -271,7 +271,7 @@ def _decoders(strategy: Any) -> list[Any]:
 
 
 def _experts(strategy: Any) -> list[Any]:
-    modules = (m for run in _decoders(strategy) for m in run.modules())
+    modules = (m for _, run in strategy._model.runs for m in run.modules())
     return [m for m in modules if type(m).__name__.endswith("MixtralExperts")]
 
 
@@ -281,8 +281,10 @@ def _kind(tensor: torch.Tensor) -> Any:
 
 def _model(name: str) -> Any:
     torch.manual_seed(0)
-    fields = {**SIZES, "model_type": name, **MODELS[name]}
+    own = MODELS[name] if name in MODELS else tiny_config(name)
+    fields = {**SIZES, "model_type": name, **own}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    examine(model, learns=True)
     attention.use_in_training(model)
     return model.train()
 

@@ -23,7 +23,11 @@ TWO = [
     ({"context": 2}, "llama"),
     ({"expert": 2}, "mixtral"),
 ]
-FOUR = [({"shard": 2, "tensor": 2}, "llama"), ({"pipeline": 2, "context": 2}, "llama")]
+FOUR = [
+    ({"shard": 2, "tensor": 2}, "llama"),
+    ({"pipeline": 2, "context": 2}, "llama"),
+    ({"expert": 2, "tensor": 2}, "mixtral"),
+]
 NARROW = [({"shard": 2}, "bf16"), ({"tensor": 2}, "bf16"), ({"pipeline": 2}, "fp16")]
 FOREIGN = [
     *(
@@ -35,9 +39,19 @@ FOREIGN = [
     ({"context": 2}, "phi3"),
     ({"pipeline": 2}, "gemma3_text"),
     ({"context": 2}, "gemma3_text"),
+    ({"tensor": 2}, "gemma3_text"),
+    ({"tensor": 2}, "phi3"),
+    ({"tensor": 2}, "olmo2"),
+    ({"tensor": 2}, "deepseek_v3"),
+    ({"context": 2}, "gemma2"),
+    ({"pipeline": 2}, "gpt2"),
+    ({"pipeline": 2}, "bloom"),
+    ({"pipeline": 2}, "mamba"),
+    ({"expert": 2}, "afmoe"),
 ]
-"""Windows in every layer, or in some, and an embedding that is scaled."""
-REFUSED = [({"context": 2}, "afmoe"), ({"tensor": 2}, "phi3"), ({"pipeline": 2}, "gpt2")]
+"""Windows in every layer, or in some; scaled embeddings, capped scores; norms of heads or of all of
+them; matrices of several parts; blocks that are not split; other names; rows of one document."""
+REFUSED = [({"context": 2}, "afmoe"), ({"tensor": 2}, "gpt2"), ({"pipeline": 2}, "gemma3n_text")]
 
 
 def _seen(warm, size, jobs, folder):
@@ -96,18 +110,20 @@ def test_degrees_combine(of_four):
 
 
 def test_windows_and_scalings_are_the_models_own(of_two):
-    """Mistral, StarCoder 2, Phi-3 and Gemma 3 with windows of 4, Granite with a scaled embedding."""
+    """Mistral, StarCoder 2, Phi-3 and Gemma 3 with windows of 4, Granite with a scaled embedding …"""
     for _, ranks in of_two["foreign"]:
         _agrees(ranks)
 
 
 def test_a_model_that_would_be_another_is_refused(of_two):
     """With the reason and what works: AFMoE's code does not tell a packed row's documents apart."""
-    afmoe, phi3, gpt2 = (ranks[0]["refused"] for _, ranks in of_two["refused"])
-    assert "mesh context 2: a afmoe gives other results when divided" in afmoe
-    assert "use the degrees data and shard" in afmoe
-    assert "'layers.*.self_attn.qkv_proj' of a phi3 cannot be split" in phi3
-    assert "a gpt2 does not consist of only embed_tokens, layers and norm" in gpt2
+    afmoe, gpt2, gemma = (ranks[0]["refused"] for _, ranks in of_two["refused"])
+    assert "context: a afmoe cannot work on parts of rows" in afmoe
+    assert "use another degree" in afmoe
+    assert "transformers has no tensor-parallel plan for a gpt2" in gpt2
+    assert (
+        "a gemma3n_text cannot be divided: it does not consist of only embeddings, layers" in gemma
+    )
 
 
 def test_ranks_drop_other_elements_of_other_parts(of_two):

@@ -1,0 +1,122 @@
+"""How the layers of an architecture are split between tensor-parallel ranks.
+
+transformers' plan says which matrices are split by columns and which by rows. A layer consists of norms
+and of blocks, such as attention and feed-forward. A block whose matrices are split gets whole rows. One
+with experts works on the rank's own positions, with all experts, which the degree ``expert`` divides.
+Every rank computes any other block for whole rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    RowwiseParallel,
+    SequenceParallel,
+)
+
+from engine import SpecError
+from engine_parallel.mesh.body import is_norm
+from engine_parallel.mesh.expert_parallel import holds_experts
+from engine_parallel.mesh.grid import gathered
+
+_STYLES: Mapping[str, ParallelStyle] = {
+    "colwise": ColwiseParallel(),
+    "rowwise": RowwiseParallel(output_layouts=Shard(1)),
+    # Matrices whose output has to be whole, for a norm over it, say.
+    "colwise_gather_output": ColwiseParallel(output_layouts=Replicate()),
+    "rowwise_split_input": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
+    # Norms of single heads: each rank has some, and the gradients of all are summed.
+    "replicated_with_grad_allreduce": SequenceParallel(use_local_output=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """Styles by the names of a layer's modules; ``whole`` names the blocks that every rank holds."""
+
+    styles: Mapping[str, ParallelStyle]
+    whole: Sequence[str]
+
+
+def layer_plan(layer: nn.Module, config: Any) -> LayerPlan:
+    """Raises SpecError for an architecture without a plan."""
+    given = getattr(config, "base_model_tp_plan", None) or {}
+    if not given:
+        raise SpecError(
+            f"tensor: transformers has no tensor-parallel plan for a {config.model_type}",
+            hint="use another degree, or a model built like llama",
+        )
+    styles: dict[str, ParallelStyle] = {}
+    whole: list[str] = []
+    for block, module in layer.named_children():
+        if is_norm(module):
+            styles[block] = SequenceParallel(use_local_output=True)
+            continue
+        own = {f"{block}.{name}" for name, _ in module.named_modules()}
+        planned = {n: s for n, s in _inside(given).items() if n in own}
+        if any(holds_experts(part) for part in module.modules()):
+            whole.append(block)
+        elif planned and set(planned.values()) <= set(_STYLES):
+            styles |= {name: _STYLES[style] for name, style in planned.items()}
+            styles[block] = _WholeRows()
+        else:
+            whole.append(block)
+            styles[block] = _EveryRow()
+    return LayerPlan(styles, whole)
+
+
+def _inside(given: Mapping[str, str]) -> dict[str, str]:
+    """Styles by the names of modules within a layer."""
+    found = {re.fullmatch(r"layers\.\*\.(.+)", name): style for name, style in given.items()}
+    return {inside[1]: style for inside, style in found.items() if inside}
+
+
+class _WholeRows(ParallelStyle):
+    """Gives a block whole rows, of which each rank has a part."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        def whole(part: Tensor) -> Tensor:
+            rows = DTensor.from_local(part, device_mesh, [Shard(1)], run_check=False)
+            return rows.redistribute(placements=[Replicate()])
+
+        _before(module, whole)
+        return module
+
+
+class _EveryRow(ParallelStyle):
+    """Computes a block for whole rows on every rank, of which each keeps its part."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        def whole(part: Tensor) -> Tensor:
+            return gathered(part, device_mesh, 1)
+
+        def own(_: nn.Module, __: Any, made: Any) -> Any:
+            if isinstance(made, tuple):
+                return (own(_, __, made[0]), *made[1:])
+            return made.chunk(device_mesh.size(), 1)[device_mesh.get_local_rank()]
+
+        _before(module, whole)
+        module.register_forward_hook(own)
+        return module
+
+
+def _before(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Changes the hidden states that the module gets."""
+
+    def changed(
+        _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if given:
+            return (change(given[0]), *given[1:]), named
+        return given, named | {"hidden_states": change(named["hidden_states"])}
+
+    module.register_forward_pre_hook(changed, with_kwargs=True)
