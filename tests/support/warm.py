@@ -150,10 +150,15 @@ class Warm:
         self, count: int, arguments: Sequence[object], *, timeout: float = 240.0
     ) -> list[tuple[str, str]]:
         """Runs it as ``count`` ranks of one job: what each wrote. Fails where one of them does."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        from torch.distributed import TCPStore
+
+        # Its port is taken before the ranks know of it, so that jobs beside each other cannot clash.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        meeting = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
         size = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
         programs = [
             self.start(arguments, env={**meeting, **size, "RANK": str(n), "LOCAL_RANK": str(n)})

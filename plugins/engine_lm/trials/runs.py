@@ -36,7 +36,7 @@ def masters(subject: Subject) -> str:
         model = subject.model().to(torch.bfloat16)
         save(model, narrow)
         before = _weights(narrow)
-        run = _train(folder, narrow, precision="bf16", optimizer=_LEARNING)
+        run = trained(folder, narrow, precision="bf16", optimizer=_LEARNING)
         after = _weights(run.folder / "base" / "final")
         types = {t.dtype for t in after.values() if t.is_floating_point()}
         assert types == {torch.float32}, f"the masters are {types}"
@@ -61,7 +61,7 @@ def lora(subject: Subject) -> str:
         merged = adapter.merge(attached).eval()
         _same(merged(input_ids=ids, use_cache=False).logits, apart, "merged, the logits", 1e-4)
     with _folder() as folder:
-        run = _train(folder, subject.folder, adapter={"type": "lora"}, optimizer=_LEARNING)
+        run = trained(folder, subject.folder, adapter={"type": "lora"}, optimizer=_LEARNING)
         assert run.losses[-1] < run.losses[0], "the loss does not fall"
         _opens(run.folder / "base" / "final", ids)
     return "the loss falls"
@@ -72,7 +72,7 @@ def compiled(subject: Subject) -> str:
     found = {}
     for way in (False, True):
         with _folder() as folder:
-            run = _train(folder, subject.folder, compile=way)
+            run = trained(folder, subject.folder, compile=way)
         found[way] = run.losses
     worst = _apart(found[True], found[False])
     assert worst < _COMPILED, f"losses differ by {worst:.1e}: {found[True]} and {found[False]}"
@@ -85,7 +85,7 @@ def resume(subject: Subject) -> str:
     """Killed after its second step and started again, a run leaves the same bits."""
     every = {"checkpoint": {"every": "1 steps", "background": False}}
     with _folder() as folder:
-        whole = _train(folder / "whole", subject.folder, **every)
+        whole = trained(folder / "whole", subject.folder, **every)
         spec = folder / "whole" / "spec.yaml"
         runs = folder / "torn"
         log, until = runs / "tiny" / "events.jsonl", time.monotonic() + _PATIENCE
@@ -104,7 +104,7 @@ def resume(subject: Subject) -> str:
 def export(subject: Subject) -> str:
     """What a stage leaves opens in transformers, with equal logits and its own ``generate``."""
     with _folder() as folder:
-        run = _train(folder, subject.folder)
+        run = trained(folder, subject.folder)
         _opens(run.folder / "base" / "final", subject.documents[0][None])
     return "opens"
 
@@ -128,13 +128,15 @@ def _opens(final: Path, ids: Tensor) -> None:
         greedy(theirs, [int(i) for i in ids[0]], 4)
 
 
-def _train(
+def trained(
     folder: Path, model: Path, *, adapter: dict[str, Any] | None = None, **train: Any
 ) -> FinishedRun:
+    """A run in ``folder`` that trains the model of another one on small texts."""
     given: dict[str, Any] = {"type": "pretrained", "path": str(model)}
     if adapter:
         given["adapter"] = adapter
-    return train_tiny(folder, model=given, **{"budget": f"{_STEPS} steps", **train})
+    its = {"tokenizer": {"type": "pretrained", "path": str(model)}}
+    return train_tiny(folder, prepare=its, model=given, **{"budget": f"{_STEPS} steps", **train})
 
 
 def _with_gradient(subject: Subject) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch.distributed import TCPStore
 
 from engine import RunError
-from engine.testing import run_spec, train_tiny
+from engine.testing import run_spec
 from engine_lm.trials.fresh import Fresh
+from engine_lm.trials.runs import trained
 from engine_lm.trials.subject import Subject
 
 _DEGREES = ("shard", "tensor", "pipeline", "context", "expert")
@@ -47,10 +48,8 @@ def _as_one(name: str, subject: Subject) -> str:
 @lru_cache(maxsize=1)
 def _of_one(subject: Subject) -> tuple[str, list[float]]:
     """The spec of a run of one process, and its losses."""
-    model = {"type": "pretrained", "path": str(subject.folder)}
-    train: dict[str, Any] = {"model": model, "batch": _BATCH, "budget": f"{_LOSSES} steps"}
     folder = subject.scratch / "one"
-    losses = train_tiny(folder, **train).losses
+    losses = trained(folder, subject.folder, batch=_BATCH, budget=f"{_LOSSES} steps").losses
     return (folder / "spec.yaml").read_text(encoding="utf-8"), losses
 
 
@@ -60,11 +59,14 @@ CHECKS: dict[str, Callable[[Subject], str]] = {name: partial(_as_one, name) for 
 def _on_two(spec: Path, runs: Path) -> list[float]:
     """The losses. Raises RunError where the run is refused, AssertionError where it breaks."""
     runs.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    # Its port is taken before the ranks know of it, so that trials beside each other cannot clash.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     ranks = [
         Fresh(
             _losses,

@@ -58,6 +58,8 @@ def layer_plan(layer: nn.Module, config: Any) -> LayerPlan:
     styles: dict[str, ParallelStyle] = {}
     whole: list[str] = []
     for block, module in layer.named_children():
+        if next(module.parameters(), None) is None:
+            continue
         if is_norm(module):
             styles[block] = SequenceParallel(use_local_output=True)
             continue
@@ -88,7 +90,7 @@ class _WholeRows(ParallelStyle):
             rows = DTensor.from_local(part, device_mesh, [Shard(1)], run_check=False)
             return rows.redistribute(placements=[Replicate()])
 
-        _before(module, whole)
+        change_input(module, whole)
         return module
 
 
@@ -104,12 +106,12 @@ class _EveryRow(ParallelStyle):
                 return (own(_, __, made[0]), *made[1:])
             return made.chunk(device_mesh.size(), 1)[device_mesh.get_local_rank()]
 
-        _before(module, whole)
+        change_input(module, whole)
         module.register_forward_hook(own)
         return module
 
 
-def _before(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+def change_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
     """Changes the hidden states that the module gets."""
 
     def changed(

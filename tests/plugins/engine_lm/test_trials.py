@@ -124,6 +124,23 @@ def test_ten_that_differ_most_are_what_the_table_says(name):
     assert _verdicts(name, tuple(wanted)) == {check: table[check].verdict for check in wanted}
 
 
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("gpt2", "zero"),
+        ("qwen3_next", "shard"),
+        ("deepseek_v3", "tensor"),
+        ("bamba", "pipeline"),
+        ("gemma2", "context"),
+        ("gpt_oss", "expert"),
+    ],
+)
+def test_on_two_processes_they_are_what_the_table_says(name, check):
+    """Each strategy with the one of the ten that is hardest for it."""
+    assert tried().types[name][check].verdict == "right"
+    assert _verdicts(name, (check,)) == {"opens": "right", check: "right"}
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("check", CHECKS[1:])

@@ -103,11 +103,11 @@ def _seen(job: dict[str, Any], rank: int, size: int) -> dict[str, Any]:
     model, steps = job["model"], job.get("steps", 2)
     precision = job.get("precision", "fp32")
 
-    def new() -> Setup:
-        return Setup(_model(model), _optimizer, Poisonable(), precision=precision, ema=0.9)
+    def new(**more: Any) -> Setup:
+        return Setup(_model(model), _optimizer, Poisonable(), precision=precision, ema=0.9, **more)
 
     try:
-        strategy.prepare(new())
+        strategy.prepare(new(compile=job.get("compile", False)))
     except SpecError as error:
         return {"refused": str(error)}
     found = {"data_size": strategy.data_size}

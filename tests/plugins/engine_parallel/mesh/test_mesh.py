@@ -8,9 +8,6 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from engine_parallel.config import Mesh
-
-from engine import ModelShape
 
 DEGREES = ("data", "shard", "tensor", "pipeline", "context", "expert")
 TWO = [
@@ -54,10 +51,10 @@ them; matrices of several parts; blocks that are not split; other names; rows of
 REFUSED = [({"context": 2}, "afmoe"), ({"tensor": 2}, "gpt2"), ({"pipeline": 2}, "gemma3n_text")]
 
 
-def _seen(warm, size, jobs, folder):
+def _seen(warm, size, jobs, folder, timeout=240.0):
     """What the ranks saw of each job: one group of processes goes through all."""
     script = Path(__file__).with_name("grid_ranks.py")
-    warm.ranks(size, [script, folder, json.dumps(jobs)])
+    warm.ranks(size, [script, folder, json.dumps(jobs)], timeout=timeout)
     return json.loads((folder / "told.json").read_text(encoding="utf-8"))
 
 
@@ -68,6 +65,7 @@ def of_two(warm, tmp_path_factory):
         "degrees": [{"grid": grid, "model": model} for grid, model in TWO],
         "narrow": [{"grid": grid, "model": "llama", "precision": p} for grid, p in NARROW],
         "foreign": [{"grid": grid, "model": model, **brief} for grid, model in FOREIGN],
+        "compiled": [{"grid": {"tensor": 2}, "model": "llama", "compile": True, **brief}],
         "refused": [{"grid": grid, "model": model} for grid, model in REFUSED],
         "draws": [
             {"grid": {degree: 2}, "model": "dropped", "draws": True}
@@ -112,6 +110,12 @@ def test_degrees_combine(of_four):
 def test_windows_and_scalings_are_the_models_own(of_two):
     """Mistral, StarCoder 2, Phi-3 and Gemma 3 with windows of 4, Granite with a scaled embedding …"""
     for _, ranks in of_two["foreign"]:
+        _agrees(ranks)
+
+
+def test_compiled_layers_learn_the_same(of_two):
+    """As eager ones of one process, also the embedding before them."""
+    for _, ranks in of_two["compiled"]:
         _agrees(ranks)
 
 
@@ -201,6 +205,15 @@ def test_narrow_is_as_narrow_on_one_process(of_two):
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
+def test_every_degree_learns_the_same_compiled(warm, tmp_path):
+    """As the one above."""
+    jobs = [{"grid": grid, "model": model, "compile": True} for grid, model in TWO]
+    for ranks in _seen(warm, 2, jobs, tmp_path, timeout=3000):
+        _agrees(ranks)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_every_degree_is_as_narrow_as_one_process(precision, warm, tmp_path):
     """As the narrow ones above, each degree in both types."""
@@ -276,38 +289,3 @@ def test_killed_on_a_grid_a_run_is_bit_identical(tiny_spec, write_spec, engine):
     arguments = ("--nproc", 2, "--kills", 1)
     told = engine("verify-resume", write_spec(tiny_spec), *arguments).stdout
     assert "identical: every weight, bit by bit" in told
-
-
-@pytest.mark.parametrize(
-    ("grid", "processes", "told"),
-    [
-        ({"shard": 2, "tensor": 2}, 6, "shard 2 × tensor 2 needs a multiple of 4 processes, not 6"),
-        ({"data": 2, "shard": 2}, 8, "data 2 × shard 2 needs 4 processes, not 8; use --nproc 4, or"),
-        ({"data": 1, "shard": 3}, 2, "shard 3 needs 3 processes, not 2; use --nproc 3"),
-    ],
-)  # fmt: skip
-def test_degrees_that_do_not_multiply_to_the_processes(grid, processes, told):
-    """With the numbers that would work."""
-    assert Mesh(**grid).check_processes(processes).startswith(told)
-    assert Mesh(**grid).check_processes(12) is None or grid.get("data")
-
-
-@pytest.mark.parametrize(
-    ("grid", "told"),
-    [
-        ({"tensor": 3}, "tensor: heads 4 is not a multiple of 3; use one of 1, 2, 4"),
-        ({"tensor": 4}, "tensor: kv_heads 2 is not a multiple of 4; use one of 1, 2"),
-        ({"pipeline": 6}, "pipeline: 5 layers cannot be split into 6 stages; use at most 5"),
-        (
-            {"pipeline": 4, "schedule": "interleaved"},
-            "pipeline: 5 layers cannot be split into 8 stages; use at most 2",
-        ),
-        ({"expert": 3}, "expert: 8 experts are not a multiple of 3; use one of 1, 2, 4, 8"),
-    ],
-)
-def test_a_model_that_cannot_be_cut_so(grid, told):
-    """With the numbers that would work."""
-    sizes = {"layers": 5, "hidden_size": 32, "heads": 4, "kv_heads": 2, "intermediate_size": 48}
-    experts = 8 if "expert" in grid else 1
-    shape = partial(ModelShape, **sizes, vocabulary=64, context=32)(experts=experts)
-    assert Mesh(**grid).check_model(shape, 4) == told
