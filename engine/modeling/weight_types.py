@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
+from engine.errors import SpecError
+from engine.modeling.heads import backbone
+from engine.modeling.small_model import small_copy
+
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NARROW = (torch.bfloat16, torch.float16)
+_OF_TYPES = re.compile("dtype|scalar type")
 
 
 def for_training(model: nn.Module, precision: str) -> None:
     """Converts weights that learn to float32, so that small updates are not rounded away.
 
     A frozen weight gets the dtype of ``precision`` if that represents it exactly, as when its file has
-    this dtype, else float32; strategies cast it to compute with.
+    this dtype, else float32; strategies cast it to compute with. Raises SpecError for an architecture
+    whose own code cannot compute in ``precision``.
     """
     narrow = TYPES.get(precision, torch.float32)
+    if narrow in _NARROW and (wrong := _mixed_types(model, narrow)):
+        kind = cast("Any", model).config.model_type
+        raise SpecError(
+            f"precision: the code of '{kind}' mixes {precision} with fp32 ({wrong})",
+            hint="use precision: fp32",
+        )
     for parameter in model.parameters():
         parameter.data = _wide(parameter.data)
         if not parameter.requires_grad and _holds(narrow, parameter.data):
@@ -23,12 +38,32 @@ def for_training(model: nn.Module, precision: str) -> None:
 
 
 def for_scoring(model: nn.Module) -> None:
-    """Casts a model to bf16 or fp16 if that represents every weight exactly, as its file's dtype."""
+    """Casts a model to bf16 or fp16 if that represents every weight exactly, as its file's dtype, and
+    its code can compute in it."""
     for narrow in _NARROW:
         if all(_holds(narrow, parameter.data) for parameter in model.parameters()):
+            if _mixed_types(model, narrow):
+                return
             for parameter in model.parameters():
                 parameter.data = parameter.data.to(narrow)
             return
+
+
+@torch.no_grad()
+def _mixed_types(model: nn.Module, narrow: torch.dtype) -> str | None:
+    """What torch says of the first two types that do not go together, on a small copy."""
+    try:
+        with torch.random.fork_rng([]):
+            small = small_copy(model)
+    except Exception:  # a model's code may raise anything for sizes that it was not made for
+        return None
+    for parameter in small.parameters():
+        parameter.data = parameter.data.to(narrow)
+    try:
+        backbone(small)(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False)
+    except RuntimeError as error:
+        return str(error) if _OF_TYPES.search(str(error)) else None
+    return None
 
 
 def _wide(weight: Tensor) -> Tensor:

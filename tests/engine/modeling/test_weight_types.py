@@ -8,9 +8,11 @@ import pytest
 import torch
 from engine_lm.config import Pretrained
 from engine_lm.models import build_pretrained
+from engine_lm.trials.tiny_config import tiny_config
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from engine import SpecError
 from engine.modeling.weight_types import for_scoring, for_training
 
 
@@ -146,3 +148,20 @@ def test_a_model_is_scored_in_the_type_that_held_it():
     model.weight.data = torch.tensor([[1.5, 1 / 3]])
     for_scoring(model)
     assert model.weight.dtype == torch.float32
+
+
+def test_code_that_mixes_types_is_refused_before_the_first_step():
+    """Inkling 2's gates are float32 whatever its weights; scored, such a model stays in float32."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("inkling2_text", **tiny_config("inkling2_text"))
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(
+        SpecError, match=r"'inkling2_text' mixes bf16 with fp32.*use precision: fp32"
+    ):
+        for_training(model, "bf16")
+    for_training(model, "fp32")
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    for_scoring(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
