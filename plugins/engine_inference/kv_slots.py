@@ -48,7 +48,7 @@ class OneCache:
         self._past, self._text = None, list(prompts[0])
         try:
             return self._read(self._text)
-        except AttributeError:  # transformers can make no cache of its config
+        except (AttributeError, ValueError):  # no cache can be made of its config, or be used
             if not self._caches:
                 raise
             self._caches = False

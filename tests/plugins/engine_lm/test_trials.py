@@ -59,6 +59,12 @@ def test_what_was_refused_for_its_names_alone_is_right(name):
     assert _verdicts(name, wanted) == dict.fromkeys(("opens", *wanted), "right")
 
 
+def test_a_cache_that_transformers_cannot_use_is_left_out(tmp_path):
+    """Its hybrid Granite without a layer of attention: ``generate`` fails with the cache it makes."""
+    config = tiny_config("granitemoehybrid") | {"layer_types": ["linear_attention"] * 2}
+    assert TRIALS["writes"](Subject.made("granitemoehybrid", config, tmp_path)) == "the same"
+
+
 @pytest.mark.parametrize("name", ["afmoe", "deepseek_v4", "jamba"])
 def test_an_adapter_is_where_it_counts(name):
     """Nested for experts, none on grouped products, none where kernels read a weight past it."""
