@@ -88,12 +88,14 @@ def test_narrow_training_keeps_float32_masters():
 
 
 def test_degrees_divide_a_model():
-    """Tensor ranks matrices, pipeline ranks layers, expert ranks experts: each once."""
+    """Tensor ranks matrices but experts, pipeline ranks layers, expert ranks experts: each once."""
     whole = rank_parameters(LLAMA_7B, Layout())
     assert rank_parameters(LLAMA_7B, Layout(tensor=4)).hidden == whole.hidden / 4
     staged = rank_parameters(LLAMA_7B, Layout(pipeline=4))
     assert staged.hidden == whole.hidden / 4
     assert staged.rest == pytest.approx(whole.rest / 2, rel=0.01)  # of embedding and head, one
+    split, experts = rank_parameters(MIXTRAL, Layout(tensor=4)).hidden, 8 * 3 * 4096 * 14336
+    assert split == 32 * ((2 * 4096 + 2 * 1024) * 4096 / 4 + 8 * 4096 + experts)
     apart = rank_parameters(MIXTRAL, Layout(expert=8)).hidden
     over = rank_parameters(MIXTRAL, Layout(expert=8, parameters_over=8)).hidden
     assert apart < 0.16 * over  # attention stays whole
