@@ -71,6 +71,9 @@ def shape(config: Mapping[str, Any]) -> ModelShape | None:
     vocabulary = _first(config, "vocab_size")
     plain = config.get("model_type") in _PLAIN
     inside = _first(config, "moe_intermediate_size", "intermediate_size", "n_inner", "ffn_dim")
+    widths = config.get("intermediate_size")
+    if isinstance(widths, list) and widths:  # one for each layer
+        inside = round(sum(widths) / len(widths))
     if inside is None and plain and hidden:
         inside = 4 * hidden
     if not (layers and hidden and heads and vocabulary and inside):

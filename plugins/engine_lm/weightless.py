@@ -45,8 +45,15 @@ def _built_shape(written: str) -> ModelShape | None:
     except Exception:  # an architecture may raise anything about its fields
         return None
     told = {name: value for name, value in config.to_dict().items() if value is not None}
-    found = shapes.shape(told) or shapes.shape({**_WITHOUT_ATTENTION, **told})
+    found = shapes.shape(told) or shapes.shape({**_WITHOUT_ATTENTION, **told}) or _largest(told)
     return None if found is None else replace(found, parameters=count)
+
+
+def _largest(told: Mapping[str, Any]) -> ModelShape | None:
+    """The sizes of the largest model within one that consists of several, such as BLT."""
+    inner = [value for value in told.values() if isinstance(value, dict)]
+    found = [s for s in (shapes.shape({**told, **fields}) for fields in inner) if s]
+    return max(found, key=lambda s: s.layers * s.hidden_size, default=None)
 
 
 def _with_floats(fields: dict[str, Any]) -> Any:
