@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -22,7 +21,7 @@ from torch.distributed.tensor.parallel import (
 
 from engine import SpecError
 from engine_parallel.mesh.decoder import Decoder, reseed
-from engine_parallel.mesh.tensor_plan import change_input, layer_plan
+from engine_parallel.mesh.tensor_plan import change_input, layer_plan, own_part
 
 
 def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> set[str]:
@@ -46,7 +45,7 @@ def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> set[str]:
         # Rows are whole up to the first layer, as the model makes masks and scalings from them.
         style = RowwiseParallel(input_layouts=Replicate(), output_layouts=Replicate())
         parallelize_module(body, mesh, {names.tokens: style})
-        change_input(decoder.layers[0], _own_part(mesh))
+        change_input(decoder.layers[0], own_part(mesh))
     if _draws(model):
         decoder.layers[0].register_forward_pre_hook(_own_draws(mesh.get_local_rank()))
     if decoder.is_last:
@@ -60,19 +59,6 @@ def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> set[str]:
         else:  # split by rows of the vocabulary; the loss is computed from the parts
             parallelize_module(decoder, mesh, {decoder.head_name: ColwiseParallel()})
     return {name for name, parameter in decoder.named_parameters() if id(parameter) in whole}
-
-
-def _own_part(mesh: DeviceMesh) -> Callable[[Tensor], Tensor]:
-    """A function that returns this rank's part of whole rows."""
-
-    def own(rows: Tensor) -> Tensor:
-        whole = DTensor.from_local(rows, mesh, [Replicate()], run_check=False)
-        part: Tensor = whole.redistribute(placements=[Shard(1)]).to_local()
-        return part
-
-    # Compiled by torch 2.13, it loses the gradient of the embedding.
-    eager: Callable[[Tensor], Tensor] = torch.compiler.disable(own)
-    return eager
 
 
 def _own_draws(rank: int) -> Callable[..., None]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
@@ -37,6 +38,8 @@ _STYLES: Mapping[str, ParallelStyle] = {
     # Norms of single heads: each rank has some, and the gradients of all are summed.
     "replicated_with_grad_allreduce": SequenceParallel(use_local_output=True),
 }
+_ROWWISE = {"rowwise", "rowwise_split_input"}
+"""Of a block's last matrix, after which each rank has its own positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def layer_plan(layer: nn.Module, config: Any) -> LayerPlan:
             whole.append(block)
         elif planned and set(planned.values()) <= set(_STYLES):
             styles |= {name: _STYLES[style] for name, style in planned.items()}
-            styles[block] = _WholeRows()
+            styles[block] = _WholeRows(returned=not _ROWWISE & set(planned.values()))
         else:
             whole.append(block)
             styles[block] = _EveryRow()
@@ -83,7 +86,11 @@ def _inside(given: Mapping[str, str]) -> dict[str, str]:
 
 
 class _WholeRows(ParallelStyle):
-    """Gives a block whole rows, of which each rank has a part."""
+    """Gives a block whole rows, of which each rank has a part; ``returned``: it also returns them."""
+
+    def __init__(self, *, returned: bool) -> None:
+        super().__init__()
+        self._returned = returned
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         def whole(part: Tensor) -> Tensor:
@@ -91,6 +98,8 @@ class _WholeRows(ParallelStyle):
             return rows.redistribute(placements=[Replicate()])
 
         change_input(module, whole)
+        if self._returned:
+            _change_output(module, own_part(device_mesh))
         return module
 
 
@@ -101,14 +110,25 @@ class _EveryRow(ParallelStyle):
         def whole(part: Tensor) -> Tensor:
             return gathered(part, device_mesh, 1)
 
-        def own(_: nn.Module, __: Any, made: Any) -> Any:
-            if isinstance(made, tuple):
-                return (own(_, __, made[0]), *made[1:])
-            return made.chunk(device_mesh.size(), 1)[device_mesh.get_local_rank()]
+        def own(rows: Tensor) -> Tensor:
+            return rows.chunk(device_mesh.size(), 1)[device_mesh.get_local_rank()]
 
         change_input(module, whole)
-        module.register_forward_hook(own)
+        _change_output(module, own)
         return module
+
+
+def own_part(mesh: DeviceMesh) -> Callable[[Tensor], Tensor]:
+    """A function that returns this rank's part of rows that all ranks have; gradients are of all."""
+
+    def own(rows: Tensor) -> Tensor:
+        whole = DTensor.from_local(rows, mesh, [Replicate()], run_check=False)
+        part: Tensor = whole.redistribute(placements=[Shard(1)]).to_local()
+        return part
+
+    # Compiled by torch 2.13, it loses the gradient of the embedding.
+    eager: Callable[[Tensor], Tensor] = torch.compiler.disable(own)
+    return eager
 
 
 def change_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
@@ -122,3 +142,12 @@ def change_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
         return given, named | {"hidden_states": change(named["hidden_states"])}
 
     module.register_forward_pre_hook(changed, with_kwargs=True)
+
+
+def _change_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Changes the hidden states that the module returns, alone or first in a tuple."""
+
+    def changed(_: nn.Module, __: Any, made: Any) -> Any:
+        return (change(made[0]), *made[1:]) if isinstance(made, tuple) else change(made)
+
+    module.register_forward_hook(changed)
