@@ -65,7 +65,7 @@ def test_a_cache_that_transformers_cannot_use_is_left_out(tmp_path):
     assert TRIALS["writes"](Subject.made("granitemoehybrid", config, tmp_path)) == "the same"
 
 
-@pytest.mark.parametrize("name", ["afmoe", "deepseek_v4", "jamba"])
+@pytest.mark.parametrize("name", ["afmoe", "deepseek_v4", "jamba", "llama4_text"])
 def test_an_adapter_is_where_it_counts(name):
     """Nested for experts, none on grouped products, none where kernels read a weight past it."""
     assert _verdicts(name, ("LoRA",)) == {"opens": "right", "LoRA": "right"}
