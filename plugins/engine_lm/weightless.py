@@ -15,6 +15,7 @@ from engine_lm import shapes
 
 _WITHOUT_ATTENTION = {"num_attention_heads": 1, "head_dim": 0, "intermediate_size": 1}
 """What the config of a model without attention does not name; its exact size makes up for it."""
+_STANDARD = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
 
 
 def parameters(config: Any) -> int:
@@ -45,6 +46,8 @@ def _built_shape(written: str) -> ModelShape | None:
     except Exception:  # an architecture may raise anything about its fields
         return None
     told = {name: value for name, value in config.to_dict().items() if value is not None}
+    standard = {name: getattr(config, name, None) for name in _STANDARD}  # computed by some configs
+    told |= {name: value for name, value in standard.items() if isinstance(value, int)}
     found = shapes.shape(told) or shapes.shape({**_WITHOUT_ATTENTION, **told}) or _largest(told)
     return None if found is None else replace(found, parameters=count)
 
