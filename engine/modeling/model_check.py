@@ -95,6 +95,8 @@ def _examine(model: Any, *, learns: bool) -> None:
             "set output_router_logits: false, in the model's `config` or its config.json",
         )
     small = _small(model)
+    if small is not None and not _alike(_read(small, _LONG[-1:]), _read(small, _LONG[-1:])):
+        raise _refused(model, "draws random numbers as it reads a text")
     if small is not None and not _is_causal(small):
         raise _refused(model, "is not causal: in long rows it depends on what follows a token")
     packs = small is not None and _packs(model, ids_BT, hidden_BTD[0]) and _packs_long_rows(small)

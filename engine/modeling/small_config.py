@@ -19,13 +19,21 @@ _ORIGINAL_POSITIONS = 8
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads")
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim")
-_HEAD_WIDTHS = ("head_dim", "v_head_dim", "qk_head_dim", "qk_nope_head_dim", "qk_rope_head_dim")
+_HEAD_WIDTHS = (
+    "head_dim",
+    "attention_head_size",
+    "v_head_dim",
+    "qk_head_dim",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+)
 _FEED_FORWARD = re.compile(
     r".*(intermediate_size|ffn_dim|ffn_hidden_size|n_inner|intermediate_size_mlp)"
 )
 _RANKS = re.compile(r"\w+_\w+_rank")
 _WINDOWS = re.compile(
-    r"(sliding_window|window_size|attention_chunk_size|sliding_window_size|local_attention|index_topk)"
+    r"(sliding_window|window_size|attention_chunk_size|sliding_window_size|local_attention|index_topk"
+    r"|\w+_attn_chunk_length)"
 )
 _DRAWN = re.compile(r".*(dropout|pdrop|layerdrop|drop_path|jitter).*")
 
@@ -61,6 +69,9 @@ def shrunk_config(config: Any, *, parts: int = 1) -> Any:
                 setattr(small, name, HEAD_WIDTH * parts)
             elif _RANKS.fullmatch(name):
                 setattr(small, name, HEAD_WIDTH)
+        for name, value in config.to_dict().items():
+            if isinstance(value, list) and len(value) > 1 and _total(value) == hidden:
+                setattr(small, name, [few * HEAD_WIDTH // len(value)] * len(value))
         _shrink_rotary(small)
     for name, value in _numbers(config):
         if name.endswith("_token_id"):
@@ -86,6 +97,11 @@ def _shrink_rotary(small: Any) -> None:
                 part[name] = value[:pairs]
             elif name == "original_max_position_embeddings":
                 part[name] = _ORIGINAL_POSITIONS
+
+
+def _total(values: list[Any]) -> int | None:
+    """The sum of whole numbers, such as the widths of parts of a hidden state."""
+    return sum(values) if all(type(v) is int for v in values) else None
 
 
 def _numbers(config: Any) -> list[tuple[str, Any]]:

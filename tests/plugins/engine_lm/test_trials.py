@@ -73,7 +73,12 @@ def test_an_adapter_is_where_it_counts(name):
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("bert", "not causal"), ("llamma", "did you mean|it has llama"), ("bart", "encoder|text")],
+    [
+        ("bert", "not causal"),
+        ("reformer", "draws random"),
+        ("llamma", "did you mean|it has llama"),
+        ("bart", "encoder|text"),
+    ],
 )
 def test_what_is_refused_is_refused_once(name, why):
     """In one line, with the reason that a user reads."""
