@@ -18,7 +18,7 @@ _ORIGINAL_POSITIONS = 8
 
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads")
-_HIDDEN = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim")
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "embedding_dim")
 _HEAD_WIDTHS = (
     "head_dim",
     "attention_head_size",

@@ -48,7 +48,10 @@ class OneCache:
         self._past, self._text = None, list(prompts[0])
         try:
             return self._read(self._text)
-        except (AttributeError, ValueError):  # no cache can be made of its config, or be used
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, RuntimeError, ValueError):
+            # transformers can make no cache of its config, or one that it cannot use.
             if not self._caches:
                 raise
             self._caches = False

@@ -164,7 +164,7 @@ def greedy(model: Any, ids: list[int], count: int) -> list[int]:
     }
     try:
         out: Tensor = model.generate(torch.tensor([ids]), **given)
-    except (AttributeError, ValueError):  # no cache can be made of some configs, or be used
+    except (AttributeError, RuntimeError, ValueError):  # its cache cannot be made, or be used
         out = model.generate(torch.tensor([ids]), use_cache=False, **given)
     return [int(i) for i in out[0, len(ids) :]]
 
