@@ -88,7 +88,9 @@ def with_scalar_head(model: nn.Module, seed: int) -> nn.Module:
     config = whole.config
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise RunError(f"transformers has no '{config.model_type}' with a scalar head")
-    config.num_labels, config.tie_word_embeddings = 1, False
+    config.num_labels = 1
+    # transformers reads it for ties between layers, too.
+    config.tie_word_embeddings = config.tie_word_embeddings and _ties(whole.base_model)
     cls: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with torch.device("meta"):
         scalar: Any = cls(config)
@@ -102,6 +104,12 @@ def with_scalar_head(model: nn.Module, seed: int) -> nn.Module:
     scalar.score.to(whole.base_model.get_input_embeddings().weight.device)
     trained: nn.Module = scalar.train(model.training)
     return trained
+
+
+def _ties(base: nn.Module) -> bool:
+    """Whether some of its parameters have several names."""
+    names = sum(1 for _ in base.named_parameters(remove_duplicate=False))
+    return names > sum(1 for _ in base.parameters())
 
 
 def context_of(config: Any) -> int | None:

@@ -47,18 +47,39 @@ class LowRank:
         model.requires_grad_(False)
         with warnings.catch_warnings():  # of patterns for experts that peft has added by itself
             warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
-            return inject_adapter_in_model(settings, model)
+            adapted: nn.Module = inject_adapter_in_model(settings, model)
+        for layers in _by_weight(adapted).values():
+            for layer in layers[1:]:
+                for name, part in layers[0].named_children():
+                    if name != "base_layer":
+                        setattr(layer, name, part)
+        return adapted
 
     def merge(self, model: nn.Module) -> nn.Module:
         """Merges the adapter into the weights, so that all layers are plain ones again."""
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         added = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+        merged = {id(layers[0]) for layers in _by_weight(model).values()}
         for name, layer in reversed(added):  # a layer in another one before that
-            layer.merge()
+            if id(layer) in merged:
+                layer.merge()
             model.set_submodule(name, layer.get_base_layer())
         vars(model).pop("peft_config", None)  # absent if the head, and so the model, was replaced
         return model
+
+
+def _by_weight(model: nn.Module) -> dict[int, list[Any]]:
+    """Adapted layers that have one weight, as in Zamba's shared blocks: they also share an adapter, or
+    it could not be merged."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    found: dict[int, list[Any]] = {}
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            weight = getattr(module.get_base_layer(), "weight", None)
+            found.setdefault(id(module if weight is None else weight), []).append(module)
+    return found
 
 
 def linear_layers(model: nn.Module) -> list[str]:

@@ -71,6 +71,13 @@ def test_an_adapter_is_where_it_counts(name):
     assert _verdicts(name, ("LoRA",)) == {"opens": "right", "LoRA": "right"}
 
 
+def test_layers_that_share_weights_share_an_adapter():
+    """Zamba's; a value model of it reopens with them tied."""
+    assert _verdicts("zamba", ("LoRA", "scalar")) == dict.fromkeys(
+        ("opens", "LoRA", "scalar"), "right"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
