@@ -20,7 +20,7 @@ def _tables(table: Table) -> str:
     opened = {n: cells for n, cells in table.types.items() if cells[CHECKS[0]].verdict == "right"}
     lines = [
         f"Tried with transformers {table.transformers}: ✓ right, – refused with a reason that "
-        "`engine models show TYPE` tells.",
+        "`engine models show TYPE` tells, blank: not tried.",
         "",
         f"| type | {' | '.join(CHECKS[1:])} |",
         f"|---|{'---|' * (len(CHECKS) - 1)}",
