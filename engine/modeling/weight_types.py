@@ -15,6 +15,8 @@ from engine.modeling.small_model import small_copy
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NARROW = (torch.bfloat16, torch.float16)
 _OF_TYPES = re.compile("dtype|scalar type")
+_LENGTH = 20
+"""Tokens of a text that is longer than the windows and chunks of a small copy."""
 
 
 def for_training(model: nn.Module, precision: str) -> None:
@@ -25,7 +27,7 @@ def for_training(model: nn.Module, precision: str) -> None:
     whose own code cannot compute in ``precision``.
     """
     narrow = TYPES.get(precision, torch.float32)
-    if narrow in _NARROW and (wrong := _mixed_types(model, narrow)):
+    if narrow in _NARROW and (wrong := _fit_buffers(model, narrow)):
         kind = cast("Any", model).config.model_type
         raise SpecError(
             f"precision: the code of '{kind}' mixes {precision} with fp32 ({wrong})",
@@ -42,16 +44,17 @@ def for_scoring(model: nn.Module) -> None:
     its code can compute in it."""
     for narrow in _NARROW:
         if all(_holds(narrow, parameter.data) for parameter in model.parameters()):
-            if _mixed_types(model, narrow):
-                return
-            for parameter in model.parameters():
-                parameter.data = parameter.data.to(narrow)
+            if _fit_buffers(model, narrow) is None:
+                for parameter in model.parameters():
+                    parameter.data = parameter.data.to(narrow)
             return
 
 
-@torch.no_grad()
-def _mixed_types(model: nn.Module, narrow: torch.dtype) -> str | None:
-    """What torch says of the first two types that do not go together, on a small copy."""
+def _fit_buffers(model: nn.Module, narrow: torch.dtype) -> str | None:
+    """Casts the buffers that transformers itself builds narrow, where the model's code needs it.
+
+    Returns what torch says of types that do not go together even so. Tried on a small copy.
+    """
     try:
         with torch.random.fork_rng([]):
             small = small_copy(model)
@@ -59,8 +62,36 @@ def _mixed_types(model: nn.Module, narrow: torch.dtype) -> str | None:
         return None
     for parameter in small.parameters():
         parameter.data = parameter.data.to(narrow)
+    wrong = _mixed_types(small)
+    if wrong is None:
+        return None
+    names = [n for n, buffer in _built(small, narrow).named_buffers() if buffer.dtype == narrow]
+    for name in names:
+        small.get_buffer(name).data = small.get_buffer(name).to(narrow)
+    wrong = _mixed_types(small)
+    for name in names if wrong is None else ():
+        model.get_buffer(name).data = model.get_buffer(name).to(narrow)
+    return wrong
+
+
+def _built(small: Any, narrow: torch.dtype) -> nn.Module:
+    """Another one of it, as transformers builds it in this type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(narrow)
     try:
-        backbone(small)(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False)
+        with torch.random.fork_rng([]):
+            return cast("nn.Module", type(small)(small.config))
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _mixed_types(small: nn.Module) -> str | None:
+    """What torch says of two types that do not go together, forward or backward."""
+    try:
+        ids = torch.arange(_LENGTH)[None] % int(cast("Any", small).config.vocab_size)
+        with torch.enable_grad(), torch.random.fork_rng([]):
+            read = backbone(small)(input_ids=ids, use_cache=False).last_hidden_state
+            read.sum().backward()
     except RuntimeError as error:
         return str(error) if _OF_TYPES.search(str(error)) else None
     return None

@@ -150,12 +150,24 @@ def test_a_model_is_scored_in_the_type_that_held_it():
     assert model.weight.dtype == torch.float32
 
 
-def test_code_that_mixes_types_is_refused_before_the_first_step():
-    """Inkling 2's gates are float32 whatever its weights; scored, such a model stays in float32."""
+def _small(name):
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model("inkling2_text", **tiny_config("inkling2_text"))
-    model = AutoModelForCausalLM.from_config(config)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **tiny_config(name)))
+
+
+def test_buffers_are_as_narrow_as_the_code_needs():
+    """GPT's mask, which transformers builds in the type of the weights; Llama's angles stay."""
+    for name, narrow in (("openai-gpt", True), ("llama", False)):
+        model = _small(name)
+        for_training(model, "bf16")
+        types = {buffer.dtype for buffer in model.buffers() if buffer.is_floating_point()}
+        assert types == {torch.bfloat16 if narrow else torch.float32}
+
+
+def test_code_that_mixes_types_is_refused_before_the_first_step():
+    """Inkling 2's gates are float32 whatever its weights; scored, such a model stays in float32."""
+    model = _small("inkling2_text")
     with pytest.raises(
         SpecError, match=r"'inkling2_text' mixes bf16 with fp32.*use precision: fp32"
     ):

@@ -39,15 +39,10 @@ FOREIGN = [
     ({"tensor": 2}, "gemma3_text"),
     ({"tensor": 2}, "phi3"),
     ({"tensor": 2}, "olmo2"),
-    ({"tensor": 2}, "deepseek_v3"),
-    ({"context": 2}, "gemma2"),
-    ({"pipeline": 2}, "gpt2"),
     ({"pipeline": 2}, "bloom"),
-    ({"pipeline": 2}, "mamba"),
-    ({"expert": 2}, "afmoe"),
 ]
-"""Windows in every layer, or in some; scaled embeddings, capped scores; norms of heads or of all of
-them; matrices of several parts; blocks that are not split; other names; rows of one document."""
+"""Windows in every layer, or in some; scaled embeddings; norms of heads or of all of them; matrices of
+several parts; other names. The trials of architectures have more."""
 REFUSED = [({"context": 2}, "afmoe"), ({"tensor": 2}, "gpt2"), ({"pipeline": 2}, "gemma3n_text")]
 
 
@@ -60,13 +55,9 @@ def _seen(warm, size, jobs, folder, timeout=240.0):
 
 @pytest.fixture(scope="module")
 def of_two(warm, tmp_path_factory):
-    brief = {"brief": True, "steps": 1}
     kinds = {
         "degrees": [{"grid": grid, "model": model} for grid, model in TWO],
         "narrow": [{"grid": grid, "model": "llama", "precision": p} for grid, p in NARROW],
-        "foreign": [{"grid": grid, "model": model, **brief} for grid, model in FOREIGN],
-        "compiled": [{"grid": {"tensor": 2}, "model": "llama", "compile": True, **brief}],
-        "refused": [{"grid": grid, "model": model} for grid, model in REFUSED],
         "draws": [
             {"grid": {degree: 2}, "model": "dropped", "draws": True}
             for degree in ("tensor", "pipeline", "context")
@@ -107,21 +98,24 @@ def test_degrees_combine(of_four):
         _agrees(ranks)
 
 
-def test_windows_and_scalings_are_the_models_own(of_two):
+def test_windows_and_scalings_are_the_models_own(warm, tmp_path):
     """Mistral, StarCoder 2, Phi-3 and Gemma 3 with windows of 4, Granite with a scaled embedding …"""
-    for _, ranks in of_two["foreign"]:
+    jobs = [{"grid": grid, "model": model, "brief": True, "steps": 1} for grid, model in FOREIGN]
+    for ranks in _seen(warm, 2, jobs, tmp_path):
         _agrees(ranks)
 
 
-def test_compiled_layers_learn_the_same(of_two):
+def test_compiled_layers_learn_the_same(warm, tmp_path):
     """As eager ones of one process, also the embedding before them."""
-    for _, ranks in of_two["compiled"]:
-        _agrees(ranks)
+    job = {"grid": {"tensor": 2}, "model": "llama", "compile": True, "brief": True, "steps": 1}
+    (ranks,) = _seen(warm, 2, [job], tmp_path)
+    _agrees(ranks)
 
 
-def test_a_model_that_would_be_another_is_refused(of_two):
+def test_a_model_that_would_be_another_is_refused(warm, tmp_path):
     """With the reason and what works: AFMoE's code does not tell a packed row's documents apart."""
-    afmoe, gpt2, gemma = (ranks[0]["refused"] for _, ranks in of_two["refused"])
+    jobs = [{"grid": grid, "model": model} for grid, model in REFUSED]
+    afmoe, gpt2, gemma = (ranks[0]["refused"] for ranks in _seen(warm, 2, jobs, tmp_path))
     assert "context: a afmoe cannot work on parts of rows" in afmoe
     assert "use another degree" in afmoe
     assert "transformers has no tensor-parallel plan for a gpt2" in gpt2
