@@ -50,13 +50,13 @@ def shrunk_config(config: Any, *, parts: int = 1) -> Any:
     few = parts if kv_heads is None or kv_heads == heads else 2 * parts
     if hidden is not None and heads is not None and hidden > few * HEAD_WIDTH:
         kv_few = kv_heads if kv_heads in (None, 1) else parts
+        # Its heads divide the expanded width, and its groups the heads.
+        mamba2 = {"num_heads": few * int(getattr(config, "expand", 1)), "n_groups": 1}
         widths = {
             **dict.fromkeys(_HIDDEN, few * HEAD_WIDTH),
             **dict.fromkeys(_HEADS, few),
             **dict.fromkeys(_KV_HEADS, kv_few),
-            "num_heads": few
-            * int(getattr(config, "expand", 1)),  # Mamba 2's, of the expanded width
-            "n_groups": 1,
+            **mamba2,
             **dict.fromkeys(_HEAD_WIDTHS, HEAD_WIDTH),
             "qk_head_dim": 2 * HEAD_WIDTH,
             "index_head_dim": 2 * HEAD_WIDTH,

@@ -46,9 +46,7 @@ def share_rows(model: Any, grid: Grid) -> None:
             compute = sys.modules[type(module).__module__].eager_attention_forward
             least = torch.finfo(query_BHTE.dtype).min
             attention_mask = torch.where(attention_mask, 0.0, least).to(query_BHTE.dtype)
-        out: Tensor = compute(module, query_BHTE, key_BKSE, value_BKSE, attention_mask, **options)[
-            0
-        ]
+        out, _ = compute(module, query_BHTE, key_BKSE, value_BKSE, attention_mask, **options)
         return out, None
 
     AttentionInterface.register(_NAME, attention)

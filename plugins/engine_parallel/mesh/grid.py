@@ -49,7 +49,7 @@ class Grid:
     @property
     def is_cut(self) -> bool:
         """Whether the model itself is divided."""
-        return any(getattr(self.layout, degree) > 1 for degree in CUTS)
+        return self.divides_layers or self.layout.expert > 1
 
     @property
     def divides_layers(self) -> bool:

@@ -43,7 +43,12 @@ FOREIGN = [
 ]
 """Windows in every layer, or in some; scaled embeddings; norms of heads or of all of them; matrices of
 several parts; other names. The trials of architectures have more."""
-REFUSED = [({"context": 2}, "afmoe"), ({"tensor": 2}, "gpt2"), ({"pipeline": 2}, "gemma3n_text")]
+REFUSED = [
+    ({"context": 2}, "afmoe"),
+    ({"tensor": 2}, "gpt2"),
+    ({"pipeline": 2}, "gemma3n_text"),
+    ({"tensor": 2}, "apertus"),
+]
 
 
 def _seen(warm, size, jobs, folder, timeout=240.0):
@@ -113,12 +118,15 @@ def test_compiled_layers_learn_the_same(warm, tmp_path):
 
 
 def test_a_model_that_would_be_another_is_refused(warm, tmp_path):
-    """With the reason and what works: AFMoE's code does not tell a packed row's documents apart."""
+    """With the reason and what works: AFMoE's code does not tell a packed row's documents apart, and
+    Apertus's plan leaves out weights of its activation."""
     jobs = [{"grid": grid, "model": model} for grid, model in REFUSED]
-    afmoe, gpt2, gemma = (ranks[0]["refused"] for ranks in _seen(warm, 2, jobs, tmp_path))
+    afmoe, gpt2, gemma, apertus = (ranks[0]["refused"] for ranks in _seen(warm, 2, jobs, tmp_path))
     assert "context: a afmoe cannot work on parts of rows" in afmoe
     assert "use another degree" in afmoe
     assert "transformers has no tensor-parallel plan for a gpt2" in gpt2
+    assert "mesh tensor 2: a apertus gives other results when divided" in apertus
+    assert "use the degrees data and shard" in apertus
     assert (
         "a gemma3n_text cannot be divided: it does not consist of only embeddings, layers" in gemma
     )
@@ -200,7 +208,7 @@ def test_narrow_is_as_narrow_on_one_process(of_two):
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_every_degree_learns_the_same_compiled(warm, tmp_path):
-    """As the one above."""
+    """Losses and weights are those of one process without compiled layers."""
     jobs = [{"grid": grid, "model": model, "compile": True} for grid, model in TWO]
     for ranks in _seen(warm, 2, jobs, tmp_path, timeout=3000):
         _agrees(ranks)
