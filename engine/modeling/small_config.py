@@ -6,8 +6,9 @@ small, so that a forward pass takes milliseconds and some twenty tokens are long
 
 from __future__ import annotations
 
-import copy
+import math
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 HEAD_WIDTH = 16
@@ -17,19 +18,34 @@ _ORIGINAL_POSITIONS = 8
 """Original context of scaled rotary embeddings, short enough to be exceeded; context lengths stay."""
 
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
-_KV_HEADS = ("num_key_value_heads", "num_kv_heads")
-_HIDDEN = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "embedding_dim")
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "kv_n_heads")
+_HIDDEN = (
+    "hidden_size",
+    "n_embd",
+    "d_model",
+    "word_embed_proj_dim",
+    "embedding_dim",
+    "lru_width",
+    "hidden_size_global",
+)
 _HEAD_WIDTHS = (
-    "head_dim",
     "attention_head_size",
     "v_head_dim",
     "qk_head_dim",
     "qk_nope_head_dim",
     "qk_rope_head_dim",
+    "mamba_d_head",
+    "mamba_headdim",
+    "mamba_head_dim",
 )
+_EXPANSIONS = ("expand", "mamba_expand")
+_EXPANDED_HEADS = ("num_heads", "n_mamba_heads", "mamba_n_heads", "mamba_num_heads")
+"""Heads of state-space layers: they divide the expanded width, and their groups the heads."""
+_GROUPS = ("n_groups", "mamba_n_groups", "mamba_ngroups")
 _FEED_FORWARD = re.compile(
     r".*(intermediate_size|ffn_dim|ffn_hidden_size|n_inner|intermediate_size_mlp)"
 )
+_EXPERTS = re.compile(r"moe|expert")
 _RANKS = re.compile(r"\w+_\w+_rank")
 _WINDOWS = re.compile(
     r"(sliding_window|window_size|attention_chunk_size|sliding_window_size|local_attention|index_topk"
@@ -44,74 +60,113 @@ def shrunk_config(config: Any, *, parts: int = 1) -> Any:
     A config that is small already keeps its widths. The copy is not checked: building a model of it may
     fail.
     """
-    small = copy.deepcopy(config)
-    heads, kv_heads = _first(config, _HEADS), _first(config, _KV_HEADS)
-    hidden = _first(config, _HIDDEN)
-    few = parts if kv_heads is None or kv_heads == heads else 2 * parts
-    if hidden is not None and heads is not None and hidden > few * HEAD_WIDTH:
-        kv_few = kv_heads if kv_heads in (None, 1) else parts
-        # Its heads divide the expanded width, and its groups the heads.
-        mamba2 = {"num_heads": few * int(getattr(config, "expand", 1)), "n_groups": 1}
-        widths = {
-            **dict.fromkeys(_HIDDEN, few * HEAD_WIDTH),
-            **dict.fromkeys(_HEADS, few),
-            **dict.fromkeys(_KV_HEADS, kv_few),
-            **mamba2,
-            **dict.fromkeys(_HEAD_WIDTHS, HEAD_WIDTH),
-            "qk_head_dim": 2 * HEAD_WIDTH,
-            "index_head_dim": 2 * HEAD_WIDTH,
-            "vocab_size": 32 * parts,
-        }
-        for name, value in _numbers(config):
-            if name in widths:
-                setattr(small, name, widths[name])
-            elif _FEED_FORWARD.fullmatch(name) and value:
-                setattr(small, name, HEAD_WIDTH * parts)
-            elif _RANKS.fullmatch(name):
-                setattr(small, name, HEAD_WIDTH)
-        for name, value in config.to_dict().items():
-            if isinstance(value, list) and len(value) > 1 and _total(value) == hidden:
-                setattr(small, name, [few * HEAD_WIDTH // len(value)] * len(value))
-        _shrink_rotary(small)
-    for name, value in _numbers(config):
-        if name.endswith("_token_id"):
-            setattr(small, name, min(value, small.vocab_size - 1))
-        elif _WINDOWS.fullmatch(name):
-            setattr(small, name, min(value, WINDOW))
-        elif name == "original_max_position_embeddings":
-            setattr(small, name, min(value, _ORIGINAL_POSITIONS))
-        elif _DRAWN.fullmatch(name):
-            setattr(small, name, 0.0)
+    described = config.to_dict()
+    small = type(config).from_dict(_shrunk(described, _widths(described, parts)))
+    small._attn_implementation = config._attn_implementation
     return small
 
 
-def _shrink_rotary(small: Any) -> None:
-    """Cuts lists of rotary factors to one for each pair of a head's elements."""
-    rotary = getattr(small, "rope_parameters", None)
-    if not isinstance(rotary, dict):
-        return
-    for part in (rotary, *(p for p in rotary.values() if isinstance(p, dict))):
-        pairs = int(HEAD_WIDTH * part.get("partial_rotary_factor", 1.0)) // 2
-        for name, value in list(part.items()):
-            if isinstance(value, list) and name.endswith("_factor"):
-                part[name] = value[:pairs]
-            elif name == "original_max_position_embeddings":
-                part[name] = _ORIGINAL_POSITIONS
+def _widths(described: Mapping[str, Any], parts: int) -> dict[str, int]:
+    """Small sizes by name; none where the model is small already."""
+    numbers = dict(reversed(list(_numbers(described))))  # of several of a name, the first
+    hidden, heads, kv_heads = (_first(numbers, names) for names in (_HIDDEN, _HEADS, _KV_HEADS))
+    few, kv_few = _head_counts(heads, kv_heads, parts)
+    width = few * HEAD_WIDTH
+    if hidden is None or hidden <= width:
+        return {}
+    rotary = numbers.get("qk_rope_head_dim", math.inf)
+    whole = 2 if numbers.get("head_dim", 0) > rotary else 1  # with the part that is not rotated
+    own = numbers.get("attention_hidden_size", hidden) // hidden
+    expansion = int(_first(numbers, _EXPANSIONS) or 1)
+    feed_forward = [n for n, size in numbers.items() if _FEED_FORWARD.fullmatch(n) and size]
+    of_experts = (n for n in feed_forward if _EXPERTS.search(n))
+    return {
+        **dict.fromkeys((n for n in numbers if _RANKS.fullmatch(n)), HEAD_WIDTH),
+        **dict.fromkeys(feed_forward, HEAD_WIDTH * parts),
+        **dict.fromkeys(of_experts, HEAD_WIDTH * parts // 2),
+        **dict.fromkeys((n for n in numbers if n.startswith("vocab_size")), 32 * parts),
+        **dict.fromkeys(_HIDDEN, width),
+        **dict.fromkeys(_HEADS, few),
+        **dict.fromkeys(_KV_HEADS, kv_few),
+        **dict.fromkeys(_EXPANDED_HEADS, few * expansion),
+        **dict.fromkeys(_GROUPS, 1),
+        **dict.fromkeys(_HEAD_WIDTHS, HEAD_WIDTH),
+        "head_dim": HEAD_WIDTH * whole,
+        "qk_head_dim": 2 * HEAD_WIDTH,
+        "index_head_dim": 2 * HEAD_WIDTH,
+        "attention_hidden_size": width * own,
+        "attention_head_dim": HEAD_WIDTH * own,
+        "mamba_d_ssm": width * expansion,
+    }
 
 
-def _total(values: list[Any]) -> int | None:
-    """The sum of whole numbers, such as the widths of parts of a hidden state."""
-    return sum(values) if all(type(v) is int for v in values) else None
+def _head_counts(heads: int | None, kv_heads: int | None, parts: int) -> tuple[int, int]:
+    """Few heads, and heads of keys: as many, half as many, or one, as in the whole model.
+
+    Some code cuts its heads of keys into two. Code that does not know such heads may cut into four.
+    """
+    if kv_heads is None:
+        return math.lcm(4, parts), math.lcm(4, parts)
+    few = math.lcm(2, parts)
+    if kv_heads in (1, heads):
+        return few, 1 if kv_heads == 1 else few
+    return 2 * few, few
 
 
-def _numbers(config: Any) -> list[tuple[str, Any]]:
-    return [
-        (name, value)
-        for name, value in config.to_dict().items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
+def _shrunk(described: Mapping[str, Any], widths: Mapping[str, int]) -> dict[str, Any]:
+    """A config's fields, and those of configs in it, made smaller."""
+    return {name: _smaller(name, value, described, widths) for name, value in described.items()}
 
 
-def _first(config: Any, names: tuple[str, ...]) -> int | None:
-    found = (getattr(config, name, None) for name in names)
+def _smaller(name: str, value: Any, described: Mapping[str, Any], widths: Mapping[str, int]) -> Any:
+    if isinstance(value, Mapping):
+        return _shrunk(value, widths)
+    if isinstance(value, list):
+        return _shorter(name, value, described, widths)
+    if not _is_number(value):
+        return value
+    if name in widths:
+        return widths[name]
+    if name.endswith("_token_id"):
+        return min(value, widths.get("vocab_size", value + 1) - 1)
+    if _WINDOWS.fullmatch(name):
+        return min(value, WINDOW)
+    if name == "original_max_position_embeddings":
+        return min(value, _ORIGINAL_POSITIONS)
+    if name == "rotary_dim" and widths:
+        return min(value, HEAD_WIDTH)
+    return type(value)(0) if _DRAWN.fullmatch(name) else value
+
+
+def _shorter(
+    name: str, values: list[Any], described: Mapping[str, Any], widths: Mapping[str, int]
+) -> list[Any]:
+    """Of rotary factors, one for each pair of a head's elements; of widths, those of parts of a small
+    hidden state."""
+    if not widths:
+        return values
+    if name.endswith("_factor"):
+        return values[: int(HEAD_WIDTH * described.get("partial_rotary_factor", 1.0)) // 2]
+    whole = all(type(size) is int for size in values)
+    if whole and len(values) > 1 and sum(values) == _first(described, _HIDDEN):
+        return [widths["hidden_size"] // len(values)] * len(values)
+    return values
+
+
+def _numbers(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """All numbers with their names, those of the config before those of configs in it."""
+    for name, value in described.items():
+        if _is_number(value):
+            yield name, value
+    for value in described.values():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _first(numbers: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    found = (numbers.get(name) for name in names)
     return next((value for value in found if isinstance(value, int)), None)
