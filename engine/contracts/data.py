@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from engine.contracts.records import Bad, Record
 
 
-class DataSource(Protocol):
-    """A source of records."""
+class DataSource:
+    """Base class of sources of records, which are read part by part, perhaps by several processes."""
 
-    def records(self, part: int, of: int) -> Iterator[Record | Bad]:
-        """Yields every ``of``-th record, starting at index ``part``, always in the same order.
+    def parts(self) -> Sequence[str]:
+        """The names of the parts, such as files or ranges of one, always in the same order; by default
+        there is one part, without a name."""
+        return ("",)
+
+    def records(self, part: str) -> Iterator[Record | Bad]:
+        """Yields the records of a part, always in the same order; ids tell all parts' records apart.
 
         A row that cannot become a record may be yielded as an :class:`engine.Bad`, which is counted.
         """
+        raise NotImplementedError
 
 
 class Processor(Protocol):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
 from engine.contracts.data import DataSource
@@ -45,8 +46,9 @@ class Rows:
         self.first: list[Bad] = []
 
     def __iter__(self) -> Iterator[Record]:
+        source = self._named.source
         with blaming(f"source '{self._named.name}'"):
-            for row in self._named.source.records(0, 1):
+            for row in chain.from_iterable(map(source.records, source.parts())):
                 if not isinstance(row, Record | Bad):
                     raise TypeError(f"it yielded {row!r}, which is not a record")
                 self.read += 1

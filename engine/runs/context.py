@@ -10,6 +10,7 @@ from engine.contracts.callback import Callback
 from engine.contracts.component import Kind, Precision
 from engine.contracts.component_config import ObjectiveConfig
 from engine.contracts.config import Config
+from engine.contracts.data import DataSource
 from engine.contracts.external_loop import ExternalLoop
 from engine.contracts.language_model import Inference, LanguageModel
 from engine.contracts.objective import Objective
@@ -17,6 +18,7 @@ from engine.contracts.records import Record
 from engine.contracts.scoring import Evaluator
 from engine.contracts.spec import Prepare
 from engine.contracts.strategy import Strategy
+from engine.data.former_source import as_source
 from engine.data.holdout import is_held_out
 from engine.data.holdout_file import held_out
 from engine.data.records import NamedSource, Rows
@@ -38,17 +40,20 @@ _BASES: Mapping[Kind, type[Any]] = {
     "objective": Objective,
     "evaluator": Evaluator,
     "callback": Callback,
+    "data-source": DataSource,
 }
 """Base classes that factories must return, for kinds on whose defaults the engine relies."""
 
 
-def check_base(kind: Kind, config: Config, built: object, found: Found) -> None:
-    """Raises PluginError for an object that is not an instance of its kind's base class."""
+def of_kind(kind: Kind, config: Config, built: object, found: Found) -> Any:
+    """What a factory returned. Raises PluginError for what lacks the base class of its kind."""
+    if kind == "data-source":
+        built = as_source(built)
     base = _BASES.get(kind, object)
     if isinstance(config, ObjectiveConfig) and config.external_loop:
         base = ExternalLoop
     if isinstance(built, base):
-        return
+        return built
     cls = type(built).__name__
     hint = f"let {cls} subclass engine.{base.__name__}"
     if isinstance(built, ExternalLoop):
@@ -94,8 +99,7 @@ class RunContext:
             built = found.load_factory()(config, context)
         except FieldError as error:
             raise self.loaded.told(config, error) from error
-        check_base(kind, config, built, found)
-        return built
+        return of_kind(kind, config, built, found)
 
     def inference(self, context: StageContext) -> Inference:
         """A stage's inference component, built on first use. Raises RunError in a prepare stage."""

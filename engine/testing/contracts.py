@@ -1,4 +1,4 @@
-"""Checks that components keep their contracts. Those of models, optimizers, strategies, trained
+"""Checks that components keep their contracts. Those of data, models, optimizers, strategies, trained
 objectives and inference are in the modules beside this one.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 from engine.contracts.callback import RollBack, Stop
 from engine.contracts.component import Kind
 from engine.contracts.config import Config
-from engine.contracts.records import Bad, Record, Text
 from engine.contracts.scoring import Item, Score
 from engine.modeling.heads import with_scalar_head
 from engine.testing import (
+    data,
     external_loop,
     inference,
     optimization,
@@ -51,71 +51,6 @@ def check_component(
     again = type(config).model_validate(config.model_dump(mode="json", exclude_none=True))
     require(again == config, f"resolved.yaml restores {config!r}, not {again!r}")
     _CONTRACTS[kind](lambda: context.component(kind, config), config, context)
-
-
-def _data_source(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    records = list(new().records(0, 1))
-    require(records, "a source gives at least one record")
-    gives = config.gives()  # type: ignore[attr-defined]
-    for record in records:
-        require(isinstance(record, Record | Bad), f"{record!r} is not a record")
-        if isinstance(record, Bad):
-            reason = record.reason
-            require(_KEBAB.fullmatch(reason), f"the reason '{reason}' is not in kebab-case")
-        elif gives is not None:
-            wrong = f"gives() says {gives}, but the source gives a {record.schema} record"
-            require(record.schema == gives, wrong)
-    require(any(isinstance(record, Record) for record in records), "not every row is bad")
-    ids = [record.id for record in records]
-    require(len(set(ids)) == len(ids), "ids are unique")
-    require(list(new().records(0, 1)) == records, "the order is always the same")
-    source = new()
-    for of in (2, 3):
-        for part in range(of):
-            require(
-                list(source.records(part, of)) == records[part::of],
-                f"records({part}, {of}) gives records {part}, {part + of}, …",
-            )
-
-
-def _processor(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    texts = [*context.documents, *context.documents[:2], "x", "Grüße, 世界\n\n", "line\n" * 30]
-    records = [Text(id=f"r{n}", source="kit", text=text) for n, text in enumerate(texts)]
-    first, second = new(), new()
-    outcomes = [first.process(record) for record in records]
-    require(
-        outcomes == [second.process(record) for record in records],
-        "the same records have the same outcome: card.json and shards must repeat",
-    )
-    for record, outcome in zip(records, outcomes, strict=True):
-        if isinstance(outcome, str):
-            require(_KEBAB.fullmatch(outcome), f"the rule's name '{outcome}' is not in kebab-case")
-        else:
-            require(
-                isinstance(outcome, Record), f"{outcome!r} is neither a record nor a rule's name"
-            )
-            require(
-                outcome.id == record.id, "a record keeps its id, which decides if it is held out"
-            )
-
-
-def _tokenizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = new()(context.documents)
-    require(getattr(tokenizer, "is_fast", False), "it is one of transformers' fast tokenizers")
-    require(tokenizer.eos_token_id is not None, "it has an EOS token, which ends documents")
-    encoded = [tokenizer.encode(text, add_special_tokens=False) for text in context.documents]
-    require(max(map(max, encoded)) < len(tokenizer), "ids are less than len(tokenizer)")
-    for text, ids in zip(context.documents, encoded, strict=True):
-        require(tokenizer.decode(ids).strip() == text.strip(), f"decoded tokens restore {text!r}")
-    again = new()(context.documents)
-    require(again.get_vocab() == tokenizer.get_vocab(), "the same texts give the same tokenizer")
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        opened = AutoTokenizer.from_pretrained(folder)
-    same = [opened.encode(text, add_special_tokens=False) for text in context.documents]
-    require(same == encoded, "saved and opened again, it gives the same ids")
 
 
 def _evaluator(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
@@ -301,9 +236,9 @@ _EVENTS = _events()
 _BREAK = 8
 """After step 7, so that counters which the skipped step resets have counted again."""
 _CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], None]] = {
-    "data-source": _data_source,
-    "processor": _processor,
-    "tokenizer": _tokenizer,
+    "data-source": data.data_source,
+    "processor": data.processor,
+    "tokenizer": data.tokenizer,
     "model": training.model,
     "adapter": training.adapter,
     "strategy": optimization.strategy,

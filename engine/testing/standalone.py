@@ -20,7 +20,7 @@ from engine.errors import PluginError
 from engine.event_log import EventLog, SilentDisplay
 from engine.processes.process import Process
 from engine.registry import HOOK_OF_KIND, Plugins
-from engine.runs.context import check_base
+from engine.runs.context import of_kind
 from engine.runs.run import Run
 from engine.spec.composition import Composer
 from engine.spec.loading import load_spec
@@ -123,9 +123,7 @@ class StandAloneContext:
     def component(self, kind: Kind, config: Config) -> Any:
         """See :class:`engine.Context`."""
         found = self._plugins.of_kind(kind)[getattr(config, "type", "")]
-        built = found.load_factory()(config, self)
-        check_base(kind, config, built, found)
-        return built
+        return of_kind(kind, config, found.load_factory()(config, self), found)
 
     def configs(self, kind: Kind) -> Mapping[str, type[Config]]:
         """See :class:`engine.Context`."""

@@ -33,8 +33,9 @@ class Print(TrainerCallback):
 def main(spec_file: Path, runs: Path, layout: str, examples: int) -> None:
     spec = load_spec(spec_file).spec
     config: Any = spec.stages["tuned"].train
-    source = Plugins.discover().of_kind("data-source")[config.data.type]
-    records = source.load_factory()(config.data, None).records(0, 1)
+    factory = Plugins.discover().of_kind("data-source")[config.data.type].load_factory()
+    source = factory(config.data, None)
+    records = (r for part in source.parts() for r in source.records(part))
     rows = [{"prompt": r.prompt, "completion": r.completion} for r in records]
     final = runs / spec.name / "base" / "final"
     disable_progress_bars()

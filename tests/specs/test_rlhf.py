@@ -9,6 +9,7 @@ import pytest
 from engine_data.sources.python_questions import PythonQuestionsSource
 from support import runs
 from support.golden import events as kept
+from support.sources import records_of
 
 from engine.data.holdout import is_held_out
 from engine.spec.loading import load_spec
@@ -74,7 +75,7 @@ def _leave_out_the_same_modules(spec, events):
     trained, held_out = set(), set()
     for stage in ("chat", "reward", "aligned"):
         train = spec.stages[stage].train
-        records = list(PythonQuestionsSource(train.data).records(0, 1))
+        records = records_of(PythonQuestionsSource(train.data))
         held = [is_held_out(record, train.holdout, spec.seed) for record in records]
         assert read[stage]["held_out"] == sum(held[: read[stage]["records"]])
         for record, out in zip(records, held, strict=True):

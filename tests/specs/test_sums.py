@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from engine_data.sources.arithmetic import ArithmeticSource
 from engine_evals.rewards.columns import last_number
+from support.sources import records_of
 
 from engine.data.documents import is_held_out
 from engine.spec.loading import load_spec
@@ -69,7 +70,7 @@ def test_the_spec_runs(tmp_path):
     run = run_spec(SPEC, tmp_path, *(f"stages.{k}={v}" for k, v in TINY.items()))
     spec = load_spec(SPEC, overrides=[f"stages.{k}={v}" for k, v in TINY.items()]).spec
     train = spec.stages["solver"].train
-    records = list(ArithmeticSource(train.data).records(0, 1))
+    records = records_of(ArithmeticSource(train.data))
     unseen = {r.prompt for r in records if is_held_out(r, train.holdout, spec.seed)}
     files = sorted((run.folder / "solver" / "rollouts").iterdir())
     rows = [json.loads(line) for f in files for line in f.read_text("utf-8").splitlines()]

@@ -10,6 +10,7 @@ import pyarrow.parquet
 import zstandard
 from engine_data.config import Files
 from engine_data.sources.files import build
+from support.sources import records_of
 
 from engine import Bad
 from engine.testing import StandAloneContext
@@ -17,7 +18,7 @@ from engine.testing import StandAloneContext
 
 def read(*paths: object, **options):
     config = Files(paths=tuple(map(str, paths)), **options)
-    return list(build(config, StandAloneContext()).records(0, 1))
+    return records_of(build(config, StandAloneContext()))
 
 
 def good_and_bad(*paths: object, **options) -> tuple[int, list[Bad]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from engine import (
     Completion,
     Context,
+    DataSource,
     Prompt,
     Record,
     Text,
@@ -28,17 +28,14 @@ _OPERATIONS: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
 _SYMMETRIC = "+*"
 
 
-class ArithmeticSource:
+class ArithmeticSource(DataSource):
     """Distinct questions such as ``12+34=`` with the answer ``46``, up to the limit."""
 
     def __init__(self, config: Arithmetic) -> None:
         self._config = config
 
-    def records(self, part: int, of: int) -> Iterator[Record]:
+    def records(self, part: str) -> Iterator[Record]:
         """See :class:`engine.DataSource`."""
-        return islice(self._all(), part, None, of)
-
-    def _all(self) -> Iterator[Record]:
         config = self._config
         numbers, operations = 10**config.digits, config.operations
         total = numbers * numbers * len(operations)

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine import (
     Bad,
     Context,
+    DataSource,
     Record,
     RunError,
 )
@@ -24,20 +24,20 @@ from engine_data.rows.recognition import Recogniser, Say
 from engine_data.rows.saved_datasets import saved_folder, saved_rows, saved_splits
 
 
-class HuggingFaceSource:
+class HuggingFaceSource(DataSource):
     """The rows of one split in order."""
 
     def __init__(self, config: HuggingFace, say: Say = lambda message, **fields: None) -> None:
         self._config = config
         self._say = say
 
-    def records(self, part: int, of: int) -> Iterator[Record | Bad]:
+    def records(self, part: str) -> Iterator[Record | Bad]:
         """See :class:`engine.DataSource`. Raises RunError when the data set cannot be read."""
         config = self._config
         recogniser = Recogniser(
             config.records, config.columns, license=config.license, say=self._say
         )
-        return islice(recogniser.records(self._rows(), config.path), part, None, of)
+        return recogniser.records(self._rows(), config.path)
 
     def _rows(self) -> Rows:
         config = self._config

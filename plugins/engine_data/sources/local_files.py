@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from itertools import islice
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from engine import (
     Bad,
+    DataSource,
     Record,
     RunError,
     Schema,
@@ -22,9 +22,13 @@ from engine_data.rows.formats import rows_of, text_of
 from engine_data.rows.recognition import Recogniser, Say
 from engine_data.rows.saved_datasets import saved_folder, saved_splits
 
+_PART = 32 * 2**20
+"""Bytes of files that make a part, unless a single one has more."""
 
-class FilesSource:
-    """Records of the files that the globs match, each file once, sorted by name."""
+
+class FilesSource(DataSource):
+    """Records of the files that the globs match, each file once, sorted by name. A part is some files,
+    named after the first."""
 
     def __init__(
         self,
@@ -37,34 +41,23 @@ class FilesSource:
     ) -> None:
         self._paths = paths
         self._license = license
-        self._recogniser = partial(Recogniser, records, columns, license=license, say=say)
+        self._new_recogniser = partial(Recogniser, records, columns, license=license)
+        self._recogniser = self._new_recogniser(say=say)
 
-    def records(self, part: int, of: int) -> Iterator[Record | Bad]:
+    def parts(self) -> Sequence[str]:
+        """See :class:`engine.DataSource`. Raises RunError for a glob that matches nothing."""
+        return list(self._parts)
+
+    def records(self, part: str) -> Iterator[Record | Bad]:
         """See :class:`engine.DataSource`. Raises RunError naming the file and the line."""
-        return islice(self._all(), part, None, of)
-
-    def schema(self) -> Schema | None:
-        """The schema recognised in the first file with rows; None where there is no file yet. Raises
-        RunError for rows of no known shape."""
-        try:
-            paths = self._files()
-        except (OSError, ValueError, RunError):  # reported when it is read
-            return None
-        recogniser = self._recogniser()
-        for path in paths:
-            with _naming(path):
-                rows = rows_of(path)
-                if rows is None:
-                    return "text"
-                for _ in recogniser.records(rows, path.as_posix()):
-                    return recogniser.schema
-        return None
-
-    def _all(self) -> Iterator[Record | Bad]:
-        with _naming(", ".join(self._paths)):
-            paths = self._files()
-        recogniser = self._recogniser()
-        for path in paths:
+        if part not in self._parts:
+            raise RunError(
+                f"files: no part begins with '{part}'", hint="the files have changed: run it again"
+            )
+        recogniser = self._recogniser
+        if recogniser.schema is None and part != next(iter(self._parts)):
+            recogniser.schema = self.schema()
+        for path in self._parts[part]:
             with _naming(path):
                 rows = rows_of(path)
                 if rows is not None:
@@ -77,6 +70,36 @@ class FilesSource:
                         hint="put them into JSON lines or Parquet, or narrow the glob",
                     )
                 yield self._document(path)
+
+    def schema(self) -> Schema | None:
+        """The schema recognised in the first file with rows; None where there is no file yet. Raises
+        RunError for rows of no known shape."""
+        try:
+            paths = self._files()
+        except (OSError, ValueError, RunError):  # reported when it is read
+            return None
+        recogniser = self._new_recogniser()
+        for path in paths:
+            with _naming(path):
+                rows = rows_of(path)
+                if rows is None:
+                    return "text"
+                for _ in recogniser.records(rows, path.as_posix()):
+                    return recogniser.schema
+        return None
+
+    @cached_property
+    def _parts(self) -> Mapping[str, Sequence[Path]]:
+        """The files of each part."""
+        parts: dict[str, list[Path]] = {}
+        size = _PART
+        with _naming(", ".join(self._paths)):
+            for path in self._files():
+                if size >= _PART:
+                    files, size = parts.setdefault(path.as_posix(), []), 0
+                files.append(path)
+                size += path.stat().st_size if path.exists() else 0
+        return parts
 
     def _files(self) -> list[Path]:
         found: list[Path] = []

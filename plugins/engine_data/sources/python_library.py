@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 
-from engine import Context, Record, Text
+from engine import Context, DataSource, Record, Text
 from engine_data.config import PythonLibrary
 from engine_data.sources.standard_library import (
     LICENSE,
@@ -22,31 +21,31 @@ from engine_data.sources.standard_library import (
     root,
 )
 
+_PARTS = ("sources", "docstrings", "topics")
 
-class PythonLibrarySource:
-    """All sources, then docstrings, then topics, each sorted by module name."""
+
+class PythonLibrarySource(DataSource):
+    """A part of all sources, one of docstrings, and one of topics, each sorted by module name."""
 
     def __init__(self, config: PythonLibrary) -> None:
         self._config = config
 
-    def records(self, part: int, of: int) -> Iterator[Record]:
+    def parts(self) -> Sequence[str]:
         """See :class:`engine.DataSource`."""
-        return islice(self._all(), part, None, of)
+        return [part for part in _PARTS if part in self._config.parts]
 
-    def _all(self) -> Iterator[Record]:
-        if "sources" in self._config.parts:
-            for name, text in modules(root(), tests=self._config.tests):
-                yield _record(f"sources/{name}", text, name)
-        if "docstrings" in self._config.parts:
-            for name, text in modules(root(), tests=self._config.tests):
-                docstrings = _docstrings(name, text)
-                if docstrings:
-                    yield _record(f"docstrings/{name}", docstrings, name)
-        if "topics" in self._config.parts:
+    def records(self, part: str) -> Iterator[Record]:
+        """See :class:`engine.DataSource`."""
+        if part == "topics":
             from pydoc_data.topics import topics
 
             for name, text in sorted(topics.items()):
                 yield _record(f"topics/{name}", text, f"topics/{name}")
+            return
+        for name, source in modules(root(), tests=self._config.tests):
+            found = source if part == "sources" else _docstrings(name, source)
+            if found is not None:
+                yield _record(f"{part}/{name}", found, name)
 
 
 def build(config: PythonLibrary, context: Context) -> PythonLibrarySource:

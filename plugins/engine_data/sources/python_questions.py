@@ -14,7 +14,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from engine import (
     Chat,
     Completion,
     Context,
+    DataSource,
     Preference,
     Prompt,
     Record,
@@ -48,17 +48,14 @@ class _Question:
     answer: str
 
 
-class PythonQuestionsSource:
+class PythonQuestionsSource(DataSource):
     """One record for each question about a public class, function or method."""
 
     def __init__(self, config: PythonQuestions) -> None:
         self._config = config
 
-    def records(self, part: int, of: int) -> Iterator[Record]:
+    def records(self, part: str) -> Iterator[Record]:
         """See :class:`engine.DataSource`."""
-        return islice(self._all(), part, None, of)
-
-    def _all(self) -> Iterator[Record]:
         same = self._config.model_copy(update={"records": "completion"})
         for path, question, rejected in _asked(same, root()):
             yield self._record(question, rejected, path)

@@ -13,6 +13,7 @@ from engine_data.config import Bytes
 from engine_data.tokenizers import build_bytes
 from transformers import AutoTokenizer
 
+from engine.contracts.data import DataSource
 from engine.contracts.records import Record, Text
 from engine.data.holdout_file import held_out
 from engine.data.prepare import prepare
@@ -26,12 +27,12 @@ def document(text: str, group: str | None = None, **fields: Any) -> Text:
     return Text(id=f"id of {text!r}", source="test", text=text, meta=meta, **fields)
 
 
-class _Given:
+class _Given(DataSource):
     def __init__(self, *records: Record) -> None:
         self._records = records
 
-    def records(self, part, of):
-        yield from self._records[part::of]
+    def records(self, part):
+        yield from self._records
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from engine.contracts.data import DataSource
 from engine.contracts.records import Bad, Chat, Text
 from engine.data.records import NamedSource, Rows, unreadable
 from engine.errors import RunError
 
 
-class _Source:
+class _Source(DataSource):
     def __init__(self, good: int, bad: int) -> None:
         self._good, self._bad = good, bad
 
-    def records(self, part, of):
+    def records(self, part):
         yield from (
             Bad(f"a.jsonl:{n}", "not-json", "not JSON: oh") for n in range(1, self._bad + 1)
         )
@@ -48,8 +49,8 @@ def test_more_bad_rows_than_the_limit_are_an_error_that_names_the_first_ten(good
 def test_what_no_tokenizer_takes_is_bad_in_any_source(text):
     """Wherever it stands in the record's own fields; what is kept beside them is not learnt from."""
 
-    class Given:
-        def records(self, part, of):
+    class Given(DataSource):
+        def records(self, part):
             calls = [{"function": {"name": "f", "arguments": {"x": [text]}}}]
             asked = {"role": "user", "content": "q"}
             turn = {"role": "assistant", "content": None, "tool_calls": calls}
@@ -66,8 +67,8 @@ def test_what_no_tokenizer_takes_is_bad_in_any_source(text):
 def test_what_is_neither_a_record_nor_a_bad_row_is_the_sources_error():
     """It is named."""
 
-    class Given:
-        def records(self, part, of):
+    class Given(DataSource):
+        def records(self, part):
             yield {"text": "a"}
 
     told = "source 's' failed: TypeError: it yielded {'text': 'a'}, which is not a record"

@@ -14,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from engine.contracts.data import DataSource
 from engine.data import prepare as module
 from engine.data.shards import ShardWriter, read_manifest
 from engine.errors import RunError
@@ -119,20 +120,20 @@ def test_every_bar_ends(new_corpus):
     assert {shares[-1] for shares in told.values()} == {1}
 
 
-class _Failing:
+class _Failing(DataSource):
     """A source, or a processor, that fails."""
 
-    def records(self, part, of):
+    def records(self, part):
         raise KeyError("x")
 
     def process(self, record):
         raise ZeroDivisionError("nought")
 
 
-class _Wrong:
+class _Wrong(DataSource):
     """A source, or a processor, that gives something else."""
 
-    def records(self, part, of):
+    def records(self, part):
         yield {"text": "a row"}
 
     def process(self, record):

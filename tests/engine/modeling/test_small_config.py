@@ -41,14 +41,14 @@ def test_what_is_small_keeps_its_widths():
 
 
 _KINDS = (
-    "llama gpt2 phi3 deepseek_v3 starcoder2 gpt_oss codegen gptj diffllama bamba zamba2 granitemoehybrid "
-    "mamba rwkv recurrent_gemma mpt gemma4_text"
+    "llama gpt2 phi3 deepseek_v3 starcoder2 gpt_oss codegen gptj diffllama bamba zamba2 "
+    "granitemoehybrid mamba rwkv recurrent_gemma mpt gemma4_text"
 )
 
 
 @pytest.mark.parametrize("kind", _KINDS.split())
 def test_models_can_be_built_of_it(kind):
-    """Heads of every kind, also cut into four or two; latent keys, experts, states, second vocabularies;
+    """Heads of every kind, also cut into four or two; latent keys, experts, states, two vocabularies;
     longer factors of rotary angles than pairs."""
     config = AutoConfig.for_model(kind)
     if kind == "phi3":

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.sources import records_of
 from support.tokenizers import byte_level
 
 from engine.errors import RunError
@@ -94,7 +95,7 @@ def test_texts_that_never_end_are_not_read(kind, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     path = "/dev/zero" if kind == "device" else str(tmp_path / "pipe")
     with pytest.raises(RunError, match="it is not a regular file"):
-        list(FilesSource((path,)).records(0, 1))
+        records_of(FilesSource((path,)))
 
 
 def test_whoever_reads_json_or_yaml_expects_depth():

@@ -47,7 +47,7 @@ BAD = "yield (lambda **row: __import__('engine').Bad(row['id'], '{}', 'big'))("
 @pytest.mark.parametrize(
     ("contract", "old", "new"),
     [
-        ("gives at least one record", "islice(self._all(), part, None, of)", "iter(())"),
+        ("gives at least one record", "for second in range(self._below)", "for second in ()"),
         ("is not a record", "yield Completion(", "yield dict("),
         (
             "gives() says text, but the source gives a completion",
@@ -57,12 +57,17 @@ BAD = "yield (lambda **row: __import__('engine').Bad(row['id'], '{}', 'big'))("
         ("the reason 'Too big' is not in kebab-case", "yield Completion(", BAD.format("Too big")),
         ("not every row is bad", "yield Completion(", BAD.format("too-big")),
         ("ids are unique", 'id=f"{first}+{second}"', 'id=f"{first}"'),
+        ("the names of parts are unique", "[str(first) for", "[str(first % 2) for"),
         (
-            "the order is always the same",
-            "islice(self._all()",
-            "islice(sorted(self._all(), key=lambda _: __import__('random').random())",
+            "parts and records are always in the same order",
+            "return [str(first) for first in range(self._below)]",
+            "return sorted(map(str, range(self._below)), key=lambda _: __import__('random').random())",
         ),
-        ("records(0, 2) gives records 0, 2, …", "part, None, of", "0, None, 1"),
+        (
+            "a part has the same records, whatever was read before",
+            "first = int(part)",
+            "first = self._next = getattr(self, '_next', -1) + 1",
+        ),
     ],
 )
 def test_data_source(refuses, contract, old, new):

@@ -22,6 +22,7 @@ from engine_data.config import Files, HuggingFace
 from engine_data.sources.files import build
 from engine_data.sources.hugging_face import build as build_hugging_face
 from pydantic import ValidationError
+from support.sources import records_of
 
 from engine import Bad, RunError
 from engine.testing import StandAloneContext
@@ -65,7 +66,7 @@ _CONTENTS = {
 
 def _read(*paths: object, **options: Any) -> list[Any]:
     source = build(Files(paths=tuple(map(str, paths)), **options), StandAloneContext())
-    return list(source.records(0, 1))
+    return records_of(source)
 
 
 @pytest.mark.parametrize("compression", _COMPRESS)
@@ -94,7 +95,7 @@ def test_a_reader_may_stop_at_any_row(tmp_path, monkeypatch):
     for name, content in _CONTENTS.items():
         (tmp_path / name).write_bytes(content)
         source = build(Files(paths=(str(tmp_path / name),)), StandAloneContext())
-        records = source.records(0, 1)
+        records = source.records(*source.parts())
         assert next(records).prompt == "q0"
         del records
         gc.collect()
@@ -182,12 +183,12 @@ def test_a_saved_data_set_opens_as_a_path_of_either_source(tmp_path):
         _read(tmp_path / "many")
     for folder, split, count in (("one", "train", 30), ("many", "test", 2)):
         config = HuggingFace(path=str(tmp_path / folder), split=split)
-        records = list(build_hugging_face(config, StandAloneContext()).records(0, 1))
+        records = records_of(build_hugging_face(config, StandAloneContext()))
         assert len(records) == count
         assert records[0].schema == "completion"
     config = HuggingFace(path=str(tmp_path / "many"), split="dev")
     with pytest.raises(RunError, match="has no split 'dev'; it has train, test"):
-        list(build_hugging_face(config, StandAloneContext()).records(0, 1))
+        records_of(build_hugging_face(config, StandAloneContext()))
 
 
 @pytest.mark.parametrize("name", ["./sets/a", "~/sets/a", "/sets/a", "data/sets/a", "data/a"])

@@ -11,6 +11,7 @@ import pytest
 from engine_data.config import Files
 from engine_data.rows.shapes import SHAPES, refreshed
 from engine_data.sources.files import build
+from support.sources import records_of
 
 from engine import Bad, RunError, record_to_row
 from engine.testing import StandAloneContext
@@ -30,7 +31,7 @@ def _read(folder: Path, *rows: Any, **options: Any) -> list[Any]:
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     source = build(Files(paths=(str(file),), **options), StandAloneContext())
-    return list(source.records(0, 1))
+    return records_of(source)
 
 
 def _fields(folder: Path, row: Any, **options: Any) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def test_the_shape_is_said_once_for_files_alike(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"conversations": [_USER, _GOOD]}))
     context = StandAloneContext()
     source = build(Files(paths=(str(tmp_path / "*"),)), context)
-    assert len(list(source.records(0, 1))) == 2
+    assert len(records_of(source)) == 2
     assert context.said == [f"{tmp_path}/a.jsonl: conversations (ShareGPT) → chat records"]
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from support.internals import is_held_out
+from support.sources import records_of
 
 from engine import EngineError
 from engine.testing import StandAloneContext, check_component
@@ -13,7 +14,7 @@ from engine.testing import StandAloneContext, check_component
 
 def records(**fields):
     source = {"type": "arithmetic", **fields}
-    return list(StandAloneContext().build("data-source", source).records(0, 1))
+    return records_of(StandAloneContext().build("data-source", source))
 
 
 def right(question):

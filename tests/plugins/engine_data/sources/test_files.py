@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from engine_data.config import Files
+from engine_data.sources import local_files
 from engine_data.sources.files import build
 from support.local_files import (
     lines as _lines,
@@ -56,16 +59,23 @@ def test_zstd_frames_may_follow_each_other(notes):
     assert _texts("a.jsonl.zst") == ["a", "b"]
 
 
-def test_parts_are_the_whole_between_them(notes):
-    """Part p of n has every n-th record, over all files."""
-    for name in "ab":
-        (notes / f"{name}.jsonl").write_bytes(_lines(*({"text": f"{name}{i}"} for i in range(5))))
-    (notes / "c.txt").write_text("c")
-    source = build(Files(paths=("*",)), StandAloneContext())
-    whole = list(source.records(0, 1))
-    assert len(whole) == 11
-    for part in range(3):
-        assert list(source.records(part, 3)) == whole[part::3]
+def test_parts_are_the_whole_between_them(notes, monkeypatch):
+    """Each has some files, and is read alone as among the others: its schema is the first file's."""
+    monkeypatch.setattr(local_files, "_PART", 100)
+    for name in "abcde":
+        rows = ({"text": f"{name}{i}", "label": True} for i in range(5))
+        (notes / f"{name}.jsonl").write_bytes(_lines(*rows))
+    (notes / "f.txt").write_text("f")
+    new = partial(build, Files(paths=("*",)), StandAloneContext())
+    source = new()
+    assert source.parts() == ["a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl", "e.jsonl", "f.txt"]
+    whole = [list(source.records(part)) for part in source.parts()]
+    assert [len(records) for records in whole] == [5, 5, 5, 5, 5, 1]
+    assert [list(new().records(part)) for part in reversed(source.parts())] == whole[::-1]
+    monkeypatch.setattr(local_files, "_PART", 400)
+    assert new().parts() == ["a.jsonl", "d.jsonl"]
+    with pytest.raises(RunError, match=r"no part begins with 'b\.jsonl'; the files have changed"):
+        next(new().records("b.jsonl"))
 
 
 @pytest.mark.covers("data-source/files.license")

@@ -15,6 +15,7 @@ from engine_data.config import HuggingFace
 from engine_data.sources.hugging_face import build
 from pydantic import ValidationError
 from support.internals import read_manifest
+from support.sources import records_of
 
 from engine import Completion, RunError
 from engine.testing import StandAloneContext
@@ -56,9 +57,8 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
-def _read(path: Path, part: int = 0, of: int = 1, **options: Any) -> list[Any]:
-    source = build(HuggingFace(path=str(path), **options), StandAloneContext())
-    return list(source.records(part, of))
+def _read(path: Path, **options: Any) -> list[Any]:
+    return records_of(build(HuggingFace(path=str(path), **options), StandAloneContext()))
 
 
 def _texts(path: Path, **options: Any) -> list[str]:
@@ -75,13 +75,6 @@ def test_streamed_or_not_the_records_are_the_same(data_set, cache):
     assert not any(cache.rglob("*.arrow"))
     assert _read(data_set, streaming=False) == streamed
     assert any(cache.rglob("*.arrow"))
-
-
-def test_parts_are_the_whole_between_them(data_set):
-    """Part p of n has every n-th record, under the identity that it has in the whole."""
-    whole = _read(data_set)
-    for part in range(3):
-        assert _read(data_set, part, 3) == whole[part::3]
 
 
 @pytest.mark.covers("data-source/hugging-face.name", "data-source/hugging-face.split")
@@ -275,6 +268,6 @@ def test_a_column_that_names_files_opens_none(write, streaming, tmp_path, monkey
     folder.mkdir()
     write(folder, str(tmp_path / "secret.png"))  # to open it would be an error: it is not there
     config = HuggingFace(path=str(folder), streaming=streaming, records="text")
-    (record,) = build(config, StandAloneContext()).records(0, 1)
+    (record,) = records_of(build(config, StandAloneContext()))
     assert "secret.png" in str(record.meta["picture"])
     assert record.meta.get("rest", {"b": [1]}) == {"b": [1]}

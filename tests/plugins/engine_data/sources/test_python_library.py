@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from engine_data.config import PythonLibrary
 from engine_data.sources.python_library import build
+from support.sources import records_of
 
 _FILES = {
     "b.py": b'"""About b.\n\n    Indented."""\n\ndef plain():\n    pass\n',
@@ -42,8 +43,8 @@ def library(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def _read(part: int = 0, of: int = 1, **options):
-    return build(PythonLibrary(**options), None).records(part, of)
+def _read(**options):
+    return records_of(build(PythonLibrary(**options), None))
 
 
 def _ids(**options) -> list[str]:
@@ -96,17 +97,10 @@ def test_a_module_and_its_docstrings_are_one_group(library):
     assert groups["topics/lambda"] != groups["topics/with"]
 
 
-def test_parts_of_the_records_are_the_whole_between_them(library):
-    """Part p of n has every n-th record."""
-    whole = list(_read())
-    for part in range(3):
-        assert list(_read(part, 3)) == whole[part::3]
-
-
 def test_this_python_s_library_is_read_without_importing_it():
     """Its own files, under its licence."""
     before = set(sys.modules)
-    records = list(islice(_read(parts=("sources",)), 3))
+    records = list(islice(build(PythonLibrary(), None).records("sources"), 3))
     assert [record.id for record in records] == [
         "sources/__future__.py",
         "sources/__hello__.py",

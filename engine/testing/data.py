@@ -1,0 +1,88 @@
+"""Checks of data sources, processors and tokenizers."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from engine.contracts.config import Config
+from engine.contracts.data import DataSource
+from engine.contracts.records import Bad, Record, Text
+from engine.testing.standalone import StandAloneContext, require
+
+_KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def data_source(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    """Parts and records repeat, and each part stands by itself."""
+    parts = list(new().parts())
+    require(len(set(parts)) == len(parts), "the names of parts are unique")
+    records = _read(new())
+    require(records, "a source gives at least one record")
+    gives = config.gives()  # type: ignore[attr-defined]
+    for record in records:
+        require(isinstance(record, Record | Bad), f"{record!r} is not a record")
+        if isinstance(record, Bad):
+            reason = record.reason
+            require(_KEBAB.fullmatch(reason), f"the reason '{reason}' is not in kebab-case")
+        elif gives is not None:
+            wrong = f"gives() says {gives}, but the source gives a {record.schema} record"
+            require(record.schema == gives, wrong)
+    require(any(isinstance(record, Record) for record in records), "not every row is bad")
+    ids = [record.id for record in records]
+    require(len(set(ids)) == len(ids), "ids are unique")
+    require(_read(new()) == records, "parts and records are always in the same order")
+    source = new()
+    apart = [list(source.records(part)) for part in reversed(parts)]
+    require(
+        [record for part in reversed(apart) for record in part] == records,
+        "a part has the same records, whatever was read before",
+    )
+
+
+def _read(source: DataSource) -> list[Record | Bad]:
+    return [record for part in source.parts() for record in source.records(part)]
+
+
+def processor(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    """The same records have the same outcome."""
+    texts = [*context.documents, *context.documents[:2], "x", "Grüße, 世界\n\n", "line\n" * 30]
+    records = [Text(id=f"r{n}", source="kit", text=text) for n, text in enumerate(texts)]
+    first, second = new(), new()
+    outcomes = [first.process(record) for record in records]
+    require(
+        outcomes == [second.process(record) for record in records],
+        "the same records have the same outcome: card.json and shards must repeat",
+    )
+    for record, outcome in zip(records, outcomes, strict=True):
+        if isinstance(outcome, str):
+            require(_KEBAB.fullmatch(outcome), f"the rule's name '{outcome}' is not in kebab-case")
+        else:
+            require(
+                isinstance(outcome, Record), f"{outcome!r} is neither a record nor a rule's name"
+            )
+            require(
+                outcome.id == record.id, "a record keeps its id, which decides if it is held out"
+            )
+
+
+def tokenizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    """Texts come back from its tokens, also when it is opened again."""
+    from transformers import AutoTokenizer
+
+    made = new()(context.documents)
+    require(getattr(made, "is_fast", False), "it is one of transformers' fast tokenizers")
+    require(made.eos_token_id is not None, "it has an EOS token, which ends documents")
+    encoded = [made.encode(text, add_special_tokens=False) for text in context.documents]
+    require(max(map(max, encoded)) < len(made), "ids are less than len(tokenizer)")
+    for text, ids in zip(context.documents, encoded, strict=True):
+        require(made.decode(ids).strip() == text.strip(), f"decoded tokens restore {text!r}")
+    again = new()(context.documents)
+    require(again.get_vocab() == made.get_vocab(), "the same texts give the same tokenizer")
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_pretrained(folder)
+        opened = AutoTokenizer.from_pretrained(folder)
+    same = [opened.encode(text, add_special_tokens=False) for text in context.documents]
+    require(same == encoded, "saved and opened again, it gives the same ids")
