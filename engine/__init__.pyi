@@ -55,6 +55,9 @@ from .contracts.context import (
     Situation as Situation,
 )
 from .contracts.data import (
+    Corpus as Corpus,
+    CorpusStep as CorpusStep,
+    Dataset as Dataset,
     DataSource as DataSource,
     Processor as Processor,
     TokenizerTrainer as TokenizerTrainer,
@@ -140,6 +143,9 @@ from .contracts.strategy import (
     Setup as Setup,
     Step as Step,
     Strategy as Strategy,
+)
+from .data.each import (
+    each as each,
 )
 from .deadline import (
     time_limit as time_limit,

@@ -21,27 +21,12 @@ import pluggy
 
 from engine.contracts import hooks as hookspecs
 from engine.contracts.component import Component, Kind
+from engine.contracts.hooks import AMONG, HOOK_OF_KIND
 from engine.errors import PluginError
 
 BUILTIN_DISTRIBUTION = "training-engine"
 _TYPE = re.compile(r"\w[\w.-]*", re.ASCII)
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
-
-HOOK_OF_KIND: Mapping[Kind, str] = {
-    "data-source": "engine_data_sources",
-    "processor": "engine_processors",
-    "tokenizer": "engine_tokenizers",
-    "model": "engine_models",
-    "adapter": "engine_adapters",
-    "strategy": "engine_strategies",
-    "optimizer": "engine_optimizers",
-    "schedule": "engine_schedules",
-    "objective": "engine_objectives",
-    "reward": "engine_rewards",
-    "evaluator": "engine_evaluators",
-    "callback": "engine_callbacks",
-    "inference": "engine_inference",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +114,15 @@ class Plugins:
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.plugins = tuple(sorted(plugins, key=lambda p: (not p.builtin, p.name)))
-        self._found: dict[Kind, dict[str, Found]] = {kind: {} for kind in HOOK_OF_KIND}
+        self._found: dict[Kind, dict[str, Found]] = {
+            kind: {} for kind in HOOK_OF_KIND if kind not in AMONG
+        }
         self.clashes: dict[str, str] = {}
         """By plugin: message on a component that another plugin declares, too. No run may use both."""
         for plugin in self.plugins:
             for kind, components in plugin.components.items():
                 for component in components:
-                    self._add(kind, Found(component, plugin))
+                    self._add(AMONG.get(kind, kind), Found(component, plugin))
 
     @classmethod
     def discover(cls, blocked: Collection[str] = ()) -> Plugins:
@@ -175,8 +162,8 @@ class Plugins:
         return f"{plugin} is {plugin.status}{f': {plugin.error}' if plugin.error else ''}"
 
     def of_kind(self, kind: Kind) -> Mapping[str, Found]:
-        """The components of a kind, by type."""
-        return self._found[kind]
+        """The components of a kind, by type; steps of a corpus are among the processors."""
+        return self._found[AMONG.get(kind, kind)]
 
     def kinds(self) -> Iterable[Kind]:
         """All kinds of components."""

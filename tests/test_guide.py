@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from engine_tools.new_plugin import write_plugin
 
-from engine.registry import HOOK_OF_KIND, Plugins
+from engine.contracts.hooks import HOOK_OF_KIND
+from engine.registry import Plugins
 from engine.testing import check_component, run_spec
 
 GUIDE = Path(__file__).parents[1] / "contrib" / "README.md"

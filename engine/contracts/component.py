@@ -10,6 +10,7 @@ Schema = Literal["text", "chat", "completion", "preference", "labelled", "stepwi
 Kind = Literal[
     "data-source",
     "processor",
+    "corpus-step",
     "tokenizer",
     "model",
     "adapter",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from engine.contracts.component import Component
+from engine.contracts.component import Component, Kind
 
 if TYPE_CHECKING:
     import click
@@ -19,6 +19,26 @@ hookspec = pluggy.HookspecMarker("engine")
 hookimpl = pluggy.HookimplMarker("engine")
 ENTRY_POINTS = "engine.v1"
 
+HOOK_OF_KIND: Mapping[Kind, str] = {
+    "data-source": "engine_data_sources",
+    "processor": "engine_processors",
+    "corpus-step": "engine_corpus_steps",
+    "tokenizer": "engine_tokenizers",
+    "model": "engine_models",
+    "adapter": "engine_adapters",
+    "strategy": "engine_strategies",
+    "optimizer": "engine_optimizers",
+    "schedule": "engine_schedules",
+    "objective": "engine_objectives",
+    "reward": "engine_rewards",
+    "evaluator": "engine_evaluators",
+    "callback": "engine_callbacks",
+    "inference": "engine_inference",
+}
+
+AMONG: Mapping[Kind, Kind] = {"corpus-step": "processor"}
+"""Kinds whose components stand in a spec among those of another kind, and share their names."""
+
 
 @hookspec
 def engine_data_sources() -> Sequence[Component]:  # type: ignore[empty-body]
@@ -27,7 +47,13 @@ def engine_data_sources() -> Sequence[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def engine_processors() -> Sequence[Component]:  # type: ignore[empty-body]
-    """Steps that keep, change or drop records; the factory returns a ``Processor``."""
+    """Maps over documents, which annotate, change or drop them; the factory returns a ``Processor``."""
+
+
+@hookspec
+def engine_corpus_steps() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Steps that see a whole corpus; they stand among the processors of a spec. The factory returns a
+    ``CorpusStep``."""
 
 
 @hookspec

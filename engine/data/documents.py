@@ -1,140 +1,204 @@
-"""Sources through processors: what training gets, what is held out, and what each rule drops."""
+"""A corpus: documents of sources in parts, what processors make of them, and what is held out."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence, Set as AbstractSet
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
+from dataclasses import asdict
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from engine.contracts.data import Processor
-from engine.contracts.records import Record, Text
+from engine.contracts.records import Bad, Record, Text
+from engine.data.each import each
 from engine.data.holdout import Answered, is_held_out
-from engine.data.holdout_file import HELD_OUT, write_held_out
-from engine.data.records import (
-    NamedSource,
-    Rows,
-    blaming,
-    unreadable,
-)
+from engine.data.parts import Part, all_documents, kept_documents, records_in, table_of
+from engine.data.records import NamedSource, Rows, unreadable
+from engine.data.steps import NamedProcessor, Progress, carried_out
+from engine.data.store import Store, key_of
 from engine.errors import RunError
 
-Progress = Callable[[str, float, float, str], None]
-"""What is done, how much of how much, and a note."""
+_PART = 32 * 2**20
+"""Characters of documents that make a part, unless a single one has more."""
 
 
-def read(
-    sources: Sequence[NamedSource],
-    processors: Sequence[Processor],
-    folder: Path,
-    *,
-    holdout: float,
-    seed: int,
-    progress: Progress,
-    answered: Answered,
-) -> tuple[list[Path], list[dict[str, Any]]]:
-    """Writes ``holdout.jsonl`` and, for each source, a file of the texts that training gets, each
-    a line of JSON; gives these files and the sources' cards. Texts that have an ``answered`` prompt,
-    held out elsewhere, are dropped.
+class Documents:
+    """The documents of several sources, in ``parts``; ``rows``: what was read of each source."""
 
-    Raises RunError, also for a source that leaves nothing to train on.
-    """
-    drafts = [folder / f"draft-{index}.jsonl" for index in range(len(sources))]
-    cards = []
-    held: set[bytes] = set()
-    with (folder / HELD_OUT).open("w", encoding="utf-8") as aside:
-        for index, (named, draft) in enumerate(zip(sources, drafts, strict=True)):
-            dropped: Counter[str] = Counter()
-            set_aside = 0
-            rows = Rows(named)
-            with draft.open("w", encoding="utf-8") as out:
-                for record in rows:
-                    if rows.read % 64 == 0:
-                        note = f"{named.name}: {rows.read:,} records"
-                        progress("read", index, len(sources), note)
-                    result = _process(record, processors)
-                    if isinstance(result, str):
-                        dropped[result] += 1
-                    elif is_held_out(result, holdout, seed):
-                        write_held_out(result, aside)
-                        held.add(_digest(result.text))
-                        set_aside += 1
-                    else:
-                        out.write(json.dumps([result.text, result.license]) + "\n")
-            cards.append(
-                {
-                    "source": named.name,
-                    "read": rows.read,
-                    "dropped": rows.bad + dropped,
-                    "bad_rows": rows.places(),
-                    "held_out": set_aside,
-                }
+    def __init__(self, store: Store, sources: Sequence[NamedSource], progress: Progress) -> None:
+        """Reads the sources, but for parts that were read before. Raises RunError."""
+        self._store = store
+        self._progress = progress
+        self._sources = sources
+        self.parts: list[Part] = []
+        self.rows = [Rows(source) for source in sources]
+        for number, (named, rows) in enumerate(zip(sources, self.rows, strict=True)):
+            progress("read", number, len(sources), named.name)
+            for part in rows.parts():
+                self.parts += self._read(number, rows, part)
+            rows.check()
+        progress("read", len(sources), len(sources), "")
+
+    def _read(self, number: int, rows: Rows, part: str) -> list[Part]:
+        named = self._sources[number]
+        key = key_of("documents", named.key, named.name, part, rows.version(part))
+        note = self._store.note(key)
+        keys = [] if note is None else [key_of(key, n) for n in range(note["parts"])]
+        if note is None or not all(map(self._store.has, keys)):
+            note, keys = self._read_anew(number, key, part)
+        rows.add(note["read"], note["bad"], [Bad(**bad) for bad in note["first"]])
+        return [Part(number, one) for one in keys]
+
+    def _read_anew(self, number: int, key: str, part: str) -> tuple[dict[str, Any], list[str]]:
+        named = self._sources[number]
+        rows = Rows(named, part)
+        keys: list[str] = []
+        waiting: list[Text] = []
+        size = 0
+
+        def write() -> None:
+            keys.append(key_of(key, len(keys)))
+            self._store.write(keys[-1], table_of(waiting))
+            waiting.clear()
+
+        for record in rows:
+            if not isinstance(record, Text):
+                raise _no_text(record)
+            waiting.append(record)
+            size += len(record.text)
+            if rows.read % 64 == 0:
+                note = f"{named.name}: {rows.read:,} records"
+                self._progress("read", number, len(self._sources), note)
+            if size >= _PART:
+                write()
+                size = 0
+        write()
+        first = [asdict(bad) for bad in rows.first]
+        told = {"parts": len(keys), "read": rows.read, "bad": dict(rows.bad), "first": first}
+        self._store.write_note(key, told)
+        return told, keys
+
+    def carry_out(self, named: NamedProcessor, progress: Progress | None = None) -> None:
+        """Applies a processor or step to all documents. Raises RunError."""
+        self.parts = carried_out(self._store, self.parts, named, progress or self._progress)
+
+    def hold_out(self, share: float, seed: int, elsewhere: Mapping[str, Answered]) -> None:
+        """Marks documents as held out, and drops copies of them, texts that have a prompt held out
+        ``elsewhere`` with its answer, and what no tokenizer takes.
+
+        A document that is held out with its group may have a copy in another group, read before it:
+        hence the second pass.
+        """
+
+        def quiet(*_: Any) -> None:
+            """These passes take no time to speak of."""
+
+        self.carry_out(NamedProcessor("readable", key_of("readable"), each(_readable)), quiet)
+        self.carry_out(
+            NamedProcessor("holdout", key_of("holdout", share, seed), _HoldOut(share, seed)), quiet
+        )
+        held = {_digest(document.text) for part in self.held() for document in part}
+        told = key_of(sorted(digest.hex() for digest in held), list(elsewhere))
+        copies = _Copies(held, list(elsewhere.values()))
+        self.carry_out(NamedProcessor("copies", key_of("copies", told), copies), quiet)
+
+    def held(self) -> Iterator[Iterator[Text]]:
+        """The documents that are held out, part by part."""
+        for number, part in enumerate(self.parts):
+            yield records_in(self._divided(part, number)[0])
+
+    def trained(self, source: int) -> Iterator[pa.Table]:
+        """The documents of a source that training gets, part by part."""
+        for number, part in enumerate(self.parts):
+            if part.source == source:
+                yield self._divided(part, number)[1]
+
+    def _divided(self, part: Part, number: int) -> tuple[pa.Table, pa.Table]:
+        """Documents that are held out, and those that training gets."""
+        kept = kept_documents(self._store, part, number)
+        if not kept.num_rows:
+            return kept, kept
+        held = kept.column("held")
+        return kept.filter(held), kept.filter(pc.invert(held))
+
+    def card(self, source: int) -> dict[str, Any]:
+        """What became of a source's documents. Raises RunError if training gets none."""
+        named, rows = self._sources[source], self.rows[source]
+        dropped, licenses, held, size = Counter(rows.bad), Counter[str](), 0, 0
+        for number, part in enumerate(self.parts):
+            if part.source != source:
+                continue
+            table = all_documents(self._store, part, number)
+            dropped.update(r for r in table.column("drop").to_pylist() if r is not None)
+            out, trained = self._divided(part, number)
+            held += out.num_rows
+            licenses.update(one or "unknown" for one in trained.column("license").to_pylist())
+            size += pc.sum(pc.binary_length(trained.column("text"))).as_py() or 0
+        if not licenses:
+            raise RunError(
+                f"source '{named.name}' gave no document to train on: {rows.read} read, "
+                f"{dropped.total()} dropped {dict(dropped)}, {held} held out",
+                hint="check its paths, the processors and `holdout`",
             )
-    progress("read", len(sources), len(sources), "")
-    spools = [
-        _without(held, answered, draft, card) for draft, card in zip(drafts, cards, strict=True)
-    ]
-    return spools, cards
+        return {
+            "source": named.name,
+            "read": rows.read,
+            "dropped": dict(dropped),
+            "bad_rows": rows.places(),
+            "held_out": held,
+            "documents": licenses.total(),
+            "bytes": size,
+            "licenses": dict(licenses),
+        }
 
 
-def _without(
-    held: AbstractSet[bytes], answered: Answered, draft: Path, card: dict[str, Any]
-) -> Path:
-    """The texts of a draft but for copies of held-out ones, and those that have a prompt which another
-    stage holds out, and its answer; completes the card.
+class _HoldOut(Processor):
+    """Annotates whether documents are ``held``."""
 
-    A text that is held out with its group may have a copy in another group, read before it: hence
-    this second pass.
-    """
-    spool = draft.with_name(draft.name.replace("draft", "spool"))
-    dropped = card["dropped"]
-    licenses: Counter[str] = Counter()
-    n_bytes = 0
-    with draft.open(encoding="utf-8") as lines, spool.open("w", encoding="utf-8") as out:
-        for text, license_ in map(json.loads, lines):
-            if _digest(text) in held:
-                dropped["held-out-elsewhere"] += 1
-                continue
-            if answered.in_text(text):
-                dropped["answers-what-is-held-out"] += 1
-                continue
-            out.write(json.dumps(text) + "\n")
-            licenses[license_ or "unknown"] += 1
-            n_bytes += len(text.encode())
-    draft.unlink()
-    if not licenses:
-        raise RunError(
-            f"source '{card['source']}' gave no document to train on: {card['read']} read, "
-            f"{dropped.total()} dropped {dict(dropped)}, {card['held_out']} held out",
-            hint="check its paths, the processors and `holdout`",
-        )
-    counts = {"documents": licenses.total(), "bytes": n_bytes, "licenses": dict(licenses)}
-    card.update(counts, dropped=dict(dropped))
-    return spool
+    def __init__(self, share: float, seed: int) -> None:
+        self._share, self._seed = share, seed
+
+    def columns(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
+        """See :class:`engine.Processor`."""
+        held = [is_held_out(document, self._share, self._seed) for document in records_in(batch)]
+        return {"held": pa.array(held)}
 
 
-def _process(record: Record, processors: Sequence[Processor]) -> Text | str:
-    """The document to keep, or the name of the rule by which it is dropped."""
-    for processor in processors:
-        name = f"{type(processor).__module__}.{type(processor).__qualname__}"
-        with blaming(f"processor {name}, at record '{record.id}' of '{record.source}',"):
-            result = processor.process(record)
-            if not isinstance(result, Record | str):
-                raise TypeError(f"it gave {result!r}, neither a record nor the name of a rule")
-        if isinstance(result, str):
-            return result
-        record = result
-    if not isinstance(record, Text):
-        raise RunError(
-            f"record '{record.id}' of '{record.source}' is {record.schema}, but prepare takes text",
-            hint="give such records to a train stage as its `data`, or say `records: text`",
-        )
-    if not record.text.strip():
+class _Copies(Processor):
+    """Drops copies of held-out documents, and prompts with their answers, from what is not held out."""
+
+    def __init__(self, held: AbstractSet[bytes], elsewhere: Sequence[Answered]) -> None:
+        self._held, self._elsewhere = held, elsewhere
+
+    def columns(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
+        """See :class:`engine.Processor`."""
+        texts, held = batch.column("text").to_pylist(), batch.column("held").to_pylist()
+        rules = [None if out else self._rule(text) for text, out in zip(texts, held, strict=True)]
+        return {"drop": pa.array(rules, pa.string())}
+
+    def _rule(self, text: str) -> str | None:
+        if _digest(text) in self._held:
+            return "held-out-elsewhere"
+        answers = any(answered.in_text(text) for answered in self._elsewhere)
+        return "answers-what-is-held-out" if answers else None
+
+
+def _readable(document: Text) -> Text | str:
+    """Drops empty texts, and those that a processor has made unreadable."""
+    if not document.text.strip():
         return "empty"
-    bad = unreadable(record)  # as a processor may have made it
-    return record if bad is None else bad.reason
+    bad = unreadable(document)
+    return document if bad is None else bad.reason
+
+
+def _no_text(record: Record) -> RunError:
+    return RunError(
+        f"record '{record.id}' of '{record.source}' is {record.schema}, but prepare takes text",
+        hint="give such records to a train stage as its `data`, or say `records: text`",
+    )
 
 
 def _digest(text: str) -> bytes:

@@ -7,7 +7,9 @@ A prepared folder:
     shards/0 …       one folder of shards for each source, in the spec's order
     holdout.jsonl    documents that training never sees, as records
 
-It is built under another name and renamed when it is whole.
+It is built under another name and renamed when it is whole. Until then documents in parts, and what
+each step found of them, are in ``work``, in files named by what made them: a preparation that was
+broken off goes on from there.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from engine.contracts.data import Processor, TokenizerTrainer
+import pyarrow as pa
+
+from engine.contracts.data import TokenizerTrainer
 from engine.contracts.records import Record
-from engine.data.documents import Progress, read
+from engine.data.documents import Documents
 from engine.data.holdout import Answered
-from engine.data.holdout_file import held_out_card
+from engine.data.holdout_file import HELD_OUT, held_out_card, write_held_out
 from engine.data.records import NamedSource, blaming
 from engine.data.shards import Shards, ShardWriter
+from engine.data.steps import NamedProcessor, Progress
+from engine.data.store import Store
 from engine.errors import RunError
 from engine.modeling.encoding import boundary, encoder
 from engine.storage import manifest
@@ -40,7 +46,7 @@ def prepare(
     folder: Path,
     *,
     sources: Sequence[NamedSource],
-    processors: Sequence[Processor],
+    processors: Sequence[NamedProcessor],
     trainer: TokenizerTrainer,
     holdout: float,
     seed: int,
@@ -58,22 +64,21 @@ def prepare(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        spools, cards = read(
-            sources,
-            processors,
-            partial,
-            holdout=holdout,
-            seed=seed,
-            progress=progress,
-            answered=Answered(chain.from_iterable(elsewhere.values())),
-        )
+        documents = Documents(Store(folder / "work"), sources, progress)
+        for processor in processors:
+            documents.carry_out(processor)
+        documents.hold_out(holdout, seed, {name: Answered(r) for name, r in elsewhere.items()})
+        with (partial / HELD_OUT).open("w", encoding="utf-8") as aside:
+            for document in chain.from_iterable(documents.held()):
+                write_held_out(document, aside)
+        cards = [documents.card(source) for source in range(len(sources))]
         with blaming("the tokenizer"):
-            tokenizer = trainer(_Texts(spools, progress))
+            tokenizer = trainer(_Texts(documents, cards, progress))
             _check_tokenizer(tokenizer)
             tokenizer.save_pretrained(partial / "tokenizer")
-        for index, (spool, card) in enumerate(zip(spools, cards, strict=True)):
-            _write_shards(spool, partial / "shards" / str(index), tokenizer, card, progress)
-            spool.unlink()
+        for source, card in enumerate(cards):
+            shards = partial / "shards" / str(source)
+            _write_shards(documents.trained(source), shards, tokenizer, card, progress)
         card = {
             "sources": cards,
             "vocabulary": len(tokenizer),
@@ -113,22 +118,25 @@ def trained_texts(folder: Path) -> Iterator[str]:
 class _Texts:
     """The documents' texts, iterable as often as a tokenizer's trainer likes."""
 
-    def __init__(self, spools: Sequence[Path], progress: Progress) -> None:
-        self._spools = spools
+    def __init__(
+        self, documents: Documents, cards: Sequence[Mapping[str, Any]], progress: Progress
+    ) -> None:
+        self._documents = documents
+        self._sizes = [card["bytes"] for card in cards]
         self._progress = progress
         self._times = 0
 
     def __iter__(self) -> Iterator[str]:
         self._times += 1
         what = f"read for tokens, {self._times}"
-        total, done = sum(spool.stat().st_size for spool in self._spools), 0
+        total, done = sum(self._sizes), 0
         try:
-            for spool in self._spools:
-                with spool.open(encoding="utf-8") as file:
-                    for line in file:
+            for source in range(len(self._sizes)):
+                for part in self._documents.trained(source):
+                    for text in part.column("text").to_pylist():
                         self._progress(what, min(done, total - 1), total, "")
-                        done += len(line)
-                        yield json.loads(line)
+                        done += len(text)
+                        yield text
         finally:  # whoever reads may have enough before the end
             self._progress(what, total, total, "")
 
@@ -142,22 +150,25 @@ def _check_tokenizer(tokenizer: Any) -> None:
 
 
 def _write_shards(
-    spool: Path, folder: Path, tokenizer: Any, card: dict[str, Any], progress: Progress
+    parts: Iterable[pa.Table],
+    folder: Path,
+    tokenizer: Any,
+    card: dict[str, Any],
+    progress: Progress,
 ) -> None:
     bos, eos = boundary(tokenizer), tokenizer.eos_token_id
     writer = ShardWriter(folder, vocab_size=len(tokenizer), eos_id=eos, boundary_target=bos == eos)
-    total = spool.stat().st_size
-    what = f"tokenize {card['source']}"
-    with spool.open(encoding="utf-8") as file:
-        done = 0
-        while lines := [line for _, line in zip(range(_ENCODE_BATCH), file, strict=False)]:
-            texts = [json.loads(line) for line in lines]
+    what, total, done = f"tokenize {card['source']}", card["bytes"], 0
+    for part in parts:
+        for batch in part.select(["text"]).combine_chunks().to_batches(max_chunksize=_ENCODE_BATCH):
+            texts = batch.column("text").to_pylist()
             # A document that spells out a special token must not end itself with it.
             with blaming("the tokenizer"):
                 encoded = encoder(tokenizer).texts(texts)
             for text, ids in zip(texts, encoded, strict=True):
-                writer.add([bos, *ids] if bos == eos else [bos, *ids, eos], len(text.encode()))
-            done += sum(map(len, lines))
+                size = len(text.encode())
+                writer.add([bos, *ids] if bos == eos else [bos, *ids, eos], size)
+                done += size
             progress(what, min(done, total - 1), total, "")
     progress(what, total, total, "")
     card["tokens"] = writer.close().tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import chain
@@ -26,21 +26,25 @@ _NOT_LEARNT = frozenset({"id", "source", "license", "meta"})
 
 @dataclass(frozen=True, slots=True)
 class NamedSource:
-    """A source and its name in the data card and in records; ``bad``: share of bad rows allowed."""
+    """A source and its name in the data card and in records; ``bad``: share of bad rows allowed;
+    ``key``: names what it is, its type, settings and version."""
 
     name: str
     source: DataSource
     bad: float = LIMIT
+    key: str = ""
 
 
 class Rows:
-    """Iterates over a source's records; counts the rows ``read`` and, by reason, the ``bad`` ones.
+    """Iterates over a source's records, or those of one part; counts the rows ``read`` and, by reason,
+    the ``bad`` ones.
 
     Raises RunError at the end of the source if too many rows are bad.
     """
 
-    def __init__(self, named: NamedSource) -> None:
+    def __init__(self, named: NamedSource, part: str | None = None) -> None:
         self._named = named
+        self._part = part
         self.read = 0
         self.bad: Counter[str] = Counter()
         self.first: list[Bad] = []
@@ -48,7 +52,8 @@ class Rows:
     def __iter__(self) -> Iterator[Record]:
         source = self._named.source
         with blaming(f"source '{self._named.name}'"):
-            for row in chain.from_iterable(map(source.records, source.parts())):
+            parts = source.parts() if self._part is None else (self._part,)
+            for row in chain.from_iterable(map(source.records, parts)):
                 if not isinstance(row, Record | Bad):
                     raise TypeError(f"it yielded {row!r}, which is not a record")
                 self.read += 1
@@ -60,7 +65,24 @@ class Rows:
                 self.bad[bad.reason] += 1
                 if len(self.first) < _NAMED:
                     self.first.append(bad)
-        self.check()
+        if self._part is None:
+            self.check()
+
+    def parts(self) -> Sequence[str]:
+        """The names of the source's parts. Raises RunError."""
+        with blaming(f"source '{self._named.name}'"):
+            return self._named.source.parts()
+
+    def version(self, part: str) -> str:
+        """What changes with a part's content. Raises RunError."""
+        with blaming(f"source '{self._named.name}'"):
+            return self._named.source.version(part)
+
+    def add(self, read: int, bad: Mapping[str, int], first: Sequence[Bad]) -> None:
+        """Adds what was read of a part."""
+        self.read += read
+        self.bad.update(bad)
+        self.first = [*self.first, *first][:_NAMED]
 
     def check(self) -> None:
         """Raises RunError if too many of the rows read so far are bad."""

@@ -10,7 +10,7 @@ from engine.contracts.callback import Callback
 from engine.contracts.component import Kind, Precision
 from engine.contracts.component_config import ObjectiveConfig
 from engine.contracts.config import Config
-from engine.contracts.data import DataSource
+from engine.contracts.data import CorpusStep, DataSource, Processor
 from engine.contracts.external_loop import ExternalLoop
 from engine.contracts.language_model import Inference, LanguageModel
 from engine.contracts.objective import Objective
@@ -18,14 +18,17 @@ from engine.contracts.records import Record
 from engine.contracts.scoring import Evaluator
 from engine.contracts.spec import Prepare
 from engine.contracts.strategy import Strategy
+from engine.data.former_processor import as_processor
 from engine.data.former_source import as_source
 from engine.data.holdout import is_held_out
 from engine.data.holdout_file import held_out
 from engine.data.records import NamedSource, Rows
+from engine.data.store import key_of
 from engine.errors import FieldError, PluginError, RunError
 from engine.event_log import EventLog
 from engine.processes.process import Process
 from engine.registry import Found
+from engine.spec.identity import identity_fields
 from engine.spec.loading import Loaded, LoadedSituation
 from engine.storage.model_folder import Artifact
 from engine.storage.run_folder import RunFolder
@@ -35,12 +38,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-_BASES: Mapping[Kind, type[Any]] = {
-    "strategy": Strategy,
-    "objective": Objective,
-    "evaluator": Evaluator,
-    "callback": Callback,
-    "data-source": DataSource,
+_STEPS = (Processor, CorpusStep)
+_BASES: Mapping[Kind, tuple[type[Any], ...]] = {
+    "strategy": (Strategy,),
+    "objective": (Objective,),
+    "evaluator": (Evaluator,),
+    "callback": (Callback,),
+    "data-source": (DataSource,),
+    "processor": _STEPS,
+    "corpus-step": _STEPS,
 }
 """Base classes that factories must return, for kinds on whose defaults the engine relies."""
 
@@ -49,18 +55,21 @@ def of_kind(kind: Kind, config: Config, built: object, found: Found) -> Any:
     """What a factory returned. Raises PluginError for what lacks the base class of its kind."""
     if kind == "data-source":
         built = as_source(built)
-    base = _BASES.get(kind, object)
+    elif kind in ("processor", "corpus-step"):
+        built = as_processor(built)
+    bases = _BASES.get(kind, (object,))
     if isinstance(config, ObjectiveConfig) and config.external_loop:
-        base = ExternalLoop
-    if isinstance(built, base):
+        bases = (ExternalLoop,)
+    if isinstance(built, bases):
         return built
     cls = type(built).__name__
-    hint = f"let {cls} subclass engine.{base.__name__}"
+    names = " or ".join(f"engine.{base.__name__}" for base in bases)
+    hint = f"let {cls} subclass {names}"
     if isinstance(built, ExternalLoop):
         hint = f"set `external_loop: ClassVar = True` in {found.component.config}"
     raise PluginError(
         f"plugin {found.plugin}: the {kind} '{found.component.type}' is a {cls}, which is not "
-        f"an engine.{base.__name__}",
+        f"an {names}",
         hint=hint,
     )
 
@@ -100,6 +109,11 @@ class RunContext:
         except FieldError as error:
             raise self.loaded.told(config, error) from error
         return of_kind(kind, config, built, found)
+
+    def key(self, kind: Kind, config: Config) -> str:
+        """Names what a component is: its settings, and the plugin with its version."""
+        plugin = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")].plugin
+        return key_of(kind, identity_fields(config), f"{plugin.distribution} {plugin.version}")
 
     def inference(self, context: StageContext) -> Inference:
         """A stage's inference component, built on first use. Raises RunError in a prepare stage."""
@@ -220,7 +234,8 @@ class StageContext:
 
     def named(self, name: str, source: Any) -> NamedSource:
         """Builds a data source, with the name by which the log calls it."""
-        return NamedSource(name, self.run.build("data-source", source, self), source.bad)
+        built = self.run.build("data-source", source, self)
+        return NamedSource(name, built, source.bad, self.run.key("data-source", source))
 
     def allows(self, word: str) -> bool:
         """See :class:`engine.Context`."""

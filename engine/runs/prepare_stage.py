@@ -7,6 +7,7 @@ from typing import Any
 from engine.contracts.records import Record
 from engine.contracts.spec import Prepare
 from engine.data.prepare import prepare
+from engine.data.steps import NamedProcessor
 from engine.runs.context import RunContext
 from engine.runs.lineage import heeded_as, holding_out
 from engine.storage import run_folder as folders
@@ -27,7 +28,14 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
                 context.named(label, source)
                 for label, source in zip(config.source_names(), config.sources, strict=True)
             ],
-            processors=[run.build("processor", p, context) for p in config.processors],
+            processors=[
+                NamedProcessor(
+                    getattr(p, "type", ""),
+                    run.key("processor", p),
+                    run.build("processor", p, context),
+                )
+                for p in config.processors
+            ],
             trainer=run.build("tokenizer", config.tokenizer, context),
             holdout=config.holdout,
             seed=run.spec.seed,

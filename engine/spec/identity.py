@@ -24,7 +24,7 @@ def identity(spec: Spec, stage: str) -> dict[str, Any]:
     body: dict[str, Any] = {"verb": spec.stages[stage].verb, "seed": spec.seed}
     if _holds_prompts_out(spec.stages[stage].train):
         body[_HELD_OUT_BY] = "first user turn"
-    return body | _fields(spec.stages[stage].body)
+    return body | identity_fields(spec.stages[stage].body)
 
 
 def changes(spec: Spec, recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -66,7 +66,8 @@ def _holds_prompts_out(train: Train | None) -> bool:
     return bool(train and train.holdout and train.data.gives() != "text")
 
 
-def _fields(config: BaseModel) -> dict[str, Any]:
+def identity_fields(config: BaseModel) -> dict[str, Any]:
+    """The identity fields of a configuration as plain data."""
     return {name: _plain(getattr(config, name)) for name, _ in _identity_fields(config)}
 
 
@@ -79,7 +80,7 @@ def _identity_fields(config: BaseModel) -> Iterator[tuple[str, FieldInfo]]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return _fields(value)
+        return identity_fields(value)
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, set | frozenset):  # the order of a set differs between processes

@@ -3,6 +3,9 @@
 from .contracts import (
     check_component as check_component,
 )
+from .data import (
+    processed as processed,
+)
 from .declarations import (
     check_plugin as check_plugin,
     check_readme as check_readme,

@@ -238,6 +238,7 @@ _BREAK = 8
 _CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], None]] = {
     "data-source": data.data_source,
     "processor": data.processor,
+    "corpus-step": data.processor,
     "tokenizer": data.tokenizer,
     "model": training.model,
     "adapter": training.adapter,

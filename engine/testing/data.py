@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from engine.contracts.config import Config
-from engine.contracts.data import DataSource
+from engine.contracts.data import CorpusStep, DataSource, Processor
 from engine.contracts.records import Bad, Record, Text
+from engine.data.parts import Part, all_documents, records_in, table_of
+from engine.data.steps import NamedProcessor, carried_out
+from engine.data.store import Store, key_of
+from engine.errors import RunError
 from engine.testing.standalone import StandAloneContext, require
 
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -47,25 +52,50 @@ def _read(source: DataSource) -> list[Record | Bad]:
 
 
 def processor(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """The same records have the same outcome."""
+    """Documents become the same again, whatever stands beside them."""
     texts = [*context.documents, *context.documents[:2], "x", "Grüße, 世界\n\n", "line\n" * 30]
     records = [Text(id=f"r{n}", source="kit", text=text) for n, text in enumerate(texts)]
-    first, second = new(), new()
-    outcomes = [first.process(record) for record in records]
-    require(
-        outcomes == [second.process(record) for record in records],
-        "the same records have the same outcome: card.json and shards must repeat",
-    )
-    for record, outcome in zip(records, outcomes, strict=True):
+    made = new()
+    try:
+        found = processed(made, records)
+    except RunError as error:
+        raise AssertionError(f"broken contract: {error}") from error
+    again = "the same documents have the same outcome: card.json and shards must repeat"
+    require(processed(new(), records) == found, again)
+    if isinstance(made, CorpusStep):
+        parted = "the outcome is the same, however the documents are divided into parts"
+        require(processed(new(), records, parts=3) == found, parted)
+    else:
+        alone = [outcome for record in records for outcome in processed(made, [record])]
+        require(alone == found, "a document's outcome does not depend on other documents")
+    for outcome in found:
         if isinstance(outcome, str):
             require(_KEBAB.fullmatch(outcome), f"the rule's name '{outcome}' is not in kebab-case")
-        else:
-            require(
-                isinstance(outcome, Record), f"{outcome!r} is neither a record nor a rule's name"
-            )
-            require(
-                outcome.id == record.id, "a record keeps its id, which decides if it is held out"
-            )
+
+
+def processed(
+    processor: Processor | CorpusStep, records: Sequence[Text], *, parts: int = 1
+) -> list[Text | str]:
+    """What becomes of documents: each as a processor or step leaves it, or the rule that drops it.
+
+    ``parts``: of which the corpus consists. Raises RunError as a run does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        given = []
+        size = -(-len(records) // parts)
+        for number in range(parts):
+            key = key_of("kit", number)
+            store.write(key, table_of(records[number * size :][:size]))
+            given.append(Part(0, key))
+        named = NamedProcessor(type(processor).__name__, "kit", processor)
+        found: list[Text | str] = []
+        for number, part in enumerate(carried_out(store, given, named)):
+            table = all_documents(store, part, number)
+            rules = table.column("drop").to_pylist()
+            made = zip(records_in(table), rules, strict=True)
+            found += [record if rule is None else rule for record, rule in made]
+    return found
 
 
 def tokenizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:

@@ -14,12 +14,13 @@ import yaml
 
 from engine.contracts.component import Kind, Precision
 from engine.contracts.config import Config
+from engine.contracts.hooks import HOOK_OF_KIND
 from engine.contracts.records import Record, Text
 from engine.data.records import LIMIT, NamedSource, Rows
 from engine.errors import PluginError
 from engine.event_log import EventLog, SilentDisplay
 from engine.processes.process import Process
-from engine.registry import HOOK_OF_KIND, Plugins
+from engine.registry import Plugins
 from engine.runs.context import of_kind
 from engine.runs.run import Run
 from engine.spec.composition import Composer

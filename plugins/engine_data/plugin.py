@@ -47,19 +47,26 @@ def engine_data_sources() -> Sequence[Component]:
 
 @hookimpl
 def engine_processors() -> Sequence[Component]:
-    """Processors, which filter records."""
+    """Processors, which filter documents."""
     return [
-        Component(
-            "exact-dedup",
-            "engine_data.config:ExactDedup",
-            "engine_data.processors:build_exact_dedup",
-            "Drops records whose text equals an earlier record's.",
-        ),
         Component(
             "length",
             "engine_data.config:Length",
             "engine_data.processors:build_length",
-            "Drops records that are too short or too long.",
+            "Drops documents that are too short or too long.",
+        ),
+    ]
+
+
+@hookimpl
+def engine_corpus_steps() -> Sequence[Component]:
+    """Steps that see a whole corpus."""
+    return [
+        Component(
+            "exact-dedup",
+            "engine_data.config:ExactDedup",
+            "engine_data.exact_dedup:build",
+            "Drops documents whose text equals an earlier document's.",
         ),
     ]
 

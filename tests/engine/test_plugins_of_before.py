@@ -42,14 +42,16 @@ def former(unpacked, install_here):
 
 
 def test_what_new_plugin_wrote_passes_its_own_tests(unpacked, warm):
-    """Installed by pip, with warnings as errors: the kit's checks, a run, and one of its example."""
+    """Installed by pip: the kit's checks, a run, and one of its example. It hears what to change."""
     folder = unpacked("scaffold")
     pip = ("install", "--no-index", "--no-deps", "--no-build-isolation", "--quiet")
-    tests = ("pytest", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=site")
+    heard = ("-W", "default::DeprecationWarning")
+    tests = ("pytest", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=site", *heard)
     for command in (("pip", *pip, "--target", "site", "."), tests):
         done = warm.run(("-m", *command), cwd=folder, env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
         assert done.returncode == 0, done.stdout + done.stderr
     assert "7 passed" in done.stdout
+    assert "RepetitionProcessor has process(record): return engine.each" in done.stdout
 
 
 @pytest.mark.filterwarnings("always::DeprecationWarning")

@@ -18,7 +18,7 @@ from engine import (
 )
 from engine_data.config import HuggingFace
 from engine_data.dataset_card import dataset_fault
-from engine_data.paths import expanded
+from engine_data.paths import expanded, version_of
 from engine_data.rows.readers import Rows
 from engine_data.rows.recognition import Recogniser, Say
 from engine_data.rows.saved_datasets import saved_folder, saved_rows, saved_splits
@@ -38,6 +38,11 @@ class HuggingFaceSource(DataSource):
             config.records, config.columns, license=config.license, say=self._say
         )
         return recogniser.records(self._rows(), config.path)
+
+    def version(self, part: str) -> str:
+        """See :class:`engine.DataSource`: of a folder; on the hub, the settings name a revision."""
+        folder = Path(expanded(self._config.path))
+        return version_of([folder]) if folder.is_dir() else ""
 
     def _rows(self) -> Rows:
         config = self._config

@@ -17,7 +17,7 @@ from engine import (
     Schema,
     Text,
 )
-from engine_data.paths import each_once, expanded, matches, unmatched
+from engine_data.paths import each_once, expanded, matches, unmatched, version_of
 from engine_data.rows.formats import rows_of, text_of
 from engine_data.rows.recognition import Recogniser, Say
 from engine_data.rows.saved_datasets import saved_folder, saved_splits
@@ -47,6 +47,10 @@ class FilesSource(DataSource):
     def parts(self) -> Sequence[str]:
         """See :class:`engine.DataSource`. Raises RunError for a glob that matches nothing."""
         return list(self._parts)
+
+    def version(self, part: str) -> str:
+        """See :class:`engine.DataSource`: names, sizes and times of its files."""
+        return version_of(self._parts[part])
 
     def records(self, part: str) -> Iterator[Record | Bad]:
         """See :class:`engine.DataSource`. Raises RunError naming the file and the line."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 
 from engine import Context, DataSource, Record, Text
@@ -33,6 +34,10 @@ class PythonLibrarySource(DataSource):
     def parts(self) -> Sequence[str]:
         """See :class:`engine.DataSource`."""
         return [part for part in _PARTS if part in self._config.parts]
+
+    def version(self, part: str) -> str:
+        """See :class:`engine.DataSource`: the Python's, and where it is."""
+        return f"{sys.version} {root()}"
 
     def records(self, part: str) -> Iterator[Record]:
         """See :class:`engine.DataSource`."""

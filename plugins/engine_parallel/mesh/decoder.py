@@ -6,6 +6,7 @@ Shapes: B rows, T positions (of this rank, with context parallelism), D width.
 from __future__ import annotations
 
 import copy
+from collections import ChainMap
 from typing import Any
 
 import numpy as np
@@ -161,11 +162,11 @@ class Decoder(nn.Module):
             for name in its.embeddings:
                 setattr(part, name, _Zero())
             for name in its.norms[:-1]:
-                setattr(part, name, nn.Identity())
+                setattr(part, name, _Unchanged())
         setattr(part, its.layers, nn.ModuleList(kept))
         if not self.is_last:
             for name in its.norms[-1:]:
-                setattr(part, name, nn.Identity())
+                setattr(part, name, _Unchanged())
         return part
 
 
@@ -178,11 +179,22 @@ class _Elsewhere(nn.Module):
     def __init__(self, layer: nn.Module, outputs: int | None) -> None:
         super().__init__()
         self.outputs = outputs
-        kept = {n: v for n, v in vars(layer).items() if isinstance(v, str | int | float)}
+        classes = [cls for cls in type(layer).__mro__ if cls not in nn.Module.__mro__]
+        known = ChainMap(*map(dict, map(vars, (layer, *classes))))
+        kept = {
+            n: v for n, v in known.items() if isinstance(v, str | int | float) and n[:2] != "__"
+        }
         vars(self).update(kept | {"training": True})
 
     def forward(self, state: Tensor, *_: Any, **__: Any) -> Any:
         return state if self.outputs is None else (state, *[None] * (self.outputs - 1))
+
+
+class _Unchanged(nn.Module):
+    """Replaces a norm of another run."""
+
+    def forward(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
+        return state
 
 
 class _Zero(nn.Module):

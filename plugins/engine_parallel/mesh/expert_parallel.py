@@ -7,6 +7,7 @@ tokens, K experts per token, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,11 @@ def share_experts(layers: Sequence[nn.Module], kind: str, mesh: DeviceMesh) -> l
     there are none."""
     found = experts_in(layers, kind)
     for experts in found:
+        if not _are_chosen(experts):
+            raise SpecError(
+                f"expert: the experts of a {kind} are not called with those that each token chooses",
+                hint="leave `expert` out",
+            )
         _share(experts, mesh)
     return found
 
@@ -43,6 +49,15 @@ def holds_experts(module: nn.Module) -> bool:
     count, own = getattr(module, "num_experts", None), list(module.parameters(recurse=False))
     each = all(p.dim() > 1 and p.shape[0] == count for p in own)
     return count is not None and each and any(p.dim() == 3 for p in own)
+
+
+def _are_chosen(experts: nn.Module) -> bool:
+    """Whether the experts take hidden states, and the experts of each token with their weights."""
+    try:
+        signature(experts.forward).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def _share(experts: Any, mesh: DeviceMesh) -> None:

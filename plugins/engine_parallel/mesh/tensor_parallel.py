@@ -36,6 +36,11 @@ def share_matrices(decoder: Decoder, model: Any, mesh: DeviceMesh) -> set[str]:
             "tensor: the scalar head of a reward or value model cannot be split",
             hint="use data, shard, pipeline or context",
         )
+    if any(True for _ in getattr(body, names.tokens).children()):
+        raise SpecError(
+            f"tensor: the embedding of a {model.config.model_type} has layers of its own",
+            hint="use data, shard, pipeline or context",
+        )
     whole: set[int] = set()
     for layer in decoder.layers:
         plan = layer_plan(layer, model.config)

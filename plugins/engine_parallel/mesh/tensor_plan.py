@@ -64,7 +64,12 @@ def layer_plan(layer: nn.Module, config: Any) -> LayerPlan:
         if next(module.parameters(), None) is None:
             continue
         if is_norm(module):
-            styles[block] = SequenceParallel(use_local_output=True)
+            own_vectors = (
+                n
+                for n, m in module.named_modules(prefix=block)
+                if next(m.parameters(recurse=False), None) is not None
+            )
+            styles |= dict.fromkeys(own_vectors, SequenceParallel(use_local_output=True))
             continue
         own = {f"{block}.{name}" for name, _ in module.named_modules()}
         planned = {n: s for n, s in _inside(given).items() if n in own}

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from engine import RunError
 from engine.cli.commands import cli
 from engine.contracts import hooks as hookspecs
+from engine.contracts.hooks import HOOK_OF_KIND
 from engine.event_log import EventLog, SilentDisplay
 from engine.processes.process import Process
-from engine.registry import HOOK_OF_KIND, Plugins
+from engine.registry import Plugins
 from engine.runs.observers import Observers
 
 HOOKS = {n: hook for n, hook in vars(hookspecs).items() if hasattr(hook, "engine_spec")}

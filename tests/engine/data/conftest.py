@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from transformers import AutoTokenizer
 
 from engine.contracts.data import DataSource
 from engine.contracts.records import Record, Text
+from engine.data.former_processor import as_processor
 from engine.data.holdout_file import held_out
 from engine.data.prepare import prepare
 from engine.data.records import NamedSource
 from engine.data.shards import Shards
+from engine.data.steps import NamedProcessor
 
 
 def document(text: str, group: str | None = None, **fields: Any) -> Text:
@@ -35,6 +38,9 @@ class _Given(DataSource):
         yield from self._records
 
 
+_WHOLE = (".json", ".parquet")
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A prepared folder, or one that could not be prepared."""
@@ -47,10 +53,17 @@ class Corpus:
         for number, source in enumerate(sources):
             if isinstance(source, list):
                 source = _Given(*(document(r) if isinstance(r, str) else r for r in source))
-            named.append(NamedSource(f"source-{number}", source))
+            if not isinstance(source, NamedSource):
+                source = NamedSource(f"source-{number}", source, key=token_hex(8))
+            named.append(source)
         by_byte = build_bytes(Bytes(), None)
         defaults = {"processors": (), "trainer": by_byte, "holdout": 0.0, "seed": 3}
-        return prepare(self.folder, sources=named, **{**defaults, **options})
+        given = {**defaults, **options}
+        given["processors"] = [
+            NamedProcessor(type(one).__name__, token_hex(8), as_processor(one))
+            for one in given["processors"]
+        ]
+        return prepare(self.folder, sources=named, **given)
 
     def tokens(self, source: int = 0) -> list[list[int]]:
         """Each training document's tokens."""
@@ -71,8 +84,9 @@ class Corpus:
         return list(held_out(self.folder))
 
     def is_gone(self) -> bool:
-        """Whether nothing is left, neither whole nor half-written."""
-        return not any(self.folder.parent.iterdir())
+        """Whether nothing is left, whole or half-written, but what a preparation goes on from."""
+        left = [path for path in self.folder.parent.rglob("*") if path.is_file()]
+        return all(f.parent == self.folder / "work" and f.suffix in _WHOLE for f in left)
 
 
 @pytest.fixture(scope="session", name="document")

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from engine.data import documents as reading, prepare
+from engine.data import documents, prepare, records, store
+from engine.data.corpus import PartedCorpus
 from engine.data.shards import ShardWriter
 from engine.processes.process import Process
 from engine.runs.session import run_spec
@@ -29,8 +30,13 @@ from engine.storage.run_folder import RunFolder
 
 # The call in which it dies, counted from 1, and whether it dies before or after the work.
 POINTS: dict[str, tuple[Any, str, int, str]] = {
-    "among the records": (reading, "_process", 20, "before"),
-    "before copies are taken out": (reading, "_without", 1, "before"),
+    "among the records": (records, "unreadable", 20, "before"),
+    "before the second part": (documents.Documents, "_read_anew", 2, "before"),
+    "inside a table": (store, "os.replace", 1, "before"),
+    "between a table and its checksum": (store, "os.replace", 2, "after"),
+    "inside a step": (PartedCorpus, "shuffle", 1, "before"),
+    "after a step": (documents.Documents, "carry_out", 1, "after"),
+    "before copies are taken out": (documents._Copies, "columns", 1, "before"),
     "after the tokenizer is trained": (prepare, "_check_tokenizer", 1, "after"),
     "inside a shard": (ShardWriter, "add", 30, "after"),
     "inside a file of a shard": (ShardWriter, "_flush", 1, "after"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from engine_data.config import ExactDedup
-from engine_data.processors import build_exact_dedup
+from engine_data.exact_dedup import build as build_exact_dedup
 
-from engine.contracts.records import Chat, Completion, Text
+from engine.contracts.records import Chat, Completion
+from engine.data.each import each
 from engine.data.prepare import trained_texts
 from engine.errors import RunError
 
@@ -82,15 +85,14 @@ def test_a_group_stays_together_and_no_copy_of_it_is_trained_on(new_corpus, docu
 def test_the_card_counts_what_each_rule_dropped(new_corpus):
     """A rule is what a processor names; the core has three more of its own."""
 
-    class Capitals:
-        def process(self, record):
-            if record.text.isdigit():
-                return "digits"
-            return Text(id=record.id, source=record.source, text=record.text.upper())
+    def capitals(document):
+        return (
+            "digits" if document.text.isdigit() else replace(document, text=document.text.upper())
+        )
 
     texts = ["a", "1", "A", "", "b\ud800", "22", "b", "a", "\0"]
     corpus = new_corpus()
-    processors = [Capitals(), build_exact_dedup(ExactDedup(), None)]
+    processors = [each(capitals), build_exact_dedup(ExactDedup(), None)]
     card = corpus.prepare(texts, processors=processors)["sources"][0]
     bad = {"lone-surrogate": 1, "nul": 1}
     assert card["dropped"] == {"digits": 2, "duplicate": 2, "empty": 1, **bad}

@@ -19,7 +19,9 @@ def test_a_source_of_before_has_one_part_and_warns():
     """Its author hears what to write."""
     with pytest.warns(DeprecationWarning, match=r"Former has records\(part, of\): subclass engine"):
         source = as_source(Former())
-    assert [record.id for part in source.parts() for record in source.records(part)] == list("01234")
+    assert [record.id for part in source.parts() for record in source.records(part)] == list(
+        "01234"
+    )
     assert as_source(source) is source
 
 

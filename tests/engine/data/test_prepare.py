@@ -7,6 +7,7 @@ import resource
 from functools import partial
 from unittest.mock import patch
 
+import pyarrow as pa
 import pytest
 from engine_data.config import BPE, Bytes
 from engine_data.tokenizers import END, PAD, build_bpe, build_bytes
@@ -14,8 +15,9 @@ from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from engine.contracts.data import DataSource
+from engine.contracts.data import CorpusStep, DataSource, Processor
 from engine.data import prepare as module
+from engine.data.each import each
 from engine.data.shards import ShardWriter, read_manifest
 from engine.errors import RunError
 
@@ -121,23 +123,42 @@ def test_every_bar_ends(new_corpus):
 
 
 class _Failing(DataSource):
-    """A source, or a processor, that fails."""
+    """A source that fails."""
 
     def records(self, part):
         raise KeyError("x")
 
-    def process(self, record):
-        raise ZeroDivisionError("nought")
-
 
 class _Wrong(DataSource):
-    """A source, or a processor, that gives something else."""
+    """A source that gives something else."""
 
     def records(self, part):
         yield {"text": "a row"}
 
-    def process(self, record):
-        return None
+
+def _failing(document):
+    raise ZeroDivisionError("nought")
+
+
+def _wrong(document):
+    return None
+
+
+class _Columns(Processor):
+    """A processor that gives these columns."""
+
+    def __init__(self, **columns):
+        self._columns = columns
+
+    def columns(self, batch):
+        return self._columns
+
+
+class _Step(CorpusStep):
+    """A step that calls a function with the corpus."""
+
+    def __init__(self, function):
+        self.run = function
 
 
 def _no_end(texts):
@@ -165,10 +186,23 @@ def _untrained(texts):
         (["a"], {"holdout": 0.999999}, "1 read, 0 dropped .*, 1 held out"),
         (
             ["a"],
-            {"processors": [_Failing()]},
-            "_Failing, at record 'id of 'a'' of 'test', failed: ZeroDivisionError: nought",
+            {"processors": [each(_failing)]},
+            "_failing, at record 'id of 'a'' of 'test', failed: ZeroDivisionError: nought",
         ),
-        (["a"], {"processors": [_Wrong()]}, "it gave None, neither a record nor the name"),
+        (["a"], {"processors": [each(_wrong)]}, "it gave None, neither a record nor the name"),
+        (
+            ["a"],
+            {"processors": [_Columns(x=[1])]},
+            r"processor '_Columns' failed: TypeError: it gave \[1\] as 'x', which is not a pa.Array",
+        ),
+        (["a"], {"processors": [_Columns(x=pa.array([1, 2]))]}, "gave 2 values of 'x' for 1 doc"),
+        (["a"], {"processors": [_Columns(drop=pa.array([True]))]}, "it gave bool as 'drop'"),
+        (
+            ["a"],
+            {"processors": [_Step(lambda corpus: corpus.map(_wrong, corpus.documents))]},
+            "processor '_Step' failed: TypeError: tests.* gave None, which is not a pa.Table",
+        ),
+        (["a"], {"processors": [_Step(lambda _: 7)]}, "7 is no data set of this corpus"),
         (["a"], {"trainer": _untrained}, "the tokenizer failed: OverflowError: too much"),
         (["a"], {"trainer": _no_end}, "the tokenizer has no end-of-sequence token"),
         (["a"], {"trainer": _holes}, "token 300 is none of the tokenizer's 2; .* leave holes"),

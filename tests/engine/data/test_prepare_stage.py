@@ -103,6 +103,7 @@ def test_a_killed_preparation_leaves_nothing_that_counts(
         {"type": "files", "paths": [f"{texts}/[0-2]*.txt"]},
         {"type": "files", "paths": [f"{texts}/[3-5]*.txt"]},
     ]
+    corpus["processors"] = [{"type": "exact-dedup"}]
     whole, _ = prepare_here("whole")
     expected = _prepared(manifest.checksums(whole))
     assert {"shards/0/00000.bin", "shards/1/manifest.json", "holdout.jsonl"} < expected.keys()
@@ -110,7 +111,7 @@ def test_a_killed_preparation_leaves_nothing_that_counts(
     done = warm.run([script, write_spec(tiny_spec), tmp_path / "killed"])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found) == 12
+    assert len(found) == 17
     for point, standing in found.items():
         assert not standing["done"], point
         assert standing["whole"] == (point in {"after the rename", "before it is recorded as done"})

@@ -60,7 +60,7 @@ def engine_processors():
     "engine_interrupter/parts.py": """
 import signal
 
-from engine import Config
+from engine import Config, each
 
 signals = [signal.SIGINT, signal.SIGTERM]
 
@@ -69,15 +69,14 @@ class Interrupt(Config):
     \"\"\"Once, a signal.\"\"\"
 
 
-class Processor:
-    def process(self, record):
-        if signals:
-            signal.raise_signal(signals.pop())
-        return record
+def interrupted(document):
+    if signals:
+        signal.raise_signal(signals.pop())
+    return document
 
 
 def build(config, context):
-    return Processor()
+    return each(interrupted)
 """,
 }
 

@@ -79,7 +79,7 @@ def test_data_source(refuses, contract, old, new):
     ("contract", "old", "new"),
     [
         (
-            "the same records have the same outcome",
+            "the same documents have the same outcome",
             'return "shouting" if',
             'return "shouting" if __import__("random").random() < 0.5 or',
         ),
@@ -88,17 +88,43 @@ def test_data_source(refuses, contract, old, new):
             'return "shouting" if',
             'return "Too loud" if True or',
         ),
-        ("None is neither a record nor a rule's name", "else record", "else None"),
+        ("it gave None, neither a record nor the name of a rule", "else document", "else None"),
         (
-            "a record keeps its id",
-            "else record",
-            'else __import__("dataclasses").replace(record, id="new")',
+            "it changed more of the document than its text",
+            "else document",
+            'else __import__("dataclasses").replace(document, id="new")',
+        ),
+        (
+            "a document's outcome does not depend on other documents",
+            "    return each(calm)",
+            "    seen = []\n    return each(lambda d: seen.append(d) or (d if seen[1:] else 'first'))",
         ),
     ],
 )
 def test_processor(refuses, contract, old, new):
-    """A record or a rule, the same each time."""
+    """A document or a rule, the same each time, whatever stands beside it."""
     refuses("processor", {"type": "calm"}, contract, (old, new))
+
+
+@pytest.mark.parametrize(
+    ("contract", "old", "new"),
+    [
+        (
+            "the outcome is the same, however the documents are divided",
+            'corpus.shuffle(lengths, "length")',
+            "lengths",
+        ),
+        ("the rule's name 'Same length' is not in kebab-case", '"same-length"', '"Same length"'),
+        (
+            "which is not a pa.Table",
+            "return dropped.append_column",
+            "return len, dropped.append_column",
+        ),
+    ],
+)
+def test_corpus_step(refuses, contract, old, new):
+    """The same of every division into parts."""
+    refuses("corpus-step", {"type": "one-per-length"}, contract, (old, new))
 
 
 SHUFFLED = "enumerate(__import__('random').sample([*special, *known], len(special) + len(known)))"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from engine_data.config import ExactDedup, Length
-from engine_data.processors import build_exact_dedup, build_length
-from hypothesis import given, strategies as st
+from engine_data.exact_dedup import build as build_exact_dedup
+from engine_data.processors import build_length
+from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
-from engine import Chat, Preference, Text
+from engine import Text
+from engine.testing import processed
 
 
 def _text(text: str) -> Text:
@@ -18,16 +20,21 @@ def _text(text: str) -> Text:
 def _kept(processor, *texts: str) -> list[str]:
     """What passes; all that passes is unchanged."""
     records = [_text(text) for text in texts]
-    return [record.text for record in records if processor.process(record) is record]
+    outcomes = processed(processor, records)
+    assert processed(processor, records, parts=3) == outcomes
+    kept = [(a, b) for a, b in zip(records, outcomes, strict=True) if not isinstance(b, str)]
+    assert all(before == after for before, after in kept)
+    return [after.text for _, after in kept]
 
 
 def _dedup(*ignore: str):
     return build_exact_dedup(ExactDedup(ignore=ignore), None)
 
 
-@given(st.lists(st.sampled_from(["", "a", "A", " a", "ab", "\ud800", "\ud800\ud800"])))
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sampled_from(["", "a", "A", " a", "ab", "é", "e\u0301"])))
 def test_of_equal_texts_the_first_stays(texts):
-    """In their order, half surrogate pairs and all."""
+    """In their order, compared character by character."""
     assert _kept(_dedup(), *texts) == list(dict.fromkeys(texts))
 
 
@@ -43,27 +50,21 @@ def test_some_differences_do_not_count():
 
 def test_a_duplicate_is_dropped_by_its_rule():
     """The name is the card's."""
-    dedup = _dedup()
-    assert dedup.process(_text("a")) == _text("a")
-    assert dedup.process(_text("a")) == "duplicate"
+    assert processed(_dedup(), [_text("a"), _text("a")]) == [_text("a"), "duplicate"]
 
 
-def test_records_of_any_schema_are_compared_by_their_own_fields():
-    """Neither by identity, source and licence, nor by only a part of them."""
-    dedup = _dedup()
-    first = Preference(id="1", source="a", prompt="p", chosen="c", rejected="r")
-    other = Preference(id="1", source="a", prompt="p", chosen="r", rejected="c")
-    again = Preference(id="2", source="b", license="MIT", prompt="p", chosen="c", rejected="r")
-    chats = [Chat(id="1", source="a", messages=[{"role": "user", "content": c}]) for c in "xyx"]
-    results = [dedup.process(record) for record in (first, other, again, *chats)]
-    assert results == [first, other, "duplicate", *chats[:2], "duplicate"]
+def test_texts_alone_are_compared():
+    """Neither identity nor source nor licence."""
+    first = Text(id="1", source="a", text="p")
+    again = Text(id="2", source="b", license="MIT", text="p")
+    assert processed(_dedup(), [first, again, _text("q")]) == [first, "duplicate", _text("q")]
 
 
 @pytest.mark.covers("processor/length.min", "processor/length.max")
 def test_texts_outside_the_limits_are_dropped_by_rules_of_their_own():
     """Lengths are in characters, and the limits themselves are inside."""
     length = build_length(Length(min=2, max=3), None)
-    results = [length.process(_text(text)) for text in ("é", "éé", "ééé", "éééé")]
+    results = processed(length, [_text(text) for text in ("é", "éé", "ééé", "éééé")])
     assert results == ["too-short", _text("éé"), _text("ééé"), "too-long"]
     assert _kept(build_length(Length(), None), "", "a", "a" * 10_000) == ["a", "a" * 10_000]
     assert _kept(build_length(Length(min=0, max=1), None), "", "a", "ab") == ["", "a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import pytest
@@ -76,6 +77,26 @@ def test_parts_are_the_whole_between_them(notes, monkeypatch):
     assert new().parts() == ["a.jsonl", "d.jsonl"]
     with pytest.raises(RunError, match=r"no part begins with 'b\.jsonl'; the files have changed"):
         next(new().records("b.jsonl"))
+
+
+def test_a_part_has_another_version_when_one_of_its_files_has_changed(notes):
+    """By size or time, or as it is gone."""
+    file = notes / "a.txt"
+    (notes / "b.txt").write_text("b")
+
+    def version():
+        source = build(Files(paths=("*",)), StandAloneContext())
+        return [source.version(part) for part in source.parts()]
+
+    file.write_text("a")
+    first = version()
+    assert version() == first
+    file.write_text("longer")
+    longer = version()
+    os.utime(file, ns=(0, 0))
+    earlier = version()
+    file.unlink()
+    assert len({*first, *longer, *earlier, *version()}) == 4
 
 
 @pytest.mark.covers("data-source/files.license")

@@ -1,0 +1,88 @@
+"""Tables in files that are named by what made them, whole or not there.
+
+Beside each table ``KEY.parquet`` stands ``KEY.json`` with its checksum, written last. A table that was
+damaged since counts as missing, and is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.storage.manifest import file_sha256, sealed, unsealed, write_durably
+
+_FORMAT = 1
+
+
+def key_of(*made_by: Any) -> str:
+    """The name of what is made by this: plain data, such as names, settings and other keys."""
+    told = json.dumps([_FORMAT, made_by], sort_keys=True)
+    return blake2b(told.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+class Store:
+    """A folder of tables and of notes, which are plain data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._checked: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def note(self, key: str) -> dict[str, Any] | None:
+        """The note, or that of a table; None if it is missing or damaged."""
+        try:
+            return unsealed((self._folder / f"{key}.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def write_note(self, key: str, note: dict[str, Any]) -> None:
+        """Writes a note."""
+        write_durably(self._folder / f"{key}.json", sealed(note))
+
+    def has(self, key: str) -> bool:
+        """Whether the table is there and whole. Each is checked once."""
+        if key not in self._checked:
+            note = self.note(key)
+            file = self._file(key)
+            if note is None or not file.is_file() or file_sha256(file) != note.get("sha256"):
+                return False
+            self._checked.add(key)
+        return True
+
+    def write(self, key: str, *pieces: pa.Table) -> None:
+        """Writes a table, in pieces that can be read apart."""
+        file = self._file(key)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        try:
+            with pq.ParquetWriter(partial, pieces[0].schema, compression="zstd") as writer:
+                for piece in pieces:
+                    writer.write_table(piece, row_group_size=max(1, piece.num_rows))
+            os.replace(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
+        rows = [piece.num_rows for piece in pieces]
+        self.write_note(key, {"sha256": file_sha256(file), "rows": rows})
+        self._checked.add(key)
+
+    def read(self, key: str) -> pa.Table:
+        """Reads a table that is there."""
+        return pq.read_table(self._file(key))
+
+    def read_piece(self, key: str, piece: int) -> pa.Table:
+        """Reads a piece of a table that is there."""
+        with pq.ParquetFile(self._file(key)) as file:
+            return file.read_row_group(piece)
+
+    def clear(self) -> None:
+        """Removes what a killed process left half-written."""
+        for left in self._folder.glob("*.partial"):
+            left.unlink()
+
+    def _file(self, key: str) -> Path:
+        return self._folder / f"{key}.parquet"
