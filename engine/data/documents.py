@@ -15,12 +15,13 @@ from engine.contracts.data import Processor
 from engine.contracts.records import Bad, Record, Text
 from engine.data.each import each
 from engine.data.holdout import Answered, is_held_out
-from engine.data.parts import Part, all_documents, kept_documents, records_in, table_of
+from engine.data.parts import DOCUMENT, Part, all_documents, kept_documents, records_in, table_of
 from engine.data.records import NamedSource, Rows, unreadable
 from engine.data.steps import NamedProcessor, Progress, carried_out
 from engine.data.store import Store, key_of
 from engine.errors import RunError
 
+_ACTING = frozenset({"text", "meta", "drop", "_held"})
 _PART = 32 * 2**20
 """Characters of documents that make a part, unless a single one has more."""
 
@@ -116,12 +117,23 @@ class Documents:
             if part.source == source:
                 yield self._divided(part, number)[1]
 
+    def annotations(self, source: int) -> pa.Schema:
+        """The columns of a source's documents, but for their texts and what acts."""
+        given = [
+            self._store.schema(key)
+            for part in self.parts
+            if part.source == source
+            for key in part.columns
+        ]
+        found = pa.unify_schemas([DOCUMENT, *given], promote_options="permissive")
+        return pa.schema([field for field in found if field.name not in _ACTING])
+
     def _divided(self, part: Part, number: int) -> tuple[pa.Table, pa.Table]:
         """Documents that are held out, and those that training gets."""
         kept = kept_documents(self._store, part, number)
         if not kept.num_rows:
             return kept, kept
-        held = kept.column("held")
+        held = kept.column("_held")
         return kept.filter(held), kept.filter(pc.invert(held))
 
     def card(self, source: int) -> dict[str, Any]:
@@ -156,7 +168,7 @@ class Documents:
 
 
 class _HoldOut(Processor):
-    """Annotates whether documents are ``held``."""
+    """Annotates whether documents are held out."""
 
     def __init__(self, share: float, seed: int) -> None:
         self._share, self._seed = share, seed
@@ -164,7 +176,7 @@ class _HoldOut(Processor):
     def columns(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
         """See :class:`engine.Processor`."""
         held = [is_held_out(document, self._share, self._seed) for document in records_in(batch)]
-        return {"held": pa.array(held)}
+        return {"_held": pa.array(held)}
 
 
 class _Copies(Processor):
@@ -175,7 +187,7 @@ class _Copies(Processor):
 
     def columns(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
         """See :class:`engine.Processor`."""
-        texts, held = batch.column("text").to_pylist(), batch.column("held").to_pylist()
+        texts, held = batch.column("text").to_pylist(), batch.column("_held").to_pylist()
         rules = [None if out else self._rule(text) for text, out in zip(texts, held, strict=True)]
         return {"drop": pa.array(rules, pa.string())}
 

@@ -29,6 +29,7 @@ DOCUMENT = pa.schema(
     ]
 )
 ADDRESS = ("part", "row")
+_OWN = {*DOCUMENT.names, "tokens"} - {"text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ def table_of(records: Sequence[Text]) -> pa.Table:
     """The documents of a part."""
     return pa.table(
         {
-            "id": [record.id for record in records],
+            "id": [_whole(record.id) for record in records],
             "text": [record.text for record in records],
-            "source": [record.source for record in records],
-            "license": [record.license for record in records],
+            "source": [_whole(record.source) for record in records],
+            "license": [record.license and _whole(record.license) for record in records],
             "url": [_url(record.meta) for record in records],
             "meta": [json.dumps(dict(record.meta), default=str) for record in records],
         },
@@ -90,13 +91,30 @@ def kept_documents(store: Store, part: Part, number: int) -> pa.Table:
 
 
 def scattered(found: pa.Table, count: int) -> pa.Table:
-    """Columns found of some rows of a part, with null for the others of its ``count`` rows."""
+    """Columns found of some rows of a part, with null for the others of its ``count`` rows.
+
+    Raises TypeError for a name that documents have themselves, but for their text.
+    """
     values = found.drop([name for name in ADDRESS if name in found.column_names])
+    for name in values.column_names:
+        if name in _OWN:
+            raise TypeError(f"it gave '{name}', a name that the engine uses itself")
     if not values.num_columns:
         return values
     at = np.full(count, -1)
     at[found.column("row").to_numpy()] = np.arange(found.num_rows)
     return values.take(pa.array(at, mask=at < 0))
+
+
+def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema, with null where the table has none."""
+    given = {
+        field.name: table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    }
+    return pa.table(given, schema=schema)
 
 
 def _joined(table: pa.Table, columns: pa.Table) -> pa.Table:
@@ -111,6 +129,11 @@ def _joined(table: pa.Table, columns: pa.Table) -> pa.Table:
     return table
 
 
+def _whole(name: str) -> str:
+    """A name as characters, also of a file whose name is not UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _url(meta: Mapping[str, Any]) -> str | None:
     url = meta.get("url")
-    return url if isinstance(url, str) else None
+    return _whole(url) if isinstance(url, str) else None

@@ -4,7 +4,8 @@ A prepared folder:
 
     card.json        what is in it: documents, bytes, tokens, licences, and what each rule dropped
     tokenizer/       a Hugging Face fast tokenizer
-    shards/0 …       one folder of shards for each source, in the spec's order
+    shards/0 …       one folder of shards for each source, in the spec's order, with documents.parquet:
+                     its documents in order, with their sources, licences, tokens and annotations
     holdout.jsonl    documents that training never sees, as records
 
 It is built under another name and renamed when it is whole. Until then documents in parts, and what
@@ -24,12 +25,14 @@ from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from engine.contracts.data import TokenizerTrainer
 from engine.contracts.records import Record
 from engine.data.documents import Documents
 from engine.data.holdout import Answered
 from engine.data.holdout_file import HELD_OUT, held_out_card, write_held_out
+from engine.data.parts import fitted
 from engine.data.records import NamedSource, blaming
 from engine.data.shards import Shards, ShardWriter
 from engine.data.steps import NamedProcessor, Progress
@@ -78,7 +81,8 @@ def prepare(
             tokenizer.save_pretrained(partial / "tokenizer")
         for source, card in enumerate(cards):
             shards = partial / "shards" / str(source)
-            _write_shards(documents.trained(source), shards, tokenizer, card, progress)
+            told = documents.annotations(source)
+            _write_shards(documents.trained(source), told, shards, tokenizer, card, progress)
         card = {
             "sources": cards,
             "vocabulary": len(tokenizer),
@@ -151,6 +155,7 @@ def _check_tokenizer(tokenizer: Any) -> None:
 
 def _write_shards(
     parts: Iterable[pa.Table],
+    told: pa.Schema,
     folder: Path,
     tokenizer: Any,
     card: dict[str, Any],
@@ -159,16 +164,23 @@ def _write_shards(
     bos, eos = boundary(tokenizer), tokenizer.eos_token_id
     writer = ShardWriter(folder, vocab_size=len(tokenizer), eos_id=eos, boundary_target=bos == eos)
     what, total, done = f"tokenize {card['source']}", card["bytes"], 0
-    for part in parts:
-        for batch in part.select(["text"]).combine_chunks().to_batches(max_chunksize=_ENCODE_BATCH):
-            texts = batch.column("text").to_pylist()
-            # A document that spells out a special token must not end itself with it.
-            with blaming("the tokenizer"):
-                encoded = encoder(tokenizer).texts(texts)
-            for text, ids in zip(texts, encoded, strict=True):
-                size = len(text.encode())
-                writer.add([bos, *ids] if bos == eos else [bos, *ids, eos], size)
-                done += size
-            progress(what, min(done, total - 1), total, "")
+    schema = told.append(pa.field("tokens", pa.int64()))
+    with pq.ParquetWriter(folder / "documents.parquet", schema, compression="zstd") as table:
+        for part in parts:
+            counts: list[int] = []
+            only = part.select(["text"]).combine_chunks()
+            for batch in only.to_batches(max_chunksize=_ENCODE_BATCH):
+                texts = batch.column("text").to_pylist()
+                # A document that spells out a special token must not end itself with it.
+                with blaming("the tokenizer"):
+                    encoded = encoder(tokenizer).texts(texts)
+                for text, ids in zip(texts, encoded, strict=True):
+                    size = len(text.encode())
+                    writer.add([bos, *ids] if bos == eos else [bos, *ids, eos], size)
+                    done += size
+                counts += map(len, encoded)
+                progress(what, min(done, total - 1), total, "")
+            kept = part.append_column("tokens", pa.array(counts, pa.int64()))
+            table.write_table(fitted(kept, schema))
     progress(what, total, total, "")
     card["tokens"] = writer.close().tokens

@@ -1,12 +1,14 @@
 """Token shards: ``00000.bin`` (uint16 or uint32), ``00000.idx`` (documents), ``manifest.json``.
 
-The index holds, for each document, the position of its first token and its length in bytes.
+The index holds, for each document, the position of its first token and its length in bytes. It is read
+where it is needed, so that no array of all documents is in memory.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,11 +151,10 @@ class Shards:
             np.memmap(folder / f"{shard.name}.bin", np.dtype(manifest.dtype), "r")
             for shard in manifest.shards
         ]
-        starts = [
-            np.fromfile(folder / f"{shard.name}.idx", "<i8").reshape(-1, 2)[:, 0] + offset
-            for shard, offset in zip(manifest.shards, self._offsets, strict=False)
+        self._documents = [
+            np.memmap(folder / f"{shard.name}.idx", "<i8", "r").data for shard in manifest.shards
         ]
-        self._starts: Ints = np.concatenate([np.zeros(0, np.int64), *starts])
+        """Of each shard: two numbers a document."""
 
     @classmethod
     def open(cls, folder: Path) -> Shards:
@@ -178,8 +179,18 @@ class Shards:
 
     def document_starts(self, start: int, stop: int) -> Ints:
         """Positions in [start, stop) at which a document begins."""
-        first, last = np.searchsorted(self._starts, [start, stop])
-        return self._starts[first:last]
+        found = [np.zeros(0, np.int64)]
+        first = int(np.searchsorted(self._offsets, start, "right")) - 1
+        for offset, known in zip(self._offsets[first:], self._documents[first:], strict=False):
+            if offset >= stop:
+                break
+            places = range(len(known) // 2)
+            ends = (
+                bisect_left(places, at - offset, key=lambda n: known[2 * n]) for at in (start, stop)
+            )
+            begin, end = ends
+            found.append(np.asarray(known[2 * begin : 2 * end : 2]) + offset)
+        return np.concatenate(found)
 
 
 def read_manifest(folder: Path) -> Manifest:

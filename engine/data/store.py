@@ -33,6 +33,8 @@ class Store:
         self._folder = folder
         self._checked: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.partial"):  # by a process that was killed
+            left.unlink()
 
     def note(self, key: str) -> dict[str, Any] | None:
         """The note, or that of a table; None if it is missing or damaged."""
@@ -66,23 +68,21 @@ class Store:
             os.replace(partial, file)
         finally:
             partial.unlink(missing_ok=True)
-        rows = [piece.num_rows for piece in pieces]
-        self.write_note(key, {"sha256": file_sha256(file), "rows": rows})
+        self.write_note(key, {"sha256": file_sha256(file)})
         self._checked.add(key)
 
     def read(self, key: str) -> pa.Table:
         """Reads a table that is there."""
         return pq.read_table(self._file(key))
 
+    def schema(self, key: str) -> pa.Schema:
+        """The columns of a table that is there."""
+        return pq.read_schema(self._file(key))
+
     def read_piece(self, key: str, piece: int) -> pa.Table:
         """Reads a piece of a table that is there."""
         with pq.ParquetFile(self._file(key)) as file:
             return file.read_row_group(piece)
-
-    def clear(self) -> None:
-        """Removes what a killed process left half-written."""
-        for left in self._folder.glob("*.partial"):
-            left.unlink()
 
     def _file(self, key: str) -> Path:
         return self._folder / f"{key}.parquet"

@@ -10,7 +10,7 @@ from engine.spec.parsed_stages import ParsedStages, Problems
 
 
 def prepared_sources(parsed: ParsedStages, name: str) -> Problems:
-    """Sources without weight, and sources that give no text, of which a processor may make text."""
+    """Sources without weight, and sources that give no text."""
     prepare = parsed.prepare(name)
     if not prepare:
         return
@@ -23,7 +23,7 @@ def prepared_sources(parsed: ParsedStages, name: str) -> Problems:
         gives, wrong = _given(source)
         if wrong:
             yield ("prepare", "sources", index), wrong
-        elif gives not in (None, "text") and not prepare.processors:
+        elif gives not in (None, "text"):
             yield (
                 ("prepare", "sources", index),
                 f"gives {gives} records, but prepare takes text; give them to a train stage as its "

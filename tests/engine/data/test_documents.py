@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 from engine_data.config import ExactDedup
 from engine_data.exact_dedup import build as build_exact_dedup
 
-from engine.contracts.records import Chat, Completion
+from engine.contracts.records import Chat, Completion, Text
 from engine.data.each import each
 from engine.data.prepare import trained_texts
 from engine.errors import RunError
@@ -98,6 +99,31 @@ def test_the_card_counts_what_each_rule_dropped(new_corpus):
     assert card["dropped"] == {"digits": 2, "duplicate": 2, "empty": 1, **bad}
     assert card["bad_rows"] == ["id of 'b\\ud800' lone-surrogate", "id of '\\x00' nul"]
     assert corpus.trained_on() == ["A", "B"]
+
+
+def test_the_shards_have_a_table_of_their_documents(new_corpus, document):
+    """In their order, with licences, tokens and what processors told; also where some told nothing."""
+
+    def told(found):
+        return {"length": len(found.text)} if found.text != "b" else found
+
+    corpus = new_corpus()
+    corpus.prepare(["b"], ["aa", document("ccc", license="MIT"), "b"], processors=[each(told)])
+    found = pq.read_table(corpus.folder / "shards" / "1" / "documents.parquet").to_pydict()
+    assert found["id"] == ["id of 'aa'", "id of 'ccc'", "id of 'b'"]
+    assert found["license"] == [None, "MIT", None]
+    assert (found["length"], found["tokens"]) == ([2, 3, None], [2, 3, 1])
+    (only,) = pq.read_table(corpus.folder / "shards" / "0" / "documents.parquet").to_pylist()
+    assert (only["source"], only["tokens"]) == ("test", 1)
+
+
+def test_a_file_s_name_need_not_be_utf_8(new_corpus):
+    """It identifies the document all the same."""
+    corpus = new_corpus()
+    corpus.prepare(
+        [Text(id="a\udcff.txt", source="a\udcff.txt", text=str(i)) for i in range(9)], holdout=0.5
+    )
+    assert {record.id for record in corpus.held_out()} == {"a\\udcff.txt"}
 
 
 def test_records_that_are_no_documents_are_an_error(new_corpus):

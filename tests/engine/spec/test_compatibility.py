@@ -43,6 +43,7 @@ def test_rows_are_looked_at_before_anything_runs(
     stages["corpus"]["prepare"]["sources"] = [rows]
     load_spec(write_spec(tiny_spec))
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    stages["corpus"]["prepare"]["processors"] = ["exact-dedup"]
     assert problems() == [
         "stages.corpus.prepare.sources.0: gives completion records, but prepare takes text; give them "
         "to a train stage as its `data`, or say by `records: text` and `columns` where their text is",
