@@ -27,8 +27,11 @@ from engine.modeling import (
     ObjectiveModule,
     attend,
     average_decay,
+    backbone,
     compile_layers,
+    layers,
     place,
+    reads_packed,
     recompute_layers,
 )
 from engine_zero.config import Zero
@@ -84,6 +87,10 @@ class ZeroStrategy(Strategy):
             optimizer = setup.optimizer(list(self._named.items()))
             settings = deepspeed_settings(self._config, setup.precision, self._device)
             module = ObjectiveModule(model, setup.objective)
+            if self._config.stage == 3 and not reads_packed(model):
+                # Which parts of a layer are used may depend on a row's length, which differs by rank.
+                kinds = {type(layer) for layer in layers(backbone(model))}
+                deepspeed.utils.set_z3_leaf_modules(module, list(kinds))
             try:
                 self._engine, self._zero, *_ = deepspeed.initialize(
                     model=module, optimizer=optimizer, config=settings
