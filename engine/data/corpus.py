@@ -38,7 +38,8 @@ class PartedCorpus:
         self._parts = parts
         self._key = key
         self._tell = tell
-        self._kept = {part.key: number for number, part in enumerate(parts)}
+        # A table of documents has the number of its part, which may have been another one before.
+        self._kept = {key_of(part.key, number): number for number, part in enumerate(parts)}
         self.documents = Tables(tuple(self._kept))
 
     def map(self, function: Callable[..., pa.Table], *data: Dataset) -> Tables:

@@ -62,7 +62,9 @@ def _mapped(processor: Processor, documents: pa.Table) -> pa.Table:
 
 
 def _check(name: str, values: object, count: int) -> None:
-    """Raises TypeError where a processor gave no array of so many values."""
+    """Raises TypeError where a processor gave no array of so many values, or an address."""
+    if name in ADDRESS:
+        raise TypeError(f"it gave '{name}', a name that the engine uses itself")
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         raise TypeError(f"it gave {values!r:.60} as '{name}', which is not a pa.Array")
     if len(values) != count:

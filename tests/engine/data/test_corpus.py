@@ -81,6 +81,16 @@ def test_rows_of_one_key_come_together_and_go_back_to_their_documents(store, par
     assert _rows(store, again, "text", "drop") == _rows(store, after, "text", "drop")
 
 
+def test_a_part_that_comes_before_moves_no_result_to_another_document(store, parts, document):
+    """What was found of a part is used again only where it has the same place."""
+    carried_out(store, parts, NamedProcessor("largest", "1", Largest()))
+    before = Part(0, key_of("before"))
+    store.write(before.documents, table_of([document("7"), document("0")]))
+    after = carried_out(store, [before, *parts], NamedProcessor("largest", "1", Largest()))
+    kept = [text for text, drop in _rows(store, after, "text", "drop") if drop is None]
+    assert kept == ["0", "0", "1", "8", "9"]
+
+
 def test_shuffled_rows_keep_their_order(store, parts):
     """All of them, each once."""
     corpus = PartedCorpus(store, parts, "key", lambda done, total: None)

@@ -197,6 +197,7 @@ def _untrained(texts):
         ),
         (["a"], {"processors": [_Columns(x=pa.array([1, 2]))]}, "gave 2 values of 'x' for 1 doc"),
         (["a"], {"processors": [_Columns(drop=pa.array([True]))]}, "it gave bool as 'drop'"),
+        (["a"], {"processors": [_Columns(row=pa.array([5]))]}, "it gave 'row', a name that"),
         (["a"], {"processors": [_Columns(id=pa.array(["b"]))]}, "it gave 'id', a name that"),
         (
             ["a"],
