@@ -46,7 +46,8 @@ def _built_shape(written: str) -> ModelShape | None:
     except Exception:  # an architecture may raise anything about its fields
         return None
     told = {name: value for name, value in config.to_dict().items() if value is not None}
-    standard = {name: getattr(config, name, None) for name in _STANDARD}  # computed by some configs
+    # Some configs compute sizes; one whose layers have sizes of their own does not give those it has.
+    standard = {name: getattr(config, name, None) for name in _STANDARD if name not in told}
     told |= {name: value for name, value in standard.items() if isinstance(value, int)}
     found = shapes.shape(told) or shapes.shape({**_WITHOUT_ATTENTION, **told}) or _largest(told)
     return None if found is None else replace(found, parameters=count)

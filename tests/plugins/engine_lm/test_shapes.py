@@ -9,6 +9,7 @@ import pytest
 import torch
 from engine_lm import config as configs
 from engine_lm.models import build_causal_lm, build_llama
+from engine_lm.trials.tiny_config import tiny_config
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine import parameter_count, shape_of
@@ -53,6 +54,17 @@ def _written(folder, architecture: str, **fields) -> tuple[configs.Pretrained, i
         count = _count(AutoModelForCausalLM.from_config(made))
     made.save_pretrained(folder)
     return configs.Pretrained(path=str(folder)), count
+
+
+def test_layers_may_have_sizes_of_their_own(tmp_path):
+    """Where transformers gives no number of heads for all of them."""
+    small = tiny_config("dots3_note_text")
+    made = AutoConfig.for_model("dots3_note_text", vocab_size=500, pad_token_id=1, **small)
+    with torch.device("meta"):
+        count = _count(AutoModelForCausalLM.from_config(made))
+    made.save_pretrained(tmp_path)
+    shape = configs.Pretrained(path=str(tmp_path)).built_shape(None)
+    assert (parameter_count(shape), shape.heads) == (count, small["num_attention_heads"])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
