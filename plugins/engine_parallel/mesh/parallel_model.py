@@ -6,7 +6,7 @@ gathers them layer by layer in 16 bits, and sums gradients in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -137,8 +137,8 @@ class ParallelModel:
                 expert_modules += held
             if setup.compile:
                 compile_layers(nn.ModuleList(its_layers))
-            for layer in its_layers:
-                fully_shard(layer, mesh=mesh, mp_policy=narrow)
+            for group in _sharing(its_layers):
+                fully_shard(group, mesh=mesh, mp_policy=narrow)
             fully_shard(module, mesh=mesh, mp_policy=narrow, reshard_after_forward=False)
             for part in module.modules():
                 if isinstance(part, FSDPModule):
@@ -226,3 +226,16 @@ class ParallelModel:
             sums = torch.stack([terms.sums[name].float() for name in names[0]])
         dist.broadcast(sums, last, group=group)
         return dict(zip(names[0], sums, strict=True))
+
+
+def _sharing(modules: Iterable[nn.Module]) -> list[list[nn.Module]]:
+    """Groups of modules, in their order, without weights that two groups share."""
+    groups: list[tuple[list[nn.Module], set[int]]] = []
+    for module in modules:
+        own = {id(p) for p in module.parameters()}
+        group, held = next((g for g in groups if g[1] & own), ([], set()))
+        if not group:
+            groups.append((group, held))
+        group.append(module)
+        held |= own
+    return [group for group, _ in groups]
