@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from engine import Batch, Setup
+from engine import Batch, Setup, SpecError
 from engine.modeling import (
     ObjectiveModule,
     backbone,
@@ -54,6 +54,12 @@ class ParallelModel:
             first.setdefault(id(parameter), name)
         every = model.named_parameters(remove_duplicate=False)
         self.name_of = {name: first[id(parameter)] for name, parameter in every}
+        every_layer = layers(backbone(model))
+        if grid.layout.pipeline > 1 and len(_sharing(every_layer)) < len(every_layer):
+            raise SpecError(
+                f"pipeline: layers of a {model.config.model_type} share weights",
+                hint="use another degree",
+            )
         recompute(model, setup)
         self._terms = Terms()
         self._of_own_positions: set[str] = set()
