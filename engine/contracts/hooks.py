@@ -21,8 +21,8 @@ ENTRY_POINTS = "engine.v1"
 
 HOOK_OF_KIND: Mapping[Kind, str] = {
     "data-source": "engine_data_sources",
-    "processor": "engine_processors",
     "corpus-step": "engine_corpus_steps",
+    "processor": "engine_processors",
     "tokenizer": "engine_tokenizers",
     "model": "engine_models",
     "adapter": "engine_adapters",

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.storage.manifest import file_sha256, sealed, unsealed, write_durably
+from engine.storage.manifest import file_sha256, sealed, unsealed
 
 _FORMAT = 1
 
@@ -44,8 +44,10 @@ class Store:
             return None
 
     def write_note(self, key: str, note: dict[str, Any]) -> None:
-        """Writes a note."""
-        write_durably(self._folder / f"{key}.json", sealed(note))
+        """Writes a note. It need not survive a loss of power, as what is damaged is made again."""
+        partial = self._folder / f"{key}.json.partial"
+        partial.write_text(sealed(note), encoding="utf-8")
+        os.replace(partial, self._folder / f"{key}.json")
 
     def has(self, key: str) -> bool:
         """Whether the table is there and whole. Each is checked once."""

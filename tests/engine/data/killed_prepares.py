@@ -33,7 +33,7 @@ POINTS: dict[str, tuple[Any, str, int, str]] = {
     "among the records": (records, "unreadable", 20, "before"),
     "before the second part": (documents.Documents, "_read_anew", 2, "before"),
     "inside a table": (store, "os.replace", 1, "before"),
-    "between a table and its checksum": (store, "os.replace", 2, "after"),
+    "between a table and its checksum": (store, "os.replace", 1, "after"),
     "inside a step": (PartedCorpus, "shuffle", 1, "before"),
     "after a step": (documents.Documents, "carry_out", 1, "after"),
     "before copies are taken out": (documents._Copies, "columns", 1, "before"),
