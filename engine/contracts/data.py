@@ -68,7 +68,8 @@ class Corpus(Protocol):
         ``source``, ``license``, ``url`` and ``meta`` (JSON); and the columns of earlier steps."""
 
     def map(self, function: Callable[..., pa.Table], *data: Dataset) -> Dataset:
-        """A table of each part: what ``function``, which is pure, makes of the tables of that part.
+        """A table of each part: what ``function``, which is pure, makes of the tables of that part. It
+        is a function of a module, or a method, as its name says which results are kept.
 
         ``data``: as many data sets as the function takes tables, all of as many parts. Values that a
         ``functools.partial`` binds are JSON, or data sets, of which the function gets all rows.

@@ -80,17 +80,16 @@ class PartedCorpus:
             self._tell(number + 1, count)
         return Tables(tuple(made))
 
-    def having(self, rows: Dataset) -> list[Part]:
+    def with_columns(self, rows: Dataset) -> list[Part]:
         """The parts, each with its columns from these rows, which are addresses and columns."""
         back = self.shuffle(rows, "part")
         parts = []
         for part, key in zip(self._parts, back.keys, strict=True):
             name = key_of("columns", part.documents, key)
             if not self._store.has(name):
-                table = self._store.read(key)
-                count = self._store.read(part.documents).num_rows
-                self._store.write(name, scattered(table, count))
-            parts.append(part.having(name))
+                count = self._store.rows(part.documents)
+                self._store.write(name, scattered(self._store.read(key), count))
+            parts.append(part.with_columns(name))
         return parts
 
     def _read(self, key: str) -> pa.Table:
@@ -105,7 +104,12 @@ class PartedCorpus:
             named = {k: _plain(v) for k, v in function.keywords.items()}
             bound = {"given": [_plain(v) for v in function.args], "named": named}
             return {**self._told(function.func), **bound}
-        return {"function": f"{function.__module__}.{function.__qualname__}"}
+        called = f"{function.__module__}.{function.__qualname__}"
+        if "<" in called:  # two of the same name would be taken for one
+            raise TypeError(
+                f"{called} is no function of a module; bind values by functools.partial"
+            )
+        return {"function": called}
 
     def _bound(self, function: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
         """The function, with all rows of data sets that are bound to it."""

@@ -15,7 +15,15 @@ from engine.contracts.data import Processor
 from engine.contracts.records import Bad, Record, Text
 from engine.data.each import each
 from engine.data.holdout import Answered, is_held_out
-from engine.data.parts import DOCUMENT, Part, all_documents, kept_documents, records_in, table_of
+from engine.data.parts import (
+    DOCUMENT,
+    Part,
+    all_documents,
+    kept_documents,
+    kept_of,
+    records_in,
+    table_of,
+)
 from engine.data.records import NamedSource, Rows, unreadable
 from engine.data.steps import NamedProcessor, Progress, carried_out
 from engine.data.store import Store, key_of
@@ -82,40 +90,38 @@ class Documents:
         self._store.write_note(key, told)
         return told, keys
 
-    def carry_out(self, named: NamedProcessor, progress: Progress | None = None) -> None:
+    def carry_out(self, named: NamedProcessor) -> None:
         """Applies a processor or step to all documents. Raises RunError."""
-        self.parts = carried_out(self._store, self.parts, named, progress or self._progress)
+        self.parts = carried_out(self._store, self.parts, named, self._progress)
 
-    def hold_out(self, share: float, seed: int, elsewhere: Mapping[str, Answered]) -> None:
-        """Marks documents as held out, and drops copies of them, texts that have a prompt held out
-        ``elsewhere`` with its answer, and what no tokenizer takes.
+    def hold_out(self, share: float, seed: int, answered: Answered, heeds: Sequence[str]) -> None:
+        """Marks documents as held out, and drops copies of them, texts that have an ``answered`` prompt
+        and its answer, and what no tokenizer takes. ``heeds`` names what ``answered`` is made of.
 
         A document that is held out with its group may have a copy in another group, read before it:
         hence the second pass.
         """
-
-        def quiet(*_: Any) -> None:
-            """These passes take no time to speak of."""
-
-        self.carry_out(NamedProcessor("readable", key_of("readable"), each(_readable)), quiet)
-        self.carry_out(
-            NamedProcessor("holdout", key_of("holdout", share, seed), _HoldOut(share, seed)), quiet
-        )
+        self._pass("readable", [], each(_readable))
+        self._pass("holdout", [share, seed], _HoldOut(share, seed))
         held = {_digest(document.text) for part in self.held() for document in part}
-        told = key_of(sorted(digest.hex() for digest in held), list(elsewhere))
-        copies = _Copies(held, list(elsewhere.values()))
-        self.carry_out(NamedProcessor("copies", key_of("copies", told), copies), quiet)
+        told = [sorted(digest.hex() for digest in held), *heeds]
+        self._pass("copies", told, _Copies(held, answered))
+
+    def _pass(self, name: str, told: Sequence[Any], processor: Processor) -> None:
+        """A processor of the engine's own, which depends on what is told; without a bar."""
+        named = NamedProcessor(name, key_of(name, *told), processor)
+        self.parts = carried_out(self._store, self.parts, named)
 
     def held(self) -> Iterator[Iterator[Text]]:
         """The documents that are held out, part by part."""
         for number, part in enumerate(self.parts):
-            yield records_in(self._divided(part, number)[0])
+            yield records_in(_divided(kept_documents(self._store, part, number))[0])
 
     def trained(self, source: int) -> Iterator[pa.Table]:
         """The documents of a source that training gets, part by part."""
         for number, part in enumerate(self.parts):
             if part.source == source:
-                yield self._divided(part, number)[1]
+                yield _divided(kept_documents(self._store, part, number))[1]
 
     def annotations(self, source: int) -> pa.Schema:
         """The columns of a source's documents, but for their texts and what acts."""
@@ -128,14 +134,6 @@ class Documents:
         found = pa.unify_schemas([DOCUMENT, *given], promote_options="permissive")
         return pa.schema([field for field in found if field.name not in _ACTING])
 
-    def _divided(self, part: Part, number: int) -> tuple[pa.Table, pa.Table]:
-        """Documents that are held out, and those that training gets."""
-        kept = kept_documents(self._store, part, number)
-        if not kept.num_rows:
-            return kept, kept
-        held = kept.column("_held")
-        return kept.filter(held), kept.filter(pc.invert(held))
-
     def card(self, source: int) -> dict[str, Any]:
         """What became of a source's documents. Raises RunError if training gets none."""
         named, rows = self._sources[source], self.rows[source]
@@ -145,7 +143,7 @@ class Documents:
                 continue
             table = all_documents(self._store, part, number)
             dropped.update(r for r in table.column("drop").to_pylist() if r is not None)
-            out, trained = self._divided(part, number)
+            out, trained = _divided(kept_of(table))
             held += out.num_rows
             licenses.update(one or "unknown" for one in trained.column("license").to_pylist())
             size += pc.sum(pc.binary_length(trained.column("text"))).as_py() or 0
@@ -167,6 +165,14 @@ class Documents:
         }
 
 
+def _divided(kept: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Documents that are held out, and those that training gets."""
+    if not kept.num_rows:
+        return kept, kept
+    held = kept.column("_held")
+    return kept.filter(held), kept.filter(pc.invert(held))
+
+
 class _HoldOut(Processor):
     """Annotates whether documents are held out."""
 
@@ -182,8 +188,8 @@ class _HoldOut(Processor):
 class _Copies(Processor):
     """Drops copies of held-out documents, and prompts with their answers, from what is not held out."""
 
-    def __init__(self, held: AbstractSet[bytes], elsewhere: Sequence[Answered]) -> None:
-        self._held, self._elsewhere = held, elsewhere
+    def __init__(self, held: AbstractSet[bytes], answered: Answered) -> None:
+        self._held, self._answered = held, answered
 
     def columns(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
         """See :class:`engine.Processor`."""
@@ -194,8 +200,7 @@ class _Copies(Processor):
     def _rule(self, text: str) -> str | None:
         if _digest(text) in self._held:
             return "held-out-elsewhere"
-        answers = any(answered.in_text(text) for answered in self._elsewhere)
-        return "answers-what-is-held-out" if answers else None
+        return "answers-what-is-held-out" if self._answered.in_text(text) else None
 
 
 def _readable(document: Text) -> Text | str:

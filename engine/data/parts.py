@@ -45,7 +45,7 @@ class Part:
         """Names the part as it is after these steps."""
         return key_of(self.documents, *self.columns)
 
-    def having(self, columns: str) -> Part:
+    def with_columns(self, columns: str) -> Part:
         """The part after one more step."""
         return replace(self, columns=(*self.columns, columns))
 
@@ -86,24 +86,38 @@ def all_documents(store: Store, part: Part, number: int) -> pa.Table:
 
 def kept_documents(store: Store, part: Part, number: int) -> pa.Table:
     """Those that no step has dropped."""
-    table = all_documents(store, part, number)
+    return kept_of(all_documents(store, part, number))
+
+
+def kept_of(table: pa.Table) -> pa.Table:
+    """Of all documents those that no step has dropped."""
     return table.filter(pc.is_null(table.column("drop"))).drop(["drop"])
 
 
 def scattered(found: pa.Table, count: int) -> pa.Table:
     """Columns found of some rows of a part, with null for the others of its ``count`` rows.
 
-    Raises TypeError for a name that documents have themselves, but for their text.
+    Raises TypeError for a name that documents have themselves, but for their text, and for a text or a
+    rule that is none.
     """
     values = found.drop([name for name in ADDRESS if name in found.column_names])
     for name in values.column_names:
         if name in _OWN:
             raise TypeError(f"it gave '{name}', a name that the engine uses itself")
+        kind = values.schema.field(name).type
+        if name in ("text", "drop") and not _is_text(kind):
+            raise TypeError(f"it gave {kind} as '{name}', which is not text")
     if not values.num_columns:
         return values
     at = np.full(count, -1)
     at[found.column("row").to_numpy()] = np.arange(found.num_rows)
     return values.take(pa.array(at, mask=at < 0))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    )
 
 
 def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -36,7 +36,7 @@ from engine.data.parts import fitted
 from engine.data.records import NamedSource, blaming
 from engine.data.shards import Shards, ShardWriter
 from engine.data.steps import NamedProcessor, Progress
-from engine.data.store import Store
+from engine.data.store import Store, refused
 from engine.errors import RunError
 from engine.modeling.encoding import boundary, encoder
 from engine.storage import manifest
@@ -70,7 +70,8 @@ def prepare(
         documents = Documents(Store(folder / "work"), sources, progress)
         for processor in processors:
             documents.carry_out(processor)
-        documents.hold_out(holdout, seed, {name: Answered(r) for name, r in elsewhere.items()})
+        answered = Answered(chain.from_iterable(elsewhere.values()))
+        documents.hold_out(holdout, seed, answered, list(elsewhere))
         with (partial / HELD_OUT).open("w", encoding="utf-8") as aside:
             for document in chain.from_iterable(documents.held()):
                 write_held_out(document, aside)
@@ -94,10 +95,7 @@ def prepare(
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except OSError as error:
-        raise RunError(
-            f"{folder}: {error.strerror or error}",
-            hint="free some space or mend the folder's rights",
-        ) from error
+        raise refused(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return card

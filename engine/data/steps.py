@@ -37,14 +37,14 @@ def carried_out(
         if isinstance(processor, CorpusStep):
             verbs = _counted(named.name, progress)
             corpus = PartedCorpus(store, parts, named.key, verbs)
-            return corpus.having(processor.run(corpus))
-        made = [part.having(key_of("columns", part.key, named.key)) for part in parts]
+            return corpus.with_columns(processor.run(corpus))
+        made = [part.with_columns(key_of("columns", part.key, named.key)) for part in parts]
         missing = [number for number, part in enumerate(made) if not store.has(part.columns[-1])]
         for done, number in enumerate(missing):
             progress(named.name, done, len(missing), "")
             documents = kept_documents(store, parts[number], number)
-            count = store.read(parts[number].documents).num_rows
-            store.write(made[number].columns[-1], scattered(_mapped(processor, documents), count))
+            columns = scattered(_mapped(processor, documents), store.rows(parts[number].documents))
+            store.write(made[number].columns[-1], columns)
         progress(named.name, 1, 1, "")
         return made
 
@@ -69,14 +69,6 @@ def _check(name: str, values: object, count: int) -> None:
         raise TypeError(f"it gave {values!r:.60} as '{name}', which is not a pa.Array")
     if len(values) != count:
         raise TypeError(f"it gave {len(values)} values of '{name}' for {count} documents")
-    if name in ("text", "drop") and not _is_text(values.type):
-        raise TypeError(f"it gave {values.type} as '{name}', which is not text")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    )
 
 
 def _counted(name: str, progress: Progress) -> Callable[[int, int], None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.errors import RunError
 from engine.storage.manifest import file_sha256, sealed, unsealed
 
 _FORMAT = 1
@@ -24,6 +26,14 @@ def key_of(*made_by: Any) -> str:
     """The name of what is made by this: plain data, such as names, settings and other keys."""
     told = json.dumps([_FORMAT, made_by], sort_keys=True)
     return blake2b(told.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def refused(folder: Path, error: OSError) -> RunError:
+    """The error where the disk refuses to write below a folder."""
+    return RunError(
+        f"{folder}: {os.strerror(error.errno) if error.errno else error}",
+        hint="free some space or mend the folder's rights",
+    )
 
 
 class Store:
@@ -44,7 +54,8 @@ class Store:
             return None
 
     def write_note(self, key: str, note: dict[str, Any]) -> None:
-        """Writes a note. It need not survive a loss of power, as what is damaged is made again."""
+        """Writes a note. It need not survive a loss of power, as what is damaged is made again. Raises
+        OSError."""
         partial = self._folder / f"{key}.json.partial"
         partial.write_text(sealed(note), encoding="utf-8")
         os.replace(partial, self._folder / f"{key}.json")
@@ -60,7 +71,15 @@ class Store:
         return True
 
     def write(self, key: str, *pieces: pa.Table) -> None:
-        """Writes a table, in pieces that can be read apart."""
+        """Writes a table, in pieces that can be read apart. Raises RunError where the disk refuses, for
+        which no step is to blame."""
+        try:
+            self._write(key, pieces)
+        except OSError as error:
+            raise refused(self._folder.parent, error) from error
+        self._checked.add(key)
+
+    def _write(self, key: str, pieces: Sequence[pa.Table]) -> None:
         file = self._file(key)
         partial = file.with_suffix(f".{os.getpid()}.partial")
         try:
@@ -71,7 +90,10 @@ class Store:
         finally:
             partial.unlink(missing_ok=True)
         self.write_note(key, {"sha256": file_sha256(file)})
-        self._checked.add(key)
+
+    def rows(self, key: str) -> int:
+        """The number of rows of a table that is there."""
+        return int(pq.read_metadata(self._file(key)).num_rows)
 
     def read(self, key: str) -> pa.Table:
         """Reads a table that is there."""

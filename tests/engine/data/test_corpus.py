@@ -99,22 +99,27 @@ def test_shuffled_rows_keep_their_order(store, parts):
     assert sorted(found) == [[], [0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
 
 
-def test_what_is_made_is_not_made_again_but_where_it_was_damaged(store, parts, tmp_path):
-    """By name: another setting of a step makes new tables."""
-    calls = []
+class Counted(CorpusStep):
+    """Notes how many documents each part has that it is asked for."""
 
-    def measured(documents):
-        calls.append(documents.num_rows)
+    def __init__(self):
+        self.calls = []
+
+    def run(self, corpus):
+        return corpus.map(self.measured, corpus.documents)
+
+    def measured(self, documents):
+        self.calls.append(documents.num_rows)
         return documents.select(["part", "row"])
 
-    class Counted(CorpusStep):
-        def run(self, corpus):
-            return corpus.map(measured, corpus.documents)
+
+def test_what_is_made_is_not_made_again_but_where_it_was_damaged(store, parts, tmp_path):
+    """By name: another setting of a step makes new tables."""
 
     def carry_out(key):
-        calls.clear()
-        carried_out(Store(tmp_path / "work"), parts, NamedProcessor("counted", key, Counted()))
-        return calls
+        counted = Counted()
+        carried_out(Store(tmp_path / "work"), parts, NamedProcessor("counted", key, counted))
+        return counted.calls
 
     assert carry_out("1") == [4, 6]  # a part without documents is left out
     assert carry_out("1") == []

@@ -7,6 +7,7 @@ import resource
 from functools import partial
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from engine_data.config import BPE, Bytes
@@ -144,6 +145,10 @@ def _wrong(document):
     return None
 
 
+def _dropped_by(documents):
+    return documents.select(["part", "row"]).append_column("drop", pa.array([True]))
+
+
 class _Columns(Processor):
     """A processor that gives these columns."""
 
@@ -205,6 +210,16 @@ def _untrained(texts):
             "processor '_Step' failed: TypeError: tests.* gave None, which is not a pa.Table",
         ),
         (["a"], {"processors": [_Step(lambda _: 7)]}, "7 is no data set of this corpus"),
+        (
+            ["a"],
+            {"processors": [_Step(lambda corpus: corpus.map(lambda t: t, corpus.documents))]},
+            r"<lambda> is no function of a module; bind values by functools\.partial",
+        ),
+        (
+            ["a"],
+            {"processors": [_Step(lambda corpus: corpus.map(_dropped_by, corpus.documents))]},
+            "processor '_Step' failed: TypeError: it gave bool as 'drop', which is not text",
+        ),
         (["a"], {"trainer": _untrained}, "the tokenizer failed: OverflowError: too much"),
         (["a"], {"trainer": _no_end}, "the tokenizer has no end-of-sequence token"),
         (["a"], {"trainer": _holes}, "token 300 is none of the tokenizer's 2; .* leave holes"),
@@ -232,6 +247,15 @@ def test_a_full_disk_leaves_nothing_half_written(new_corpus, small_files):
     corpus = new_corpus()
     with pytest.raises(RunError, match="corpus: File too large; free some space"):
         corpus.prepare(["long " * 30_000])
+    assert corpus.is_gone()
+
+
+def test_a_step_is_not_blamed_for_a_full_disk(new_corpus, small_files):
+    """Nor is what it wrote half of kept."""
+    corpus = new_corpus()
+    annotation = _Columns(x=pa.array([np.random.default_rng(0).bytes(200_000)]))
+    with pytest.raises(RunError, match=r"^[^ ]*corpus: File too large; free some space"):
+        corpus.prepare(["a"], processors=[annotation])
     assert corpus.is_gone()
 
 
