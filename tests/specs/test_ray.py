@@ -37,7 +37,7 @@ def test_a_rank_is_lost_and_ray_starts_all_anew(
     pytest.importorskip("ray")
     train = tiny_spec["stages"]["base"]["train"]
     train["strategy"] = {"type": "mesh", "shard": 2}
-    train |= {"budget": "200 steps", "checkpoint": {"every": "20 steps"}}
+    train |= {"budget": "100 steps", "checkpoint": {"every": "10 steps"}}
     spec = write_spec(tiny_spec)
     run, whole = prepared(tmp_path / "parted"), prepared(tmp_path / "whole")
     env = {**os.environ, "WORKERS": "2", "RESTARTS": "1", "HOME": str(tmp_path)}
@@ -46,7 +46,7 @@ def test_a_rank_is_lost_and_ray_starts_all_anew(
         launcher = subprocess.Popen(list(map(str, command)), env=env, stdout=log, stderr=log)
         try:
             until = time.monotonic() + 300
-            while len(events(run, "step")) < 45:
+            while len(events(run, "step")) < 25:
                 assert time.monotonic() < until, _text(log)
                 assert launcher.poll() is None, _text(log)
                 time.sleep(0.1)
