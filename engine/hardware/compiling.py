@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ _NO_LIMIT = 2**31 - 1
 _KERNELS = "TORCHINDUCTOR_CACHE_DIR"
 _TORCHS_OWN = "torchinductor_"
 """Name of torch's default folder, up to the user's name."""
+_SECONDS_OF_A_LINKER = 20
+"""A file that has not changed for so long is not being written any more."""
 
 
 def own_kernels() -> None:
@@ -44,6 +48,34 @@ def own_kernels() -> None:
         folder = temporary / f"engine-kernels-{os.getuid()}"
         _make_own(folder)
         os.environ[_KERNELS] = str(folder / made_for)
+        _remove_torn(folder / made_for)
+
+
+def _remove_torn(folder: Path) -> None:
+    """Removes libraries that a linker was writing when it was killed: torch would load them for ever.
+
+    One that is still being written is waited for.
+    """
+    for file in folder.rglob("*.so"):
+        with contextlib.suppress(FileNotFoundError):
+            while _is_torn(file):
+                if time.time() - file.stat().st_mtime > _SECONDS_OF_A_LINKER:
+                    file.unlink()
+                time.sleep(0.1)
+
+
+def _is_torn(library: Path) -> bool:
+    """Whether an ELF file ends before its table of sections, which stands last."""
+    with library.open("rb") as file:
+        header = file.read(64)
+        size = os.fstat(file.fileno()).st_size
+    if len(header) < 64:
+        return True
+    if header[:5] != b"\x7fELF\x02":  # another system's, or of 32 bits
+        return False
+    (offset,) = struct.unpack_from("<Q", header, 0x28)
+    width, count = struct.unpack_from("<HH", header, 0x3A)
+    return bool(size < offset + width * count)
 
 
 def _make_own(folder: Path) -> None:

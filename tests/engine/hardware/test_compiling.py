@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
+import pyarrow.lib
 import pytest
 import torch
 from support.runs import weights
@@ -106,3 +108,26 @@ def test_kernels_of_somebody_else_are_not_used(planted, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="is not a folder that only you own"):
         own_kernels()
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_a_kernel_that_a_killed_linker_left_half_is_not_loaded(tmp_path, monkeypatch):
+    """One that is being written is waited for; whole ones stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    own_kernels()
+    kernels = Path(os.environ.pop("TORCHINDUCTOR_CACHE_DIR"))
+    library = Path(pyarrow.lib.__file__).read_bytes()
+    files = {kernels / "a" / f"{kind}.so": kind for kind in ("whole", "empty", "half", "written")}
+    (kernels / "a").mkdir(parents=True)
+    for file, kind in files.items():
+        size = {"whole": len(library), "empty": 0}.get(kind, len(library) // 2)
+        file.write_bytes(library[:size])
+        if kind != "written":
+            os.utime(file, (0, 0))
+    written = kernels / "a" / "written.so"
+    linker = threading.Timer(1, written.write_bytes, [library])
+    linker.start()
+    own_kernels()
+    linker.join()
+    assert sorted(file.name for file in files if file.exists()) == ["whole.so", "written.so"]
+    assert written.read_bytes() == library
