@@ -59,6 +59,8 @@ from .contracts.data import (
     CorpusStep as CorpusStep,
     Dataset as Dataset,
     DataSource as DataSource,
+    Executor as Executor,
+    Lost as Lost,
     Processor as Processor,
     TokenizerTrainer as TokenizerTrainer,
 )
@@ -128,8 +130,10 @@ from .contracts.records import (
     record_to_row as record_to_row,
 )
 from .contracts.scoring import (
+    BenchmarkTexts as BenchmarkTexts,
     Evaluator as Evaluator,
     Item as Item,
+    ItemTexts as ItemTexts,
     Reward as Reward,
     Score as Score,
     seed_of as seed_of,
@@ -144,7 +148,7 @@ from .contracts.strategy import (
     Step as Step,
     Strategy as Strategy,
 )
-from .data.each import (
+from .data.corpus.each import (
     each as each,
 )
 from .deadline import (
@@ -155,6 +159,9 @@ from .errors import (
     FieldError as FieldError,
     RunError as RunError,
     SpecError as SpecError,
+)
+from .files.matching import (
+    neighbours as neighbours,
 )
 from .files.reading import (
     json_of as json_of,
@@ -188,7 +195,6 @@ from .spec.model_origin import (
 )
 from .spec.paths import (
     misplaced as misplaced,
-    neighbours as neighbours,
 )
 from .spec.permissions import (
     host_of as host_of,

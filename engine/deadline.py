@@ -1,4 +1,4 @@
-"""Time limit for templates and patterns from untrusted files, which could run forever."""
+"""Time limits for code that could run forever on untrusted texts."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def time_limit(what: str, hint: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
         left = outer - (time.monotonic() - began)
         signal.setitimer(signal.ITIMER_REAL, outer and max(left, 1e-6), every)
+
+
+@contextmanager
+def last_resort(seconds: float | None) -> Iterator[None]:
+    """Ends this process if the block takes longer, also where it runs code that no exception can
+    interrupt. Without ``seconds`` there is no limit. Only in the main thread."""
+    if seconds is None:
+        yield
+        return
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class _LateError(BaseException):

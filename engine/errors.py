@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 Location = tuple[str | int, ...]
 """Path to a value in a spec: keys and indices from its top."""
 
@@ -24,6 +26,9 @@ class EngineError(Exception):
         self.what = what
         self.hint = hint
         super().__init__(f"{what}; {hint}" if hint else what)
+
+    def __reduce__(self) -> Any:
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class SpecError(EngineError):
@@ -57,6 +62,14 @@ class PluginError(EngineError):
 
 class RunError(EngineError):
     """The run cannot continue; everything saved before is intact."""
+
+
+def _restored(cls: type[EngineError], args: tuple[Any, ...], state: dict[str, Any]) -> EngineError:
+    """An error from another process."""
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def _line(text: str) -> str:

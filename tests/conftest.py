@@ -98,6 +98,7 @@ def _tiny(texts: Path) -> Spec:
                     "sources": [{"type": "files", "paths": [f"{texts}/*.txt"]}],
                     "tokenizer": {"type": "bpe", "vocab_size": 300},
                     "holdout": 0.1,
+                    "executor": {"type": "local", "processes": 0},
                 }
             },
             "base": {

@@ -192,12 +192,14 @@ def validate(
     allow: tuple[str, ...],
 ) -> None:
     """Reports every error in SPEC, and what it reads outside its folder."""
-    from engine.runs.lineage import unequal
+    from engine.runs.lineage import unequal, unsearched
     from engine.spec.loading import load_spec
 
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc, allow=allow)
     for message in unequal(loaded.spec):
         _say(f"warning: {message}", error=True)
+    for message in unsearched(loaded.spec):
+        _say(f"notice: {message}", error=True)
     for message in loaded.outside():
         _say(f"reads outside the spec's folder: {message}", error=True)
     _say(f"{spec}: valid; stages: {', '.join(loaded.spec.order)}")

@@ -11,6 +11,7 @@ Kind = Literal[
     "data-source",
     "processor",
     "corpus-step",
+    "executor",
     "tokenizer",
     "model",
     "adapter",

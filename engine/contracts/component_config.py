@@ -50,6 +50,9 @@ class DataSourceConfig(DataConfig):
         0.01,
         description="Share of the rows that may be bad; fewer than ten never stop a stage.",
     )
+    priority: int = Field(
+        1, description="Of two copies in a corpus that of the source with the higher one stays."
+    )
 
 
 class ObjectiveConfig(ComponentConfig):

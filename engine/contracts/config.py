@@ -72,6 +72,9 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     former: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """Removed fields and their defaults: a stage recorded with such a default keeps its identity."""
+    searches_benchmarks: ClassVar[bool] = False
+    """True for a processor or step that searches documents for the items of the spec's evaluators, and
+    so gets their texts from :meth:`engine.Context.benchmark_texts`."""
 
     def problems(self) -> Mapping[str, str]:
         """Checks what fields refer to outside the spec, such as folders. Returns, by field, one line

@@ -10,6 +10,7 @@ from engine.contracts.component import Kind, Precision
 from engine.contracts.config import Config
 from engine.contracts.language_model import LanguageModel
 from engine.contracts.records import Record
+from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Spec
 
 if TYPE_CHECKING:
@@ -130,6 +131,10 @@ class Context(Protocol):
 
     def held_out(self) -> Iterator[Record]:
         """The held-out documents of this stage's data."""
+
+    def benchmark_texts(self) -> Sequence[BenchmarkTexts]:
+        """The texts of the items of all evaluators in the spec, except those that score held-out
+        records; for a processor or step whose config says ``searches_benchmarks``."""
 
 
 class Artifact(Protocol):

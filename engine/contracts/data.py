@@ -8,12 +8,16 @@ make is kept in files, so that a preparation that was broken off goes on where i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from engine.contracts.records import Bad, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class DataSource:
@@ -30,6 +34,11 @@ class DataSource:
         A row that cannot become a record may be yielded as an :class:`engine.Bad`, which is counted.
         """
         raise NotImplementedError
+
+    def split(self, part: str) -> Sequence[str]:
+        """The names of smaller parts that together are this one, or of itself where it cannot be
+        divided: to find a document that crashes its reader. ``records`` takes each of these names."""
+        return (part,)
 
     def version(self, part: str) -> str:
         """What changes with a part's content, such as the sizes and times of its files: a preparation
@@ -50,6 +59,14 @@ class Processor:
         """
         raise NotImplementedError
 
+    def summary(self, found: Iterator[pa.Table]) -> Mapping[str, Any]:
+        """What the corpus's card says of the processor, as plain data; nothing by default.
+
+        ``found``: tables of the documents for which it gave something, with ``id``, ``source`` and the
+        processor's own columns.
+        """
+        return {}
+
 
 class Dataset(Protocol):
     """Tables, one for each part."""
@@ -65,7 +82,8 @@ class Corpus(Protocol):
     @property
     def documents(self) -> Dataset:
         """Tables with a document in each row: ``part`` and ``row``, its address; ``id``, ``text``,
-        ``source``, ``license``, ``url`` and ``meta`` (JSON); and the columns of earlier steps."""
+        ``source``, its name in the spec; ``license``, ``url`` and ``meta`` (JSON); ``priority``, its
+        source's: of two copies that of the higher stays; and the columns of earlier steps."""
 
     def map(self, function: Callable[..., pa.Table], *data: Dataset) -> Dataset:
         """A table of each part: what ``function``, which is pure, makes of the tables of that part. It
@@ -91,6 +109,36 @@ class CorpusStep:
         columns as a :class:`engine.Processor` gives them, with ``text`` and ``drop`` acting alike.
         Documents without a row stay as they are."""
         raise NotImplementedError
+
+    def summary(self, found: Iterator[pa.Table]) -> Mapping[str, Any]:
+        """See :meth:`Processor.summary`."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A call whose process died, such as by a signal or for want of memory: ``why`` it did."""
+
+    why: str
+
+
+class Executor:
+    """Base class of executors, which call functions, perhaps in other processes or on other machines
+    that have the run's folder."""
+
+    isolated: bool = True
+    """Whether a call may take its process with it without harm to the engine."""
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R | Lost]]:
+        """Calls a function for each task, and yields the task's number and the result as calls end.
+
+        Function, tasks and results can be pickled. Raises what the function raises, and then begins no
+        further call.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends its processes."""
 
 
 class TokenizerTrainer(Protocol):

@@ -23,6 +23,7 @@ HOOK_OF_KIND: Mapping[Kind, str] = {
     "data-source": "engine_data_sources",
     "corpus-step": "engine_corpus_steps",
     "processor": "engine_processors",
+    "executor": "engine_executors",
     "tokenizer": "engine_tokenizers",
     "model": "engine_models",
     "adapter": "engine_adapters",
@@ -54,6 +55,11 @@ def engine_processors() -> Sequence[Component]:  # type: ignore[empty-body]
 def engine_corpus_steps() -> Sequence[Component]:  # type: ignore[empty-body]
     """Steps that see a whole corpus; they stand among the processors of a spec. The factory returns a
     ``CorpusStep``."""
+
+
+@hookspec
+def engine_executors() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Where a corpus is prepared; the factory returns an ``Executor``."""
 
 
 @hookspec

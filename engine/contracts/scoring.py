@@ -42,6 +42,28 @@ class Score:
     interval: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ItemTexts:
+    """The texts of an item, for which documents are searched; None for what it does not have.
+
+    ``id``: the item's; ``question``: the question alone, without a prompt's instructions and examples;
+    ``answer``: the right answer; ``passage``: a text that the question is about.
+    """
+
+    id: str
+    question: str | None = None
+    answer: str | None = None
+    passage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkTexts:
+    """The texts of all items of an evaluator, by its name; none if the evaluator does not tell them."""
+
+    name: str
+    items: tuple[ItemTexts, ...] = ()
+
+
 def seed_of(*names: int | str) -> int:
     """A 63-bit seed derived from names, such as those of a task, an item and a sample."""
     digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
@@ -55,6 +77,11 @@ class Evaluator(ABC):
     @abstractmethod
     def items(self) -> Iterable[Item]:
         """The items, with the same ids and order at every call."""
+
+    def texts(self) -> Iterable[ItemTexts]:
+        """The texts of all items, in any order, by which they are found in training data; none by
+        default. May be called before there is a model or a tokenizer."""
+        return ()
 
     @abstractmethod
     def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:

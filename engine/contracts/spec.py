@@ -53,6 +53,12 @@ class Prepare(Config):
     holdout: Share = Field(
         0.01, lt=1, description="Share of the documents that training never sees."
     )
+    executor: Annotated[Config, Of("executor")] = runtime(
+        description="Where the documents are prepared."
+    )
+    seconds_per_document: Number = runtime(
+        60.0, gt=0, description="A document that takes a step longer is dropped, in seconds."
+    )
 
     def source_names(self) -> list[str]:
         """Names of the sources in cards and logs: the type, numbered if several share it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import chain
@@ -24,15 +24,28 @@ _DEEPEST = 100
 _NOT_LEARNT = frozenset({"id", "source", "license", "meta"})
 
 
+Say = Callable[..., None]
+"""Says something to the user: see :meth:`engine.Context.say`."""
+
+
+def silent(event: str, message: str, **fields: Any) -> None:
+    """Says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamedSource:
     """A source and its name in the data card and in records; ``bad``: share of bad rows allowed;
-    ``key``: names what it is, its type, settings and version."""
+    ``key``: names what it is, its type, settings and version; ``priority``: see
+    :class:`engine.DataSourceConfig`; ``make``: makes it in another process, which says things by
+    ``say``; without it, it is read in this one."""
 
     name: str
     source: DataSource
     bad: float = LIMIT
     key: str = ""
+    priority: int = 1
+    make: Callable[[Say], DataSource] | None = None
+    say: Say = silent
 
 
 class Rows:
@@ -72,6 +85,11 @@ class Rows:
         """The names of the source's parts. Raises RunError."""
         with blaming(f"source '{self._named.name}'"):
             return self._named.source.parts()
+
+    def split(self, part: str) -> Sequence[str]:
+        """The names of smaller parts that are this one. Raises RunError."""
+        with blaming(f"source '{self._named.name}'"):
+            return self._named.source.split(part)
 
     def version(self, part: str) -> str:
         """What changes with a part's content. Raises RunError."""

@@ -1,12 +1,33 @@
-"""Warns of held-out prompts whose answers a model has already read in training."""
+"""Warns of what a model has already read in training: answers to held-out prompts, and items of
+benchmarks that a spec names since its corpus was prepared."""
 
 from __future__ import annotations
 
-from engine.contracts.spec import Train
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.contracts.config import Config
+from engine.contracts.records import Text
+from engine.contracts.scoring import BenchmarkTexts
+from engine.contracts.spec import Prepare, Train
+from engine.data.corpus.parts import Part, table_of
+from engine.data.corpus.prepare import trained_texts
+from engine.data.corpus.steps import NamedProcessor, carried_out
+from engine.data.corpus.store import Store, key_of
 from engine.data.holdout import Answered
-from engine.data.prepare import trained_texts
+from engine.errors import RunError
+from engine.runs.benchmarks import benchmark_texts, told
 from engine.runs.context import RunContext
 from engine.runs.lineage import corpora, heeded_as
+
+_PORTION = 32 * 2**20
+"""Characters of texts that are searched at once."""
 
 
 def warn_of_answers(run: RunContext, name: str, config: Train) -> None:
@@ -27,3 +48,71 @@ def warn_of_answers(run: RunContext, name: str, config: Train) -> None:
                 "that has this stage, and train again from there",
                 stage=name,
             )
+
+
+def warn_of_benchmarks(run: RunContext, name: str, config: Prepare) -> None:
+    """Warns if a finished corpus, whose documents were searched for benchmarks, has items of others
+    that the spec names since. The stage's record keeps what was found, so that each is searched for
+    once."""
+    standing = run.folder.standing(name)
+    searching = next((one for one in config.processors if one.searches_benchmarks), None)
+    if standing is None or searching is None:
+        return
+    known = standing.summary.get("benchmarks", [])
+    digests = {one["digest"] for one in known}
+    try:
+        asked = benchmark_texts(run)
+    except RunError:  # such as for missing rows: the evaluation itself will tell
+        return
+    for benchmark in asked:
+        (entry,) = told([benchmark])
+        if not benchmark.items or entry["digest"] in digests:
+            continue
+        found = _documents_with(run, name, searching, [benchmark])
+        known = [*known, {**entry, "added": True, "documents": found}]
+        run.folder.record(
+            name, replace(standing, summary={**standing.summary, "benchmarks": known})
+        )
+        if found:
+            run.log.warn(
+                f"'{name}' was prepared before the spec named {benchmark.name}, whose items {found:,} "
+                f"of its documents have; prepare it again with --rerun {name} to leave them out",
+                stage=name,
+            )
+
+
+def _documents_with(
+    run: RunContext, name: str, config: Config, asked: Sequence[BenchmarkTexts]
+) -> int:
+    """In how many documents that training gets a processor finds items of benchmarks."""
+    processor = run.build("processor", config, replace(run.context(name), benchmarks=asked))
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        parts = []
+        for number, texts in enumerate(_portions(trained_texts(run.folder.path / name))):
+            parts.append(Part(0, key_of("trained", number)))
+            records = [Text(id=f"{number}/{n}", source=name, text=t) for n, t in enumerate(texts)]
+            store.write(parts[-1].documents, table_of(records))
+        named = NamedProcessor(config.__class__.__name__, "benchmarks", processor)
+        made = carried_out(store, parts, named)
+        return sum(_filled(store.read(part.columns[-1])) for part in made)
+
+
+def _filled(columns: pa.Table) -> int:
+    """Number of rows that have a value."""
+    filled = [pc.is_valid(column).to_numpy() for column in columns.itercolumns()]
+    return int(np.logical_or.reduce(filled).sum()) if filled else 0
+
+
+def _portions(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Texts that fit in memory together."""
+    portion: list[str] = []
+    size = 0
+    for text in texts:
+        portion.append(text)
+        size += len(text)
+        if size >= _PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from engine.contracts.callback import Callback
 from engine.contracts.component import Kind, Precision
-from engine.contracts.component_config import ObjectiveConfig
 from engine.contracts.config import Config
-from engine.contracts.data import CorpusStep, DataSource, Processor
-from engine.contracts.external_loop import ExternalLoop
 from engine.contracts.language_model import Inference, LanguageModel
-from engine.contracts.objective import Objective
 from engine.contracts.records import Record
-from engine.contracts.scoring import Evaluator
+from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Prepare
-from engine.contracts.strategy import Strategy
-from engine.data.former_processor import as_processor
-from engine.data.former_source import as_source
+from engine.data.corpus.store import key_of
+from engine.data.former_source import FormerSource
 from engine.data.holdout import is_held_out
 from engine.data.holdout_file import held_out
 from engine.data.records import NamedSource, Rows
-from engine.data.store import key_of
-from engine.errors import FieldError, PluginError, RunError
+from engine.errors import FieldError, RunError
 from engine.event_log import EventLog
 from engine.processes.process import Process
-from engine.registry import Found
+from engine.runs.components import of_kind
+from engine.runs.recipe import Recipe
 from engine.spec.identity import identity_fields
 from engine.spec.loading import Loaded, LoadedSituation
 from engine.storage.model_folder import Artifact
@@ -38,40 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-_STEPS = (Processor, CorpusStep)
-_BASES: Mapping[Kind, tuple[type[Any], ...]] = {
-    "strategy": (Strategy,),
-    "objective": (Objective,),
-    "evaluator": (Evaluator,),
-    "callback": (Callback,),
-    "data-source": (DataSource,),
-    "processor": _STEPS,
-    "corpus-step": _STEPS,
-}
-"""Base classes that factories must return, for kinds on whose defaults the engine relies."""
-
-
-def of_kind(kind: Kind, config: Config, built: object, found: Found) -> Any:
-    """What a factory returned. Raises PluginError for what lacks the base class of its kind."""
-    if kind == "data-source":
-        built = as_source(built)
-    elif kind in ("processor", "corpus-step"):
-        built = as_processor(built)
-    bases = _BASES.get(kind, (object,))
-    if isinstance(config, ObjectiveConfig) and config.external_loop:
-        bases = (ExternalLoop,)
-    if isinstance(built, bases):
-        return built
-    cls = type(built).__name__
-    names = " or ".join(f"engine.{base.__name__}" for base in bases)
-    hint = f"let {cls} subclass {names}"
-    if isinstance(built, ExternalLoop):
-        hint = f"set `external_loop: ClassVar = True` in {found.component.config}"
-    raise PluginError(
-        f"plugin {found.plugin}: the {kind} '{found.component.type}' is a {cls}, which is not "
-        f"an {names}",
-        hint=hint,
-    )
 
 
 class RunContext:
@@ -177,6 +137,8 @@ class StageContext:
     opened_tokenizer: Any = None
     precision: Precision = "fp32"
     """Precision of training's matrix products."""
+    benchmarks: Sequence[BenchmarkTexts] | None = None
+    """What a processor gets that searches for benchmarks."""
 
     @property
     def rank(self) -> int:
@@ -235,7 +197,27 @@ class StageContext:
     def named(self, name: str, source: Any) -> NamedSource:
         """Builds a data source, with the name by which the log calls it."""
         built = self.run.build("data-source", source, self)
-        return NamedSource(name, built, source.bad, self.run.key("data-source", source))
+        return NamedSource(
+            name,
+            built,
+            source.bad,
+            self.run.key("data-source", source),
+            source.priority,
+            None if isinstance(built, FormerSource) else self.recipe("data-source", source),
+            self.say,
+        )
+
+    def recipe(self, kind: Kind, config: Config) -> Recipe:
+        """Makes a component of this stage in another process."""
+        plugins = self.run.loaded.plugins.plugins
+        return Recipe(
+            kind,
+            config.model_dump(mode="json", exclude_none=True),
+            self.stage,
+            self.seed,
+            tuple(p.name for p in plugins if p.status == "ok" and not p.builtin),
+            tuple(p.name for p in plugins if p.status == "blocked"),
+        )
 
     def allows(self, word: str) -> bool:
         """See :class:`engine.Context`."""
@@ -263,6 +245,17 @@ class StageContext:
         if not records:
             raise RunError(f"{data}: nothing was held out", hint="raise its `holdout`")
         return iter(records)
+
+    def benchmark_texts(self) -> Sequence[BenchmarkTexts]:
+        """See :class:`engine.Context`. Raises RunError for a component that does not say it needs
+        them, since results that are kept of it would not depend on them."""
+        if self.benchmarks is None:
+            raise RunError(
+                f"{self.stage}: a component asks for benchmarks' texts, but is no processor whose "
+                "config says so",
+                hint="set `searches_benchmarks: ClassVar = True` in the processor's config",
+            )
+        return self.benchmarks
 
     def language_model(
         self,

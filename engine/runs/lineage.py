@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+from engine.contracts.component_config import EvaluatorConfig
 from engine.contracts.records import Record
 from engine.contracts.references import references
 from engine.contracts.spec import Prepare, Spec, Train
@@ -45,6 +46,29 @@ def unequal(spec: Spec) -> Iterator[str]:
                 f"'{name}' holds out {own.holdout:.3g} of its records, and '{other}', on which it "
                 f"depends, {given.holdout:.3g}: of what both read, '{less}' trains on some that "
                 f"'{more}' holds out; give both the same `holdout`"
+            )
+
+
+def benchmarks(spec: Spec) -> Iterator[tuple[str, EvaluatorConfig]]:
+    """The evaluators of all stages, with the stage's name, but for those that score held-out records,
+    which no stage trains on."""
+    for name in spec.order:
+        stage = spec.stages[name]
+        evaluators = stage.train.evaluate if stage.train else ()
+        evaluators = stage.evaluate.evaluators if stage.evaluate else evaluators
+        yield from ((name, config) for config in evaluators if not config.held_out)
+
+
+def unsearched(spec: Spec) -> Iterator[str]:
+    """Notices of prepare stages that do not search their documents for what the spec's evaluators
+    ask."""
+    names = dict.fromkeys(config.type_name for _, config in benchmarks(spec))
+    for name in spec.order if names else ():
+        prepared = spec.stages[name].prepare
+        if prepared and not any(one.searches_benchmarks for one in prepared.processors):
+            yield (
+                f"'{name}' does not search its documents for items of {', '.join(names)}: list "
+                "`decontaminate` among its processors"
             )
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
+from engine.contracts.config import Config
 from engine.contracts.records import Record
+from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Prepare
-from engine.data.prepare import prepare
-from engine.data.steps import NamedProcessor
-from engine.runs.context import RunContext
+from engine.data.corpus.executors import Means
+from engine.data.corpus.former_processor import FormerProcessor
+from engine.data.corpus.prepare import prepare
+from engine.data.corpus.steps import NamedProcessor
+from engine.data.corpus.store import key_of
+from engine.runs.benchmarks import benchmark_texts, told
+from engine.runs.context import RunContext, StageContext
 from engine.runs.lineage import heeded_as, holding_out
 from engine.storage import run_folder as folders
 
@@ -21,29 +30,41 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
         held = (run.held_out(stage) for stage in holding_out(run.spec, name))
         return {heeded_as(records): records for records in held}
 
-    card: dict[str, Any] = run.process.first_alone(
-        lambda: prepare(
-            run.folder.path / name,
-            sources=[
-                context.named(label, source)
-                for label, source in zip(config.source_names(), config.sources, strict=True)
-            ],
-            processors=[
-                NamedProcessor(
-                    getattr(p, "type", ""),
-                    run.key("processor", p),
-                    run.build("processor", p, context),
-                )
-                for p in config.processors
-            ],
-            trainer=run.build("tokenizer", config.tokenizer, context),
-            holdout=config.holdout,
-            seed=run.spec.seed,
-            progress=run.log.display.progress,
-            elsewhere=elsewhere(),
-        )
-    )
+    def prepared() -> dict[str, Any]:
+        searched = any(one.searches_benchmarks for one in config.processors)
+        asked = benchmark_texts(run) if searched else []
+        with closing(run.build("executor", config.executor, context)) as executor:
+            card = prepare(
+                run.folder.path / name,
+                sources=[
+                    context.named(label, source)
+                    for label, source in zip(config.source_names(), config.sources, strict=True)
+                ],
+                processors=[_named(run, context, one, asked) for one in config.processors],
+                trainer=run.build("tokenizer", config.tokenizer, context),
+                holdout=config.holdout,
+                seed=run.spec.seed,
+                progress=run.log.display.progress,
+                elsewhere=elsewhere(),
+                means=Means(executor, config.seconds_per_document),
+            )
+        return {**card, "benchmarks": told(asked)} if searched else card
+
+    card: dict[str, Any] = run.process.first_alone(prepared)
     for source in card["sources"]:
         run.log.emit("documents", stage=name, **source)
     manifest = run.folder.path / name / "manifest.json"
     return "done", {**card, "fingerprint": folders.fingerprint(manifest)}
+
+
+def _named(
+    run: RunContext, context: StageContext, config: Config, asked: Sequence[BenchmarkTexts]
+) -> NamedProcessor:
+    key = run.key("processor", config)
+    if config.searches_benchmarks:
+        context = replace(context, benchmarks=asked)
+        key = key_of(key, told(asked))
+    built = run.build("processor", config, context)
+    alone = isinstance(built, FormerProcessor)  # it remembers documents
+    make = None if alone else context.recipe("processor", config)
+    return NamedProcessor(getattr(config, "type", ""), key, built, make)

@@ -12,7 +12,7 @@ from typing import Any
 from engine.contracts.spec import Evaluate, Prepare, Train
 from engine.errors import RunError
 from engine.hardware.precision import AUTO
-from engine.runs.contamination import warn_of_answers
+from engine.runs.contamination import warn_of_answers, warn_of_benchmarks
 from engine.runs.context import RunContext
 from engine.runs.lineage import unequal
 from engine.runs.observers import Observers
@@ -93,6 +93,9 @@ class Run(RunContext):
             self._check_inputs(name, standing, inputs)
             if standing.status == "done" and not self._wants_more(name, standing):
                 self.log.emit("stage_skipped", stage=name)
+                if isinstance(stage.body, Prepare):
+                    body = stage.body
+                    self.process.first_alone(lambda: warn_of_benchmarks(self, name, body))
                 return "done"
         asked = identity(self.spec, name)
         begun = Standing(asked, "begun", inputs, {}, _choices(standing, asked))

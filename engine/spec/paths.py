@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from itertools import islice
 from pathlib import Path
+
+from engine.files.matching import neighbours
 
 _HUB_NAME = re.compile(r"(?!.*(--|\.\.|\.git$))(\w[\w.-]*/)?\w([\w.-]{0,94}\w)?")
 """Names that the hub allows."""
@@ -37,17 +37,3 @@ def misplaced(name: str, revision: str | None) -> str | None:
             "characters of 0-9 and a-f): what a branch or a tag names may change"
         )
     return None
-
-
-def neighbours(path: Path) -> str:
-    """Describes the deepest existing folder of the path: the most similar name in it, or some names."""
-    missing = path
-    while not os.path.isdir(missing.parent):
-        missing = missing.parent
-    folder = missing.parent
-    try:
-        names = sorted(p.name for p in islice(folder.iterdir(), 1000))
-    except OSError as error:
-        return f"'{folder}' cannot be read: {error.strerror or error}"
-    near = difflib.get_close_matches(missing.name, names, n=1) or names[:3]
-    return f"in '{folder.resolve().name}' there is: {', '.join(near) or 'nothing'}"

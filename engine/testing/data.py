@@ -11,9 +11,9 @@ from typing import Any
 from engine.contracts.config import Config
 from engine.contracts.data import CorpusStep, DataSource, Processor
 from engine.contracts.records import Bad, Record, Text
-from engine.data.parts import Part, all_documents, records_in, table_of
-from engine.data.steps import NamedProcessor, carried_out
-from engine.data.store import Store, key_of
+from engine.data.corpus.parts import Part, all_documents, records_in, table_of
+from engine.data.corpus.steps import NamedProcessor, carried_out
+from engine.data.corpus.store import Store, key_of
 from engine.errors import RunError
 from engine.testing.standalone import StandAloneContext, require
 
@@ -45,6 +45,9 @@ def data_source(new: Callable[[], Any], config: Config, context: StandAloneConte
         [record for part in reversed(apart) for record in part] == records,
         "a part has the same records, whatever was read before",
     )
+    for part, whole in zip(reversed(parts), apart, strict=True):
+        pieces = [record for one in source.split(part) for record in source.records(one)]
+        require(pieces == whole, "the parts that a part is split into are that part")
 
 
 def _read(source: DataSource) -> list[Record | Bad]:
@@ -73,13 +76,37 @@ def processor(new: Callable[[], Any], config: Config, context: StandAloneContext
             require(_KEBAB.fullmatch(outcome), f"the rule's name '{outcome}' is not in kebab-case")
 
 
+def executor(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
+    """Each task is carried out once, and what a call raises comes back."""
+    made = new()
+    try:
+        for tasks in (list(range(20)), [], [3]):
+            found = sorted(made.run(str, tasks))
+            wanted = [(number, str(task)) for number, task in enumerate(tasks)]
+            require(found == wanted, "a result for each task, with its number")
+        try:
+            list(made.run(int, ["1", "no number"]))
+        except ValueError:
+            pass
+        else:
+            raise AssertionError("broken contract: run() raises what the function raises")
+        require(sorted(made.run(str, [1])) == [(0, "1")], "it goes on after an error")
+    finally:
+        made.close()
+
+
 def processed(
-    processor: Processor | CorpusStep, records: Sequence[Text], *, parts: int = 1
+    processors: Processor | CorpusStep | Sequence[Processor | CorpusStep],
+    records: Sequence[Text],
+    *,
+    parts: int = 1,
 ) -> list[Text | str]:
-    """What becomes of documents: each as a processor or step leaves it, or the rule that drops it.
+    """What becomes of documents: each as a processor or step, or several one after the other, leave it,
+    or the rule that drops it.
 
     ``parts``: of which the corpus consists. Raises RunError as a run does.
     """
+    several = processors if isinstance(processors, Sequence) else [processors]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         given = []
@@ -88,9 +115,10 @@ def processed(
             key = key_of("kit", number)
             store.write(key, table_of(records[number * size :][:size]))
             given.append(Part(0, key))
-        named = NamedProcessor(type(processor).__name__, "kit", processor)
+        for number, one in enumerate(several):
+            given = carried_out(store, given, NamedProcessor(type(one).__name__, str(number), one))
         found: list[Text | str] = []
-        for number, part in enumerate(carried_out(store, given, named)):
+        for number, part in enumerate(given):
             table = all_documents(store, part, number)
             rules = table.column("drop").to_pylist()
             made = zip(records_in(table), rules, strict=True)

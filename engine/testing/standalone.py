@@ -16,12 +16,13 @@ from engine.contracts.component import Kind, Precision
 from engine.contracts.config import Config
 from engine.contracts.hooks import HOOK_OF_KIND
 from engine.contracts.records import Record, Text
+from engine.contracts.scoring import BenchmarkTexts
 from engine.data.records import LIMIT, NamedSource, Rows
 from engine.errors import PluginError
 from engine.event_log import EventLog, SilentDisplay
 from engine.processes.process import Process
 from engine.registry import Plugins
-from engine.runs.context import of_kind
+from engine.runs.components import of_kind
 from engine.runs.run import Run
 from engine.spec.composition import Composer
 from engine.spec.loading import load_spec
@@ -84,6 +85,8 @@ class StandAloneContext:
     said: list[str] = field(default_factory=list)
     allowed: Sequence[str] = ()
     """Words of ``--allow``."""
+    benchmarks: Sequence[BenchmarkTexts] = ()
+    """What :meth:`benchmark_texts` gives."""
 
     def config(self, kind: Kind, settings: Mapping[str, Any]) -> Config:
         """A component's configuration from settings as in a spec: ``{"type": …, …}``.
@@ -159,6 +162,10 @@ class StandAloneContext:
         """See :class:`engine.Context`."""
         for number, text in enumerate(self.documents):
             yield Text(id=f"document-{number}", source="documents", text=text)
+
+    def benchmark_texts(self) -> Sequence[BenchmarkTexts]:
+        """See :class:`engine.Context`."""
+        return self.benchmarks
 
     def language_model(
         self,

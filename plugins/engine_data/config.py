@@ -23,8 +23,8 @@ from engine import (
     secret_need,
     tokenizer_fault,
 )
+from engine.files import expanded
 from engine_data.dataset_card import dataset_fault
-from engine_data.paths import expanded
 from engine_data.rows.saved_datasets import saved_among
 
 
@@ -167,6 +167,17 @@ class HuggingFace(DataSourceConfig):
         if wrong := misplaced(self.path, self.revision):
             raise ValueError(wrong)
         return self
+
+
+class Local(Config):
+    """Prepares a corpus by worker processes of this machine."""
+
+    processes: int | None = Field(
+        None,
+        ge=0,
+        description="Worker processes; without it, one for each core. 0: the engine's own process, "
+        "which a document that crashes it ends.",
+    )
 
 
 class ExactDedup(Config):

@@ -72,6 +72,20 @@ def engine_corpus_steps() -> Sequence[Component]:
 
 
 @hookimpl
+def engine_executors() -> Sequence[Component]:
+    """Where a corpus is prepared."""
+    return [
+        Component(
+            "local",
+            "engine_data.config:Local",
+            "engine_data.executors.local:build",
+            "Worker processes of this machine.",
+            default=True,
+        ),
+    ]
+
+
+@hookimpl
 def engine_tokenizers() -> Sequence[Component]:
     """Tokenizers."""
     return [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import engine
+import engine.files
 import engine.hardware
 import engine.modeling
 import engine.testing
@@ -69,6 +70,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 PUBLIC = {
     "engine": engine,
+    "engine.files": engine.files,
     "engine.hardware": engine.hardware,
     "engine.modeling": engine.modeling,
     "engine.testing": engine.testing,

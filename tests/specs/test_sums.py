@@ -12,7 +12,7 @@ from engine_data.sources.arithmetic import ArithmeticSource
 from engine_evals.rewards.columns import last_number
 from support.sources import records_of
 
-from engine.data.documents import is_held_out
+from engine.data.corpus.documents import is_held_out
 from engine.spec.loading import load_spec
 from engine.testing import run_spec
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import RunError, read_json
-from engine_data.paths import expanded, matches
+from engine.files import expanded, matches
 from engine_data.rows.readers import UNREADABLE, Rows, arrow_rows
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"

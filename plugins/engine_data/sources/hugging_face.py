@@ -16,9 +16,9 @@ from engine import (
     Record,
     RunError,
 )
+from engine.files import expanded, version_of
 from engine_data.config import HuggingFace
 from engine_data.dataset_card import dataset_fault
-from engine_data.paths import expanded, version_of
 from engine_data.rows.readers import Rows
 from engine_data.rows.recognition import Recogniser, Say
 from engine_data.rows.saved_datasets import saved_folder, saved_rows, saved_splits

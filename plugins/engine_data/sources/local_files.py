@@ -17,7 +17,7 @@ from engine import (
     Schema,
     Text,
 )
-from engine_data.paths import each_once, expanded, matches, unmatched, version_of
+from engine.files import each_once, expanded, matches, unmatched, version_of
 from engine_data.rows.formats import rows_of, text_of
 from engine_data.rows.recognition import Recogniser, Say
 from engine_data.rows.saved_datasets import saved_folder, saved_splits

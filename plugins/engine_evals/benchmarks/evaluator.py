@@ -13,6 +13,7 @@ from engine import (
     Evaluator,
     Generation,
     Item,
+    ItemTexts,
     LogLikelihood,
     OwnRequest,
     Response,
@@ -21,6 +22,7 @@ from engine import (
 )
 from engine_evals.benchmarks.few_shot import Examples
 from engine_evals.benchmarks.generation import GenerationTask
+from engine_evals.benchmarks.item_texts import texts_of
 from engine_evals.benchmarks.malformed_rows import MalformedRows, no_usable_row
 from engine_evals.benchmarks.multiple_choice import ChoiceTask
 from engine_evals.benchmarks.record import (
@@ -102,6 +104,13 @@ class BenchmarkEvaluator(Evaluator):
                 else:
                     yield item
 
+    def texts(self) -> Iterator[ItemTexts]:
+        """See :class:`engine.Evaluator`. Raises RunError where there are no rows."""
+        for part, rows, _ in self._groups():
+            for number, row in enumerate(rows):
+                with suppress(*WRONG_ROW):
+                    yield texts_of(self._record, row, _place(part, number))
+
     def score(self, item: Item, responses: Sequence[Response]) -> Values:
         """Values of an item: its part, metrics and troubles."""
         part, data = item.data
@@ -172,7 +181,7 @@ class BenchmarkEvaluator(Evaluator):
         description = template(self._record.description)(part=part)
         wrong: list[str] = []
         for number, row in enumerate(rows):
-            where = f"{part}/{number}" if part else str(number)
+            where = _place(part, number)
             before = description + examples.before(row)
             try:
                 requests, data = self._task.requests(row, before)
@@ -206,6 +215,11 @@ def build(config: Benchmark, context: Context) -> BenchmarkEvaluator:
     return BenchmarkEvaluator(
         name, record, _task(record), shots=config.shots, place=place, parts=parts
     )
+
+
+def _place(part: str, number: int) -> str:
+    """The id of an item."""
+    return f"{part}/{number}" if part else str(number)
 
 
 def _task(record: ChoiceRecord | GenerationRecord) -> Task:

@@ -34,12 +34,12 @@ class ChoiceTask:
 
     def example(self, row: Row) -> str:
         """The prompt with the first right choice of the first question."""
-        choices = _choices(self._record.questions[0], row)
+        choices = choices_of(self._record.questions[0], row)
         return "".join(self.pair(row, choices.texts[min(choices.gold)]))
 
     def requests(self, row: Row, before: str) -> tuple[tuple[LogLikelihood, ...], list[Choices]]:
         """A request for each choice of each question."""
-        questions = [_choices(question, row) for question in self._record.questions]
+        questions = [choices_of(question, row) for question in self._record.questions]
         pairs = [self.pair(row, text) for question in questions for text in question.texts]
         return tuple(LogLikelihood(before + context, end) for context, end in pairs), questions
 
@@ -66,7 +66,7 @@ class ChoiceTask:
         return prompt + choice, f" {template(self._record.ending)(**row)}"
 
 
-def _choices(question: Question, row: Row) -> Choices:
+def choices_of(question: Question, row: Row) -> Choices:
     """A question's choices. Raises one of WRONG_ROW where a row has no choices, or no right one."""
     texts = expression(question.choices)(**row)
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):

@@ -102,6 +102,14 @@ class BenchmarkRecord(Config):
         "", description="Text before the examples; `part` is the part's name."
     )
     prompt: Template = Field(description="A row's prompt, without the answer.")
+    question: Template | None = Field(
+        None,
+        description="What a row asks, by which it is found in training data; by default the "
+        "`question_fields`, or without these the prompt.",
+    )
+    passage: Template | None = Field(
+        None, description="The text that a row's question is about, where there is one."
+    )
 
 
 class Question(Config):

@@ -14,6 +14,7 @@ from engine import (
     Evaluator,
     Generation,
     Item,
+    ItemTexts,
     Response,
     Score,
     seed_of,
@@ -76,6 +77,12 @@ class CodeEvaluator(Evaluator):
         if len(self._malformed) == len(rows):
             raise no_usable_row(self.name, self._malformed.first)
 
+    def texts(self) -> Iterator[ItemTexts]:
+        """See :class:`engine.Evaluator`. Raises RunError where there are no rows."""
+        for number, row in enumerate(read_rows(self.name, "test", self._config.rows)):
+            with suppress(*_WRONG_ROW):
+                yield ItemTexts(str(number), self.question(row), self.answer(row))
+
     def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
         """Counts of samples and outcomes, the sandbox's tier, and its missing limits."""
         programs = [self.program(item.data, response.text) for response in responses]
@@ -105,6 +112,14 @@ class CodeEvaluator(Evaluator):
     @abstractmethod
     def prompt(self, row: Row) -> str:
         """The text that the model continues."""
+
+    @abstractmethod
+    def question(self, row: Row) -> str:
+        """What the row asks, without a prompt's instructions."""
+
+    @abstractmethod
+    def answer(self, row: Row) -> str:
+        """The row's own solution."""
 
     @abstractmethod
     def example(self, row: Row) -> str:

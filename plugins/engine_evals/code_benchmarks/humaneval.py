@@ -24,9 +24,17 @@ class HumanEvalEvaluator(CodeEvaluator):
         """The function's signature and docstring."""
         return text_field(row, "prompt")
 
+    def question(self, row: Row) -> str:
+        """The prompt."""
+        return self.prompt(row)
+
+    def answer(self, row: Row) -> str:
+        """The function's body."""
+        return text_field(row, "canonical_solution")
+
     def example(self, row: Row) -> str:
         """The signature with the row's own solution."""
-        return self.prompt(row) + text_field(row, "canonical_solution")
+        return self.prompt(row) + self.answer(row)
 
     def program(self, row: Row, completion: str) -> Program:
         """The function with its tests, which may use what the prompt imports and defines."""

@@ -27,17 +27,25 @@ class MbppEvaluator(CodeEvaluator):
     usual_shots = 3
 
     def prompt(self, row: Row) -> str:
-        """The sentence, ``text`` in full rows and ``prompt`` in sanitized ones, and three tests."""
-        task = text_field(row, "text" if "text" in row else "prompt")
+        """The sentence and three tests."""
+        task = self.question(row)
         tests = "\n".join(_tests(row)[:3])
         return (
             f"You are an expert Python programmer, and here is your task: {task} "
             f"Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
         )
 
+    def question(self, row: Row) -> str:
+        """The sentence, ``text`` in full rows and ``prompt`` in sanitized ones."""
+        return text_field(row, "text" if "text" in row else "prompt")
+
+    def answer(self, row: Row) -> str:
+        """The function."""
+        return text_field(row, "code")
+
     def example(self, row: Row) -> str:
         """The prompt with the row's own solution and the end marker."""
-        return f"{self.prompt(row)}{text_field(row, 'code')}\n[DONE]"
+        return f"{self.prompt(row)}{self.answer(row)}\n[DONE]"
 
     def program(self, row: Row, completion: str) -> Program:
         """The program with its tests, which call the names that the row's own solution defines."""

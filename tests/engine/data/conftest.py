@@ -16,12 +16,12 @@ from transformers import AutoTokenizer
 
 from engine.contracts.data import DataSource
 from engine.contracts.records import Record, Text
-from engine.data.former_processor import as_processor
+from engine.data.corpus.former_processor import as_processor
+from engine.data.corpus.prepare import prepare
+from engine.data.corpus.steps import NamedProcessor
 from engine.data.holdout_file import held_out
-from engine.data.prepare import prepare
 from engine.data.records import NamedSource
 from engine.data.shards import Shards
-from engine.data.steps import NamedProcessor
 
 
 def document(text: str, group: str | None = None, **fields: Any) -> Text:

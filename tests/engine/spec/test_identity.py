@@ -27,7 +27,7 @@ IDENTITY = {
 RUNTIME = {
     Spec: ["engine", "name", "plugins", "stages"],  # stages count each by itself
     Stage: [],
-    Prepare: [],
+    Prepare: ["executor", "seconds_per_document"],
     Train: ["strategy", "budget", "activation_checkpointing", "offload_activations", "compile",
             "evaluate", "inference", "checkpoint", "check_replicas", "callbacks"],
     Evaluate: ["inference"],

@@ -39,10 +39,10 @@ PROBLEMS = """\
 spec.yaml:1: name: missing
 spec.yaml:2: nam: unknown field; did you mean 'name'?
 spec.yaml:3: seed: -3: input should be greater than or equal to 0
-spec.yaml:8: stages.corpus.prepare.sources.0: needs a 'type': python-library, python-questions, arithmetic, files, hugging-face
+spec.yaml:8: stages.corpus.prepare.sources.0: needs a 'type': html, warc, git, pdf, python-library, python-questions, arithmetic, files, hugging-face
 spec.yaml:9: stages.corpus.prepare.sources.1.weight: 'heavy': input should be a valid number, unable to parse string as a number
 spec.yaml:9: stages.corpus.prepare.sources.1.paths: needs at least 1
-spec.yaml:10: stages.corpus.prepare.sources.2: unknown type 'fils'; did you mean 'files'?; known: python-library, python-questions, arithmetic, files, hugging-face
+spec.yaml:10: stages.corpus.prepare.sources.2: unknown type 'fils'; did you mean 'files'?; known: html, warc, git, pdf, python-library, python-questions, arithmetic, files, hugging-face
 spec.yaml:11: stages.corpus.prepare.processors.1: max 3 is less than min 9
 spec.yaml:13: stages.corpus.prepare.holdout: 1.2: input should be less than 1
 spec.yaml:14: stages.base one: a name has letters, digits, '-', '_', at most 100 characters, since it names a folder

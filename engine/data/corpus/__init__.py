@@ -1,0 +1,1 @@
+"""A corpus in files: sources in parts, what steps make of them, and shards."""

@@ -1,0 +1,69 @@
+"""What the evaluators of a spec ask, for processors that search documents for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain, count
+from typing import Any
+
+from engine.contracts.component_config import EvaluatorConfig
+from engine.contracts.references import references
+from engine.contracts.scoring import BenchmarkTexts, ItemTexts
+from engine.data.corpus.store import key_of
+from engine.data.records import blaming
+from engine.errors import EngineError
+from engine.runs.context import RunContext
+from engine.runs.lineage import benchmarks
+from engine.spec.identity import identity_fields
+
+_WHEN = ("every", "limit")
+"""Fields of an evaluator that do not change what it may ask."""
+
+
+def benchmark_texts(run: RunContext) -> list[BenchmarkTexts]:
+    """The texts of all benchmarks of a run's spec; those with the same items once. Raises EngineError,
+    such as for rows that are missing."""
+    asked: dict[str, BenchmarkTexts] = {}
+    built = set()
+    for stage, config in benchmarks(run.spec):
+        fields = {n: v for n, v in identity_fields(config).items() if n not in _WHEN}
+        if key_of(fields) in built:
+            continue
+        built.add(key_of(fields))
+        items = _items(run, stage, config)
+        name = _free(config.name or config.type_name, [other.name for other in asked.values()])
+        asked.setdefault(key_of(_plain(items) or name), BenchmarkTexts(name, items))
+    return list(asked.values())
+
+
+def told(asked: Sequence[BenchmarkTexts]) -> list[dict[str, Any]]:
+    """Benchmarks by name, number of items and a digest of their texts, for a stage's record."""
+    return [
+        {"benchmark": one.name, "items": len(one.items), "digest": key_of(_plain(one.items))}
+        for one in asked
+    ]
+
+
+def _items(run: RunContext, stage: str, config: EvaluatorConfig) -> tuple[ItemTexts, ...]:
+    """An evaluator's texts; none of one that can only be built once there is a model."""
+    if any(references(config)):
+        return ()
+    try:
+        evaluator = run.build("evaluator", config, run.context(stage))
+    except EngineError:
+        raise
+    except Exception:  # a factory may ask for a tokenizer, which there is not yet
+        return ()
+    with blaming(f"evaluator '{config.type_name}'"):
+        return tuple(evaluator.texts())
+
+
+def _plain(items: Sequence[ItemTexts]) -> list[dict[str, Any]]:
+    return [asdict(item) for item in items]
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name, numbered where another benchmark has it."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(one for one in chain([name], numbered) if one not in taken)

@@ -1,0 +1,56 @@
+"""Checks what factories return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.contracts.callback import Callback
+from engine.contracts.component import Kind
+from engine.contracts.component_config import ObjectiveConfig
+from engine.contracts.config import Config
+from engine.contracts.data import CorpusStep, DataSource, Executor, Processor
+from engine.contracts.external_loop import ExternalLoop
+from engine.contracts.objective import Objective
+from engine.contracts.scoring import Evaluator
+from engine.contracts.strategy import Strategy
+from engine.data.corpus.former_processor import as_processor
+from engine.data.former_source import as_source
+from engine.errors import PluginError
+from engine.registry import Found
+
+_STEPS = (Processor, CorpusStep)
+_BASES: Mapping[Kind, tuple[type[Any], ...]] = {
+    "strategy": (Strategy,),
+    "objective": (Objective,),
+    "evaluator": (Evaluator,),
+    "callback": (Callback,),
+    "data-source": (DataSource,),
+    "processor": _STEPS,
+    "corpus-step": _STEPS,
+    "executor": (Executor,),
+}
+"""Base classes that factories must return, for kinds on whose defaults the engine relies."""
+
+
+def of_kind(kind: Kind, config: Config, built: object, found: Found) -> Any:
+    """What a factory returned. Raises PluginError for what lacks the base class of its kind."""
+    if kind == "data-source":
+        built = as_source(built)
+    elif kind in ("processor", "corpus-step"):
+        built = as_processor(built)
+    bases = _BASES.get(kind, (object,))
+    if isinstance(config, ObjectiveConfig) and config.external_loop:
+        bases = (ExternalLoop,)
+    if isinstance(built, bases):
+        return built
+    cls = type(built).__name__
+    names = " or ".join(f"engine.{base.__name__}" for base in bases)
+    hint = f"let {cls} subclass {names}"
+    if isinstance(built, ExternalLoop):
+        hint = f"set `external_loop: ClassVar = True` in {found.component.config}"
+    raise PluginError(
+        f"plugin {found.plugin}: the {kind} '{found.component.type}' is a {cls}, which is not "
+        f"an {names}",
+        hint=hint,
+    )

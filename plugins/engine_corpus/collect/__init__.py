@@ -1,0 +1,1 @@
+"""Sources of documents: web pages, archives, repositories, PDF files."""

@@ -1,0 +1,1 @@
+"""Steps that find copies of documents and of passages."""

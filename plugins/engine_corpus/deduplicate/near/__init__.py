@@ -1,0 +1,1 @@
+"""Near-duplicates: MinHash bands propose pairs of documents, exact Jaccard similarity decides."""

@@ -1,0 +1,1 @@
+"""Processors that judge documents one by one."""

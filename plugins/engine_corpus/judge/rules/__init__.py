@@ -1,0 +1,1 @@
+"""Published rules for the quality of text, word lists, and the language of documents."""

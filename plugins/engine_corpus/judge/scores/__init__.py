@@ -1,0 +1,1 @@
+"""Scores of documents: quality, toxicity, a classifier's, personal data, mentions of groups."""
