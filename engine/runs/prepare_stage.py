@@ -51,10 +51,13 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
         return {**card, "benchmarks": told(asked)} if searched else card
 
     card: dict[str, Any] = run.process.first_alone(prepared)
-    for source in card["sources"]:
+    # The card has the rest.
+    counts = [{k: v for k, v in source.items() if k != "account"} for source in card["sources"]]
+    for source in counts:
         run.log.emit("documents", stage=name, **source)
     manifest = run.folder.path / name / "manifest.json"
-    return "done", {**card, "fingerprint": folders.fingerprint(manifest)}
+    summary = {key: value for key, value in card.items() if key != "processors"}
+    return "done", {**summary, "sources": counts, "fingerprint": folders.fingerprint(manifest)}
 
 
 def _named(

@@ -143,3 +143,17 @@ def engine_corpus_steps() -> Sequence[Component]:
             extra="corpus",
         ),
     ]
+
+
+@hookimpl
+def engine_executors() -> Sequence[Component]:
+    """Where a corpus is prepared."""
+    return [
+        Component(
+            "ray",
+            "engine_corpus.executors.config:Ray",
+            "engine_corpus.executors.ray_tasks:build",
+            "Tasks of Ray, on this machine or on a cluster.",
+            extra="ray",
+        ),
+    ]

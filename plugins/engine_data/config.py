@@ -181,7 +181,7 @@ class Local(Config):
 
 
 class ExactDedup(Config):
-    """Drops a record whose text equals that of an earlier record."""
+    """Drops documents whose text equals that of one that stays: the first of the highest priority."""
 
     ignore: tuple[Literal["case", "whitespace"], ...] = Field(
         (), description="Differences to ignore when comparing texts."

@@ -1,4 +1,5 @@
-"""Step ``exact-dedup``: of documents with the same text, the first stays."""
+"""Step ``exact-dedup``: of documents with the same text, the one of the highest priority stays, of
+several the first."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def _digests(documents: pa.Table, ignore: Sequence[str]) -> pa.Table:
     """Two halves of a hash of each text."""
     texts = documents.column("text").to_pylist()
     found = np.frombuffer(b"".join(_digest(text, ignore) for text in texts), "<u8").reshape(-1, 2)
-    columns = {name: documents.column(name) for name in ("part", "row", "id")}
+    columns = {name: documents.column(name) for name in ("part", "row", "id", "priority")}
     return pa.table({**columns, "digest": found[:, 0], "rest": found[:, 1]})
 
 
@@ -47,8 +48,9 @@ def _digest(text: str, ignore: Sequence[str]) -> bytes:
 
 
 def _later(digests: pa.Table) -> pa.Table:
-    """The documents whose text stands in an earlier one."""
-    rows = digests.sort_by([(name, "ascending") for name in ("digest", "rest", "part", "row")])
+    """The documents whose text stands in one before them."""
+    order = {"digest": "ascending", "rest": "ascending", "priority": "descending"}
+    rows = digests.sort_by([*order.items(), ("part", "ascending"), ("row", "ascending")])
     halves = [rows.column(name).to_numpy() for name in ("digest", "rest")]
     again = np.zeros(rows.num_rows, bool)
     again[1:] = np.logical_and.reduce([half[1:] == half[:-1] for half in halves])

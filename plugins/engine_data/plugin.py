@@ -66,7 +66,7 @@ def engine_corpus_steps() -> Sequence[Component]:
             "exact-dedup",
             "engine_data.config:ExactDedup",
             "engine_data.exact_dedup:build",
-            "Drops documents whose text equals an earlier document's.",
+            "Drops documents whose text equals that of one that stays.",
         ),
     ]
 

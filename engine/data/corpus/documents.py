@@ -147,15 +147,17 @@ class Documents:
         return {
             "source": named.name,
             "read": rows.read,
-            "read_bytes": account.read["bytes"],
             "dropped": dict(dropped),
             "bad_rows": rows.places(),
             "held_out": held["documents"],
-            "held_out_bytes": held["bytes"],
             "documents": licenses.total(),
             "bytes": size,
             "licenses": dict(licenses),
-            "steps": account.steps(),
+            "account": {
+                "read_bytes": account.read["bytes"],
+                "held_out_bytes": held["bytes"],
+                "steps": account.steps(),
+            },
         }
 
 

@@ -94,7 +94,7 @@ def prepare(
             "vocabulary": len(tokenizer),
             "holdout": held_out_card(partial),
             "heeds": list(elsewhere),
-            "processors": documents.summaries,
+            **({"processors": documents.summaries} if documents.summaries else {}),
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
         manifest.complete(partial)

@@ -59,16 +59,17 @@ def test_what_comes_in_is_kept_held_out_or_dropped_by_a_rule(new_corpus, texts, 
         zip(card["sources"], [texts, others], strict=True)
     ):
         read = [text for text in all_texts if text is not None]
-        steps = source["steps"]
+        account = source["account"]
+        steps = account["steps"]
         dropped = [one for step in steps for one in step["dropped"].values()]
         bad = sum(text is None for text in all_texts)
         assert source["read"] == len(all_texts) == len(read) + bad
-        assert source["read_bytes"] == sum(len(text.encode()) for text in read)
+        assert account["read_bytes"] == sum(len(text.encode()) for text in read)
         left = source["documents"] + source["held_out"]
         assert len(read) == left + sum(one["documents"] for one in dropped)
         changed = sum(step["changed"]["bytes"] for step in steps)
-        kept = source["bytes"] + source["held_out_bytes"]
-        assert source["read_bytes"] + changed == kept + sum(one["bytes"] for one in dropped)
+        kept = source["bytes"] + account["held_out_bytes"]
+        assert account["read_bytes"] + changed == kept + sum(one["bytes"] for one in dropped)
         for before, after in pairwise(steps):
             gone = sum(one["documents"] for one in before["dropped"].values())
             assert after["documents"] == before["documents"] - gone
@@ -98,5 +99,5 @@ def test_a_text_that_a_step_empties_is_dropped_as_empty(new_corpus, text):
     card = new_corpus().prepare(_Given(["gone", "kept"]), processors=[each(emptied)])
     (source,) = card["sources"]
     assert source["dropped"] == {"empty": 1}
-    assert source["steps"][0]["changed"] == {"documents": 1, "bytes": len(text) - 4}
+    assert source["account"]["steps"][0]["changed"] == {"documents": 1, "bytes": len(text) - 4}
     assert source["bytes"] == 4

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.corpus import columns
 from engine.data.shards import read_manifest
 from engine.errors import RunError
 from engine.processes.process import Process
@@ -92,6 +93,24 @@ def test_the_share_that_is_held_out_is_the_spec_s(corpus, prepare_here):
         assert card["holdout"]["documents"] + card["sources"][0]["documents"] == 60
         counts.append(card["holdout"]["documents"])
     assert counts[0] == 0 < counts[1] < 15 < counts[2] < 45
+
+
+@pytest.mark.covers("Prepare.executor", "Prepare.seconds_per_document")
+def test_documents_are_prepared_by_the_executor_of_the_spec_within_its_limit(
+    corpus, prepare_here, monkeypatch
+):
+    """And to the same files as in this process."""
+    corpus["tokenizer"] = {"type": "bytes"}
+    expected = _prepared(manifest.checksums(prepare_here("here")[0]))
+    corpus["executor"] = {"type": "local", "processes": 1}
+    corpus["seconds_per_document"] = 7.5
+    limits = []
+    original = columns._Mapped.__init__
+    monkeypatch.setattr(
+        columns._Mapped, "__init__", lambda *a: limits.append(a[-1]) or original(*a)
+    )
+    assert _prepared(manifest.checksums(prepare_here("by-a-worker")[0])) == expected
+    assert set(limits) == {7.5}
 
 
 def test_a_killed_preparation_leaves_nothing_that_counts(

@@ -86,6 +86,21 @@ def test_bad_documents_above_the_limit_are_an_error_that_names_the_first(folder,
         list(context.records(many))
 
 
+@pytest.mark.covers(*(f"data-source/{kind}.priority" for kind in _TYPES))
+@pytest.mark.parametrize("kind", _TYPES)
+def test_of_two_copies_that_of_the_higher_priority_stays(kind, folder, tiny_spec, run_here):
+    """All documents of one source fall where the other has the same."""
+    _written(folder, kind, good=8, bad=0)
+    prepare = tiny_spec["stages"]["corpus"]["prepare"]
+    tiny_spec["stages"] = {"corpus": {"prepare": prepare}}
+    prepare["processors"] = [{"type": "exact-dedup"}]
+    source = {"type": kind, **_SETTINGS[kind]}
+    for priority, fallen in ((0, 1), (2, 0)):
+        prepare["sources"] = [source, {**source, "priority": priority}]
+        with pytest.raises(RunError, match=f"source '{kind}-{fallen}' gave no document"):
+            run_here(tiny_spec, runs=f"runs-{priority}")
+
+
 @pytest.mark.covers(
     *(f"data-source/{kind}.{field}" for kind in _TYPES for field in ("weight", "max_epochs"))
 )

@@ -96,6 +96,9 @@ def test_parts_make_no_difference(outcomes, parts):
     assert outcomes(texts, [LONG, SHORT], frequent=7) == found
 
 
+@pytest.mark.covers(
+    *(f"processor/decontaminate.{field}" for field in ("words", "frequent", "near", "drop"))
+)
 def test_every_field_has_an_effect(outcomes):
     """Length of the n-grams, distance of the answer, and whether documents are dropped."""
     twelve = " ".join(LONG.question.split()[:12])

@@ -42,6 +42,7 @@ def _kept(rules, numbers=_NUMBERS):
         ("best 100% of each source", _NUMBERS),
     ],
 )
+@pytest.mark.covers("processor/select.keep")
 def test_bounds_and_shares_keep_what_they_say(criterion, kept):
     """A share is of each source; documents with the threshold's own value stay."""
     assert _kept(_rules({"n": criterion})) == kept

@@ -25,6 +25,7 @@ next(calls)
 """
 
 
+@pytest.mark.covers("executor/local.processes")
 @pytest.mark.parametrize("processes", [0, 1, 3])
 def test_it_keeps_the_contract_with_any_number_of_processes(processes):
     """Also without any."""

@@ -52,6 +52,33 @@ def test_weights_and_epochs_of_every_source_reach_the_mixture(
         assert drawn == pytest.approx(wanted, abs=len(lengths))
 
 
+@pytest.mark.covers(
+    *(f"data-source/{kind}.priority" for kind in ("files", "python-library", "arithmetic")),
+    "data-source/hugging-face.priority",
+    "data-source/python-questions.priority",  # it gives no documents that could have copies
+)
+def test_of_two_copies_that_of_the_higher_priority_stays(tiny_spec, texts, tmp_path, run_here):
+    """All documents of one source fall where the other has the same; of equals the first stays."""
+    rows = "\n".join(json.dumps({"text": file.read_text()}) for file in sorted(texts.iterdir()))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text(rows)
+    kinds = {
+        "files": {"paths": [f"{texts}/*.txt"]},
+        "hugging-face": {"path": str(tmp_path / "set")},
+        "python-library": {"parts": ["topics"]},
+        "arithmetic": {"records": "text", "questions": 20},
+    }
+    prepare = tiny_spec["stages"]["corpus"]["prepare"]
+    tiny_spec["stages"] = {"corpus": {"prepare": prepare}}
+    prepare["processors"] = [{"type": "exact-dedup"}]
+    for kind, settings in kinds.items():
+        for priority, fallen in ((0, 1), (1, 1), (2, 0)):
+            source = {"type": kind, **settings}
+            prepare["sources"] = [source, {**source, "priority": priority}]
+            with pytest.raises(RunError, match=f"source '{kind}-{fallen}' gave no document"):
+                run_here(tiny_spec, runs=f"{kind}-{priority}")
+
+
 _BAD = '    """Gives a character that is none: \\0."""\n'
 
 

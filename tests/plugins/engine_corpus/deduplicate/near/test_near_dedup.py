@@ -215,8 +215,8 @@ def test_short_documents_are_compared_as_a_whole(decided):
     assert decided(rows) == {"d1": ("d0", 1.0)}
 
 
-@pytest.mark.covers("corpus-step/near-dedup.threshold")
-@pytest.mark.covers("corpus-step/near-dedup.shingle_words")
+@pytest.mark.covers("processor/near-dedup.threshold")
+@pytest.mark.covers("processor/near-dedup.shingle_words")
 def test_the_threshold_and_the_shingles_decide(decided):
     """One word of a hundred: five of the shingles of five words differ on either side."""
     words = [f"w{n}" for n in range(100)]
@@ -226,7 +226,7 @@ def test_the_threshold_and_the_shingles_decide(decided):
     assert decided(rows, threshold=0.91, shingle_words=1) == {"d0": ("d1", 99 / 101)}
 
 
-@pytest.mark.covers("corpus-step/near-dedup.permutations")
+@pytest.mark.covers("processor/near-dedup.permutations")
 def test_with_more_permutations_fewer_pairs_are_missed():
     """The curve rises more steeply."""
     few, many = (build(NearDedup(permutations=n), None).summary(iter([])) for n in (16, 512))

@@ -62,7 +62,7 @@ def _new() -> list[dict[str, object]]:
     ]
 
 
-@pytest.mark.covers("corpus-step/near-dedup.against")
+@pytest.mark.covers("processor/near-dedup.against")
 @pytest.mark.parametrize(
     ("corpus", "equal", "similar"),
     [("with_bands", "same", "edited"), ("without_bands", "edited", "same")],

@@ -40,7 +40,7 @@ def tested(topics, library):
     return [text[-4000:] for text in (*topics[40:60], *library("[s-t]*.py"))]
 
 
-@pytest.mark.covers("corpus-step/classifier.good", "corpus-step/classifier.bad")
+@pytest.mark.covers("processor/classifier.good", "processor/classifier.bad")
 @pytest.mark.parametrize("fields", [{}, {"ngrams": "characters", "order": 4}])
 def test_texts_like_the_good_examples_have_high_scores(fields, scored, examples, tested):
     """By words and by characters: at least four in five of texts that it was not trained on."""
@@ -54,7 +54,7 @@ def test_texts_like_the_good_examples_have_high_scores(fields, scored, examples,
     assert np.mean([row["classifier"] < 0.5 for row in swapped[:20]]) > 0.8
 
 
-@pytest.mark.covers("corpus-step/classifier.threshold", "corpus-step/classifier.drop")
+@pytest.mark.covers("processor/classifier.threshold", "processor/classifier.drop")
 def test_documents_below_the_threshold_are_dropped(scored, examples, tested):
     """By their rule; without a threshold, or with `drop: false`, they are only annotated."""
     rows = scored("classifier", tested, threshold=0.5, **examples)
@@ -71,7 +71,7 @@ def test_documents_below_the_threshold_are_dropped(scored, examples, tested):
 
 
 @pytest.mark.covers(
-    "corpus-step/classifier.ngrams", "corpus-step/classifier.order", "corpus-step/classifier.features"
+    "processor/classifier.ngrams", "processor/classifier.order", "processor/classifier.features"
 )  # fmt: skip
 def test_features_are_as_configured(scored, examples, tested):
     """Each setting changes the scores."""
@@ -83,7 +83,7 @@ def test_features_are_as_configured(scored, examples, tested):
     assert len(set(scores)) == len(given)
 
 
-@pytest.mark.covers("corpus-step/classifier.folder")
+@pytest.mark.covers("processor/classifier.folder")
 def test_a_saved_classifier_gives_the_same_scores(tmp_path, scored, topics, library, tested):
     """To the last bit; its files hold no pickle."""
     made = trained(topics[:20], library("[a-b]*.py"), Settings("characters", 3, 2**12))

@@ -45,7 +45,7 @@ def found(scored, reference, corpus):
     return scored("quality", texts, sources=sources, reference=[reference])
 
 
-@pytest.mark.covers("corpus-step/quality.weights", "corpus-step/quality.reference")
+@pytest.mark.covers("processor/quality.weights", "processor/quality.reference")
 def test_quality_is_the_weighted_mean_of_its_parts(found, scored, reference, corpus):
     """Each between 0 and 1; weights count in proportion."""
     parts = np.array([[row[name] for name in PARTS] for row in found])
@@ -114,7 +114,7 @@ def test_parts_of_weight_0_are_not_computed(scored, reference, corpus):
     assert all(row["quality"] == row["quality_perplexity"] for row in rows)
 
 
-@pytest.mark.covers("corpus-step/quality.order", "corpus-step/quality.sample")
+@pytest.mark.covers("processor/quality.order", "processor/quality.sample")
 def test_order_and_sample_change_their_part_alone(found, scored, reference, corpus):
     """Perplexity and diversity."""
     texts, sources = corpus

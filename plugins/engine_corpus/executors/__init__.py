@@ -1,0 +1,1 @@
+"""Executors of corpora on several machines."""
