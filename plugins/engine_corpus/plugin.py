@@ -1,10 +1,22 @@
-"""The components that this plugin declares."""
+"""The components and commands that this plugin declares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine import Component, hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+
+@hookimpl
+def engine_commands() -> Sequence[click.Command]:
+    """Commands that show what became of a corpus's documents."""
+    from engine_corpus.commands import corpus
+
+    return [corpus]
 
 
 @hookimpl

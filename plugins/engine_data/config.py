@@ -175,8 +175,8 @@ class Local(Config):
     processes: int | None = Field(
         None,
         ge=0,
-        description="Worker processes; without it, one for each core. 0: the engine's own process, "
-        "which a document that crashes it ends.",
+        description="Worker processes; without it, one for each core, and at most one for 2 GB of "
+        "memory. 0: the engine's own process, which a document that crashes it ends.",
     )
 
 

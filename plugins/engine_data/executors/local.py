@@ -24,6 +24,8 @@ _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS"), "1"
 )
 """Each process uses one core."""
+_MEMORY = 2 * 2**30
+"""Bytes that a process may need: it holds a part of the corpus, and what is made of it."""
 
 
 class LocalExecutor(Executor):
@@ -71,8 +73,14 @@ class LocalExecutor(Executor):
 
 def build(config: Local, context: Context) -> LocalExecutor:
     """Builds the executor."""
+    return LocalExecutor(_usual() if config.processes is None else config.processes)
+
+
+def _usual() -> int:
+    """One process for each core, as far as memory allows."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return LocalExecutor(cores or 1 if config.processes is None else config.processes)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores or 1, memory // _MEMORY))
 
 
 class _Worker:

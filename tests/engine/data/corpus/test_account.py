@@ -42,7 +42,7 @@ def _grown(document):
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(_TEXTS | st.none(), max_size=9), st.lists(_TEXTS, max_size=5))
 def test_what_comes_in_is_kept_held_out_or_dropped_by_a_rule(new_corpus, texts, others):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.testing import check_component, run_spec
+from engine.testing import run_spec
 
 pytest.importorskip("ray")
 
@@ -40,7 +40,6 @@ def prepared(tiny_spec, write_spec, tmp_path):
 @pytest.mark.covers("executor/ray.cpus")
 def test_ray_makes_the_same_corpus_also_where_a_worker_is_killed(prepared, tmp_path):
     """To the bit: columns, shards and card."""
-    check_component("executor", {"type": "ray", "cpus": 2})
     killed = []
 
     def kill():

@@ -1,0 +1,1 @@
+"""Shows a corpus's card to people."""

@@ -1,0 +1,125 @@
+"""A corpus's card as one page, with its plots inside: drawn by Vega-Altair and vl-convert."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from engine_corpus.report.waterfall import Row, bad_rows, waterfall
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
+table {{ border-collapse: collapse }}
+td, th {{ padding: 0.1em 1em 0.1em 0; text-align: left }}
+td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums }}
+svg {{ max-width: 100%; height: auto }}
+</style>
+<h1>{title}</h1>
+"""
+_WIDTH = 560
+"""Of a plot, in pixels."""
+
+
+def page(title: str, card: Mapping[str, Any]) -> str:
+    """The page; everything that comes from documents or names is escaped."""
+    parts = [_HEAD.format(title=html.escape(title))]
+    for source in card["sources"]:
+        parts.append(f"<h2>{html.escape(source['source'])}</h2>")
+        rows = waterfall({"sources": [source]})
+        parts += [_svg(_bars(rows)), _table(rows), _bad(source)]
+    for step in card.get("processors", ()):
+        plots = [_svg(plot) for plot in _plots(step)]
+        if plots:
+            parts += [f"<h2>{html.escape(step['step'])}</h2>", *plots]
+    whole = json.dumps(card, indent=1)
+    parts.append(
+        f"<details><summary>All of the card</summary><pre>{html.escape(whole)}</pre></details>"
+    )
+    return "\n".join(parts) + "\n</html>\n"
+
+
+def _bars(rows: Sequence[Row]) -> Any:
+    """Bytes from what was read to what was kept, each bar from where the one before it ends."""
+    bars, level = [], 0
+    for row in rows:
+        whole = row.step in ("read", "kept")
+        start = 0 if whole else level
+        level = start + row.bytes
+        name = f"{row.step} {row.what}".strip()
+        kind = "whole" if whole else "removed" if row.bytes < 0 else "added"
+        bars.append({"step": name, "start": start / 1e6, "end": level / 1e6, "kind": kind})
+    colours = alt.Scale(
+        domain=["whole", "removed", "added"], range=["#4c78a8", "#e45756", "#54a24b"]
+    )
+    return (
+        alt.Chart(alt.Data(values=bars), width=_WIDTH)
+        .mark_bar()
+        .encode(
+            y=alt.Y("step:N", sort=None, title=None),
+            x=alt.X("start:Q", title="MB"),
+            x2="end:Q",
+            color=alt.Color("kind:N", scale=colours, legend=None),
+        )
+    )
+
+
+def _plots(step: Mapping[str, Any]) -> Iterator[Any]:
+    """What a step says of the whole corpus: languages, histograms with thresholds, the curve of near
+    copies."""
+    if "languages" in step:
+        values = [{"language": name, "documents": n} for name, n in step["languages"].items()]
+        chart = alt.Chart(alt.Data(values=values), width=_WIDTH).mark_bar()
+        yield chart.encode(y=alt.Y("language:N", sort="-x", title=None), x=alt.X("documents:Q"))
+    for name, one in step.get("histograms", {}).items():
+        yield _histogram(name, one, step.get("limits", {}))
+    if "curve" in step:
+        values = [{"similarity": j, "compared": p} for j, p in step["curve"]]
+        chart = alt.Chart(alt.Data(values=values), width=_WIDTH, height=160).mark_line()
+        yield chart.encode(x="similarity:Q", y=alt.Y("compared:Q", title="share compared"))
+
+
+def _histogram(name: str, one: Mapping[str, Any], limits: Mapping[str, Any]) -> Any:
+    """Numbers of documents, and the least and greatest values that pass."""
+    edges, counts = one["edges"], one["counts"]
+    bins = [
+        {"from": edges[n], "to": edges[n + 1], "documents": count} for n, count in enumerate(counts)
+    ]
+    kind: Any = "symlog" if edges and max(edges) > 1 else "linear"
+    x = alt.X("from:Q", title=name.replace("_", " "), scale=alt.Scale(type=kind))
+    bars = alt.Chart(alt.Data(values=bins), width=_WIDTH, height=120).mark_bar()
+    drawn = bars.encode(x=x, x2="to:Q", y="documents:Q", y2=alt.datum(0))
+    bounds = [{"limit": limits[n]} for n in (f"min_{name}", f"max_{name}") if n in limits]
+    if bounds:
+        rules = alt.Chart(alt.Data(values=bounds)).mark_rule(color="#e45756")
+        drawn += rules.encode(x="limit:Q")
+    return drawn
+
+
+def _table(rows: Sequence[Row]) -> str:
+    head = '<tr><th>step<th><th class="number">documents<th class="number">bytes'
+    lines = [
+        f"<tr><td>{html.escape(row.step)}<td>{html.escape(row.what)}"
+        f'<td class="number">{row.documents:,}<td class="number">{row.bytes:,}'
+        for row in rows
+    ]
+    return "\n".join(["<table>", head, *lines, "</table>"])
+
+
+def _bad(source: Mapping[str, Any]) -> str:
+    bad = bad_rows(source)
+    told = ", ".join(f"{html.escape(reason)} {count:,}" for reason, count in bad.items())
+    return f"<p>Bad rows: {told}.</p>" if bad else ""
+
+
+def _svg(chart: Any) -> str:
+    return str(vl_convert.vegalite_to_svg(json.dumps(chart.to_dict())))

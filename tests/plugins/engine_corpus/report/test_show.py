@@ -1,0 +1,101 @@
+"""The card of a corpus, shown in the terminal and as a page."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from engine_corpus.report.page import page
+from engine_corpus.report.waterfall import bad_rows, waterfall
+
+from engine import SpecError
+from engine.testing import run_spec
+
+_EVIL = "</title><script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A prepared corpus of which steps have dropped, cut and held out documents."""
+    place = tmp_path_factory.mktemp("shown")
+    words = [f"word{number}" for number in range(200)]
+    texts = [" ".join(words[n : n + 80]) for n in range(0, 100, 10)] + ["short", "short"]
+    rows = [json.dumps({"text": text}) for text in texts]
+    (place / "all.jsonl").write_text("\n".join([*rows, '{"text": 5}']))
+    spec = {
+        "engine": 1,
+        "name": "shown",
+        "stages": {
+            "corpus": {
+                "prepare": {
+                    "sources": [{"type": "files", "paths": [f"{place}/all.jsonl"]}],
+                    "processors": [
+                        {"type": "gopher", "drop": False},
+                        {"type": "language"},
+                        {"type": "exact-dedup"},
+                        {"type": "near-dedup"},
+                        {"type": "substring-dedup", "words": 40},
+                    ],
+                    "tokenizer": {"type": "bytes"},
+                    "executor": {"type": "local", "processes": 0},
+                    "holdout": 0.2,
+                }
+            }
+        },
+    }
+    (place / "spec.yaml").write_text(json.dumps(spec))
+    return run_spec(place / "spec.yaml", place / "runs").folder / "corpus"
+
+
+def test_the_numbers_add_up_to_what_is_kept(folder):
+    """Documents and bytes."""
+    card = json.loads((folder / "card.json").read_text())
+    *rows, kept = waterfall(card)
+    assert rows[0].documents == 12
+    assert sum(row.documents for row in rows) == kept.documents == card["sources"][0]["documents"]
+    assert sum(row.bytes for row in rows) == kept.bytes == card["sources"][0]["bytes"]
+    assert {row.step for row in rows} >= {"exact-dedup", "substring-dedup", "held out"}
+    assert bad_rows(card["sources"][0]) == {"wrong-type": 1}
+
+
+def test_the_command_shows_it_in_80_columns(folder, engine, tmp_path):
+    """And writes a page, or the card for machines."""
+    told = engine("corpus", "show", folder, "--html", tmp_path / "card.html", env={"COLUMNS": "80"})
+    lines = told.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split() == ["exact-dedup", "duplicate", "-1", "−5", "B"] for line in lines)
+    assert "<svg" in (tmp_path / "card.html").read_text()
+    card = json.loads((folder / "card.json").read_text())
+    assert json.loads(engine("corpus", "show", folder, "--json").stdout) == card
+
+
+def test_the_page_stands_alone_and_shows_names_as_text(folder):
+    """It has no script, and refers to nothing outside it."""
+    card = json.loads((folder / "card.json").read_text())
+    card["sources"][0]["source"] = _EVIL
+    card["processors"][0]["step"] = _EVIL
+    tags, addresses = set(), []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            tags.add(tag)
+            addresses.extend(value for name, value in attrs if name in ("src", "href"))
+
+    made = page(_EVIL, card)
+    Reader().feed(made)
+    assert "svg" in tags
+    assert not tags & {"script", "link", "img", "iframe"}
+    assert not addresses
+    assert made.count("<svg") >= 4, "a waterfall, languages, histograms and the curve"
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", '{"sources": [{"source": "old"}]}'])
+def test_a_folder_without_such_a_card_is_told(content, tmp_path):
+    """With what to name or to do."""
+    from engine_corpus.report.show import show
+
+    if content is not None:
+        (tmp_path / "card.json").write_text(content)
+    with pytest.raises(SpecError, match=r"not a prepared corpus|prepared before there was one"):
+        show(tmp_path, None, False)
