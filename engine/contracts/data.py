@@ -37,7 +37,8 @@ class DataSource:
 
     def split(self, part: str) -> Sequence[str]:
         """The names of smaller parts that together are this one, or of itself where it cannot be
-        divided: to find a document that crashes its reader. ``records`` takes each of these names."""
+        divided: to find a document that crashes its reader, which stops the stage where its part cannot
+        be divided. ``records`` and ``version`` take each of these names."""
         return (part,)
 
     def version(self, part: str) -> str:

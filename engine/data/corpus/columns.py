@@ -151,7 +151,9 @@ def _smaller(piece: Piece, mark: str, rows: int) -> tuple[list[Piece], int | Non
             return [], piece.start
         return [new(piece.start, half, piece.single), new(half, end, piece.single)], None
     first, after = map(int, mark.split())
-    alone = piece.single or after - first == 1
+    alone = (
+        piece.single
+    )  # a batch of one is tried once more, as somebody may have killed its process
     among = [] if alone else [new(first, after, True)]
     around = [new(piece.start, first, piece.single), *among, new(after, end, piece.single)]
     return [one for one in around if one.start < (one.end or 0)], first if alone else None

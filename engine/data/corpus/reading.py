@@ -109,8 +109,8 @@ def _read_missing(
     notes: dict[str, Note],
     tell: Callable[[int], None],
 ) -> None:
-    """Reads parts; one that a process is lost to is read by smaller parts, of which one that cannot be
-    divided counts as a bad row."""
+    """Reads parts; one that a process is lost to is read by smaller parts, of which the smallest one
+    counts as a bad row. Raises RunError for a part that its source cannot divide."""
     store = work.store
     todo = list(missing)
     smaller: dict[str, Sequence[str]] = {}
@@ -121,10 +121,12 @@ def _read_missing(
             key, part = tasks[number]
             if isinstance(outcome, Lost):
                 divided = rows.split(part)
-                if len(divided) > 1:
+                if list(divided) != [part]:
                     smaller[part] = divided
                     again += [one for one in divided if not _found(store, named, rows, one, notes)]
                     continue
+                if part in missing:
+                    raise _undivided(named, part, outcome)
                 bad = Bad(part or named.name, LOST, f"its reader was lost: {outcome.why}")
                 store.write(key_of(key, 0), table_of([]))
                 store.write_note(key, _note([key_of(key, 0)], 1, {LOST: 1}, [bad]))
@@ -177,6 +179,14 @@ def _joined(notes: Sequence[Note]) -> Note:
         "bad": bad,
         "first": [one for note in notes for one in note["first"]],
     }
+
+
+def _undivided(named: NamedSource, part: str, lost: Lost) -> RunError:
+    """A whole part is too much to leave out in silence."""
+    return RunError(
+        f"source '{named.name}': its reader was lost at part '{part}': {lost.why}",
+        hint="run it again with more memory or fewer processes, or leave that part out",
+    )
 
 
 def _no_text(record: Record) -> RunError:

@@ -103,6 +103,25 @@ def test_a_source_that_is_lost_is_read_by_smaller_parts(store, executor):
         assert [bad.id for bad in rows.first] == ["0 1", "7 8", "13 14"]
 
 
+def test_a_part_that_cannot_be_divided_is_not_left_out_in_silence(store, executor, monkeypatch):
+    """The stage stops, and names it."""
+    monkeypatch.setattr(FragileSource, "split", lambda self, part: [part])
+    texts = ["1", "2", "crash", "4"]
+    make = partial(made, FragileSource, given=(texts, 2))
+    named = NamedSource("fragile", FragileSource(texts, 2), key="key", make=make)
+    with pytest.raises(RunError, match=r"'fragile': its reader was lost at part '2 4': .*SIGSEGV"):
+        read(store, named, Rows(named), Means(executor), lambda done, total: None)
+
+
+def test_a_document_that_fills_a_batch_is_tried_again_before_it_is_blamed(
+    store, parts, executor, tmp_path
+):
+    """Somebody may have killed its process."""
+    (once := tmp_path / "once").touch()
+    found = _outcomes(store, parts(["the only one"]), executor, once=once)
+    assert found == [("the only one", 12, None)]
+
+
 def test_a_worker_that_cannot_start_says_why(store, parts, monkeypatch):
     """No document is to blame for it."""
     monkeypatch.setenv("PYTHONHOME", os.devnull)
