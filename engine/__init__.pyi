@@ -151,6 +151,12 @@ from .contracts.strategy import (
 from .data.corpus.each import (
     each as each,
 )
+from .data.corpus.provenance import (
+    DocumentWay as DocumentWay,
+    StepTaken as StepTaken,
+    clean_corpus as clean_corpus,
+    document_ways as document_ways,
+)
 from .deadline import (
     time_limit as time_limit,
 )
@@ -180,6 +186,9 @@ from .modeling.small_config import (
 )
 from .registry import (
     Plugins as Plugins,
+)
+from .runs.corpus_trial import (
+    try_corpus as try_corpus,
 )
 from .runs.finished_stage import (
     OpenedStage as OpenedStage,

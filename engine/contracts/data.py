@@ -64,7 +64,8 @@ class Processor:
         """What the corpus's card says of the processor, as plain data; nothing by default.
 
         ``found``: tables of the documents for which it gave something, with ``id``, ``source`` and the
-        processor's own columns.
+        processor's own columns. ``decided_by``, if it is among what is said, names for a rule by which
+        documents fall the list of columns that decide; the card's samples show these.
         """
         return {}
 

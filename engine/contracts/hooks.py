@@ -161,7 +161,7 @@ def engine_checkpoint_saved(stage: str, step: int, folder: str) -> None:
 
 
 @hookspec
-def engine_stage_finished(stage: str, verb: str) -> None:
+def engine_stage_finished(stage: str, verb: str, folder: str) -> None:
     """A stage is done."""
 
 

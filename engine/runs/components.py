@@ -1,8 +1,12 @@
-"""Checks what factories return."""
+"""What components are made of, and what their factories return."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from engine.contracts.callback import Callback
@@ -31,6 +35,19 @@ _BASES: Mapping[Kind, tuple[type[Any], ...]] = {
     "executor": (Executor,),
 }
 """Base classes that factories must return, for kinds on whose defaults the engine relies."""
+
+
+@cache
+def code_of(package: str) -> str:
+    """A hash of the source files of a package, which may be edited without a new version; of none where
+    they are not files."""
+    found = blake2b(digest_size=16)
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in sorted(Path(folder).rglob("*.py")):
+            found.update(file.relative_to(folder).as_posix().encode(errors="surrogateescape"))
+            found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def of_kind(kind: Kind, config: Config, built: object, found: Found) -> Any:

@@ -20,7 +20,7 @@ from engine.data.records import NamedSource, Rows
 from engine.errors import FieldError, RunError
 from engine.event_log import EventLog
 from engine.processes.process import Process
-from engine.runs.components import of_kind
+from engine.runs.components import code_of, of_kind
 from engine.runs.recipe import Recipe
 from engine.spec.identity import identity_fields
 from engine.spec.loading import Loaded, LoadedSituation
@@ -71,9 +71,11 @@ class RunContext:
         return of_kind(kind, config, built, found)
 
     def key(self, kind: Kind, config: Config) -> str:
-        """Names what a component is: its settings, and the plugin with its version."""
-        plugin = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")].plugin
-        return key_of(kind, identity_fields(config), f"{plugin.distribution} {plugin.version}")
+        """Names what a component is: its settings, and its plugin's version and code."""
+        found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
+        code = code_of(found.component.factory.partition(".")[0].partition(":")[0])
+        made_by = f"{found.plugin.distribution} {found.plugin.version} {code}"
+        return key_of(kind, identity_fields(config), made_by)
 
     def inference(self, context: StageContext) -> Inference:
         """A stage's inference component, built on first use. Raises RunError in a prepare stage."""

@@ -16,6 +16,8 @@ from engine.data.corpus.former_processor import FormerProcessor
 from engine.data.corpus.prepare import prepare
 from engine.data.corpus.steps import NamedProcessor
 from engine.data.corpus.store import key_of
+from engine.data.records import NamedSource
+from engine.files.matching import each_once, expanded, matches, version_of
 from engine.runs.benchmarks import benchmark_texts, told
 from engine.runs.context import RunContext, StageContext
 from engine.runs.lineage import heeded_as, holding_out
@@ -31,16 +33,12 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
         return {heeded_as(records): records for records in held}
 
     def prepared() -> dict[str, Any]:
-        searched = any(one.searches_benchmarks for one in config.processors)
-        asked = benchmark_texts(run) if searched else []
+        sources, processors, asked = stage_steps(run, name, config)
         with closing(run.build("executor", config.executor, context)) as executor:
             card = prepare(
                 run.folder.path / name,
-                sources=[
-                    context.named(label, source)
-                    for label, source in zip(config.source_names(), config.sources, strict=True)
-                ],
-                processors=[_named(run, context, one, asked) for one in config.processors],
+                sources=sources,
+                processors=processors,
                 trainer=run.build("tokenizer", config.tokenizer, context),
                 holdout=config.holdout,
                 seed=run.spec.seed,
@@ -48,7 +46,7 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
                 elsewhere=elsewhere(),
                 means=Means(executor, config.seconds_per_document),
             )
-        return {**card, "benchmarks": told(asked)} if searched else card
+        return card if asked is None else {**card, "benchmarks": told(asked)}
 
     card: dict[str, Any] = run.process.first_alone(prepared)
     # The card has the rest.
@@ -56,14 +54,29 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
     for source in counts:
         run.log.emit("documents", stage=name, **source)
     manifest = run.folder.path / name / "manifest.json"
-    summary = {key: value for key, value in card.items() if key != "processors"}
+    summary = {k: v for k, v in card.items() if k not in ("processors", "samples")}
     return "done", {**summary, "sources": counts, "fingerprint": folders.fingerprint(manifest)}
+
+
+def stage_steps(
+    run: RunContext, name: str, config: Prepare
+) -> tuple[list[NamedSource], list[NamedProcessor], list[BenchmarkTexts] | None]:
+    """Builds a stage's sources and processors, and gives the benchmarks that these search for; None
+    where no processor searches. Raises EngineError."""
+    context = run.context(name)
+    searched = any(one.searches_benchmarks for one in config.processors)
+    asked = benchmark_texts(run) if searched else None
+    named = zip(config.source_names(), config.sources, strict=True)
+    sources = [context.named(label, source) for label, source in named]
+    processors = [_named(run, context, one, asked or []) for one in config.processors]
+    return sources, processors, asked
 
 
 def _named(
     run: RunContext, context: StageContext, config: Config, asked: Sequence[BenchmarkTexts]
 ) -> NamedProcessor:
-    key = run.key("processor", config)
+    read = [path for pattern in config.reads() for path in matches(expanded(pattern))]
+    key = key_of(run.key("processor", config), version_of(each_once(read)))
     if config.searches_benchmarks:
         context = replace(context, benchmarks=asked)
         key = key_of(key, told(asked))

@@ -112,7 +112,9 @@ class Run(RunContext):
                 now = self.folder.standing(name) or begun  # a prepare stage replaces its folder
                 self.folder.record(name, replace(now, status="done", summary=summary))
             self.log.emit("stage_finished", stage=name, verb=stage.verb, **summary)
-            self._observers.tell("engine_stage_finished", stage=name, verb=stage.verb)
+            self._observers.tell(
+                "engine_stage_finished", stage=name, verb=stage.verb, folder=str(path)
+            )
         self.process.barrier()
         return status
 

@@ -16,8 +16,9 @@ from engine.errors import RunError
 FORMAT = 2  # 1 had no checksum of its own
 NAME = "manifest.json"
 _SUM = "checksum"
-_BESIDE = re.compile(r"stage\.json|\.stage\.json\.\d+")
-"""How a stage stands, kept beside what it made, and what a killed write of it left."""
+_BESIDE = re.compile(r"(stage\.json|card\.html)|\.(stage\.json|card\.html)\.\d+")
+"""How a stage stands and a page that shows it, kept beside what it made, and what a killed write of
+them left."""
 
 
 def complete(folder: Path, **fields: Any) -> None:

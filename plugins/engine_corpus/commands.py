@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from engine import allow_option, block_option, json_option, set_option, spec_argument
+
 
 @click.group()
 def corpus() -> None:
@@ -20,9 +22,77 @@ def corpus() -> None:
     type=click.Path(path_type=Path),
     help="Write it as a page with plots, too; needs the extra corpus.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-def show(folder: Path, html: Path | None, as_json: bool) -> None:
+@click.option(
+    "--samples",
+    type=click.IntRange(0, 20),
+    default=0,
+    help="Show so many of the documents that each rule has dropped.",
+)
+@json_option
+def show(folder: Path, html: Path | None, samples: int, as_json: bool) -> None:
     """Shows what became of the documents of a prepared corpus, step by step."""
     from engine_corpus.report.show import show as shown
 
-    shown(folder, html, as_json)
+    shown(folder, html, samples, as_json)
+
+
+@corpus.command()
+@click.argument("folder", metavar="RUN/STAGE", type=click.Path(path_type=Path))
+@click.argument("name", metavar="ID")
+@json_option
+def why(folder: Path, name: str, as_json: bool) -> None:
+    """Shows what each step found of a document, and what became of it."""
+    from engine_corpus.report.ways import why as told
+
+    told(folder, name, as_json)
+
+
+@corpus.command("try")
+@spec_argument
+@set_option
+@click.option("--stage", metavar="STAGE", help="The prepare stage; by default the only one.")
+@click.option(
+    "--documents",
+    type=click.IntRange(1),
+    default=1000,
+    help="About how many documents of each source.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(0, 20),
+    default=3,
+    help="Show so many of the documents that each rule drops.",
+)
+@block_option
+@allow_option
+@json_option
+def try_(
+    spec: Path,
+    overrides: tuple[str, ...],
+    stage: str | None,
+    documents: int,
+    samples: int,
+    blocked: tuple[str, ...],
+    allow: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Shows what each step of a prepare stage would do to a sample; keeps nothing."""
+    from engine import SpecError, load_spec, try_corpus
+    from engine_corpus.report.show import print_card
+
+    loaded = load_spec(spec, overrides=overrides, blocked=blocked, allow=allow)
+    there = [name for name, one in loaded.spec.stages.items() if one.prepare]
+    if stage is None and len(there) != 1:
+        named = ", ".join(there) or "none"
+        raise SpecError(f"{spec}: its prepare stages: {named}", hint="name one with --stage")
+    card = try_corpus(loaded, stage or there[0], documents, silent=as_json)
+    print_card(card, samples, as_json)
+
+
+@corpus.command()
+@click.argument("folder", metavar="RUN/STAGE", type=click.Path(path_type=Path))
+def clean(folder: Path) -> None:
+    """Removes what a corpus was prepared from; what training reads stays."""
+    from engine_corpus.report.ways import clean as cleaned
+
+    cleaned(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import Component, hookimpl
@@ -17,6 +18,16 @@ def engine_commands() -> Sequence[click.Command]:
     from engine_corpus.commands import corpus
 
     return [corpus]
+
+
+@hookimpl
+def engine_stage_finished(verb: str, folder: str) -> None:
+    """Writes the card of a prepared corpus as a page, if one of its steps says something of it and the
+    extra ``corpus`` is installed."""
+    if verb == "prepare":
+        from engine_corpus.report.show import write_page
+
+        write_page(Path(folder))
 
 
 @hookimpl

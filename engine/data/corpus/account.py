@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from engine.data.corpus.parts import Part
 from engine.data.corpus.store import Store
+
+Mask = NDArray[np.bool_]
 
 
 class Account:
@@ -23,6 +26,7 @@ class Account:
         self._reached = [Counter[str]() for _ in steps]
         self._dropped = [Counter[str]() for _ in steps]
         self._bytes = [Counter[str]() for _ in steps]
+        self._flags: dict[str, Counter[str]] = defaultdict(Counter)
         self.read = Counter[str]()
         self.kept = Counter[str]()
 
@@ -30,10 +34,12 @@ class Account:
         """Counts a part with the columns of all steps."""
         sizes = _sizes(store.read_columns(part.documents, ["text"]))
         alive = np.ones(len(sizes), bool)
+        flags: dict[str, tuple[Mask, Mask]] = {}
         self.read.update(documents=len(sizes), bytes=int(sizes.sum()))
         for number, key in enumerate(part.columns):
             self._reached[number].update(documents=int(alive.sum()), bytes=int(sizes[alive].sum()))
             columns = store.read_columns(key, ["drop", "text"])
+            flags |= _flags(store, key)
             if "drop" in columns.column_names:
                 rules = columns.column("drop")
                 gone = pc.is_valid(rules).to_numpy() & alive
@@ -41,6 +47,7 @@ class Account:
                 for rule, size in zip(rules.filter(gone).to_pylist(), sizes[gone], strict=True):
                     self._dropped[number][rule] += 1
                     self._bytes[number][rule] += int(size)
+                self._count_flags(flags, rules, gone)
             if "text" in columns.column_names:
                 changed = pc.is_valid(columns.column("text")).to_numpy() & alive
                 new = _sizes(columns.select(["text"]))
@@ -48,6 +55,35 @@ class Account:
                 self._reached[number]["change"] += int((new - sizes)[changed].sum())
                 sizes = np.where(changed, new, sizes)
         self.kept.update(documents=int(alive.sum()), bytes=int(sizes[alive].sum()))
+        for name, (known, true) in flags.items():
+            self._flags[name].update(documents=int(known.sum()), flagged=int(true.sum()))
+
+    def _count_flags(
+        self, flags: Mapping[str, tuple[Mask, Mask]], rules: pa.ChunkedArray, gone: Mask
+    ) -> None:
+        for name, (known, true) in flags.items():
+            for kind, those in (("dropped", known), ("dropped flagged", true)):
+                for one in rules.filter(gone & those).value_counts().to_pylist():
+                    self._flags[name][f"{kind} {one['values']}"] += one["counts"]
+
+    def flags(self) -> dict[str, dict[str, Any]]:
+        """Of each annotation that is true or false: the number of ``documents`` that have it and of
+        those ``flagged`` true, and how many of both each rule has dropped since, by rule."""
+        rules = sorted(self.dropped)
+        return {
+            name: {
+                "documents": counts["documents"],
+                "flagged": counts["flagged"],
+                "dropped": {
+                    rule: {
+                        "documents": counts[f"dropped {rule}"],
+                        "flagged": counts[f"dropped flagged {rule}"],
+                    }
+                    for rule in rules
+                },
+            }
+            for name, counts in sorted(self._flags.items())
+        }
 
     @property
     def dropped(self) -> Counter[str]:
@@ -71,6 +107,23 @@ class Account:
                 self._names, self._reached, self._dropped, self._bytes, strict=True
             )
         ]
+
+
+def _flags(store: Store, key: str) -> dict[str, tuple[Mask, Mask]]:
+    """Of each public column of a table that is true or false: where it has a value, and where true."""
+    names = [
+        field.name
+        for field in store.schema(key)
+        if pa.types.is_boolean(field.type) and not field.name.startswith("_")
+    ]
+    table = store.read_columns(key, names) if names else pa.table({})
+    return {
+        name: (
+            pc.is_valid(table.column(name)).to_numpy(),
+            pc.fill_null(table.column(name), False).to_numpy(),
+        )
+        for name in names
+    }
 
 
 def _sizes(texts: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -24,11 +24,11 @@ from engine.data.corpus.parts import (
     records_in,
 )
 from engine.data.corpus.reading import read
+from engine.data.corpus.samples import Samples
 from engine.data.corpus.steps import NamedProcessor, Progress, carried_out
 from engine.data.corpus.store import Store, key_of
 from engine.data.holdout import Answered, is_held_out
 from engine.data.records import NamedSource, Rows, unreadable
-from engine.errors import RunError
 
 _ACTING = frozenset({"text", "meta", "drop", "_held"})
 
@@ -44,9 +44,9 @@ class Documents:
         self._progress = progress
         self._sources = sources
         self._means = means
-        self._steps: list[str] = []
-        self.summaries: list[dict[str, Any]] = []
-        """What steps say of the corpus, with their names."""
+        self.steps: list[str] = []
+        self._summaries: dict[int, Mapping[str, Any]] = {}
+        """What steps say of the corpus, by their numbers."""
         self.parts: list[Part] = []
         self.rows = [Rows(source) for source in sources]
         for number, (named, rows) in enumerate(zip(sources, self.rows, strict=True)):
@@ -64,11 +64,11 @@ class Documents:
 
     def carry_out(self, named: NamedProcessor) -> None:
         """Applies a processor or step to all documents. Raises RunError."""
-        self._steps.append(named.name)
+        self.steps.append(named.name)
         self.parts = carried_out(self._store, self.parts, named, self._progress, self._means)
         summary = named.processor.summary(self._found())
         if summary:
-            self.summaries.append({"step": named.name, **summary})
+            self._summaries[len(self.steps) - 1] = summary
 
     def _found(self) -> Iterator[pa.Table]:
         """What the last step gave, part by part: its columns of the documents for which it gave
@@ -98,7 +98,7 @@ class Documents:
 
     def _pass(self, name: str, told: Sequence[Any], make: Callable[[], Processor]) -> None:
         """A processor of the engine's own, which depends on what is told; without a bar."""
-        self._steps.append(name)
+        self.steps.append(name)
         named = NamedProcessor(name, key_of(name, *told), make(), make)
         self.parts = carried_out(self._store, self.parts, named, means=self._means)
 
@@ -124,10 +124,23 @@ class Documents:
         found = pa.unify_schemas([DOCUMENT, *given], promote_options="permissive")
         return pa.schema([field for field in found if field.name not in _ACTING])
 
+    def told(self) -> dict[str, Any]:
+        """What steps say of the corpus, and samples of what each rule has dropped; each is left out
+        where there is nothing to tell."""
+        samples = Samples(self.steps)
+        for number, part in enumerate(self.parts):
+            samples.add(self._store, part, number)
+        decided = {n: summary.get("decided_by", {}) for n, summary in self._summaries.items()}
+        told = {
+            "processors": [{"step": self.steps[n], **s} for n, s in self._summaries.items()],
+            "samples": samples.told(self._store, self.parts, decided),
+        }
+        return {name: value for name, value in told.items() if value}
+
     def card(self, source: int) -> dict[str, Any]:
-        """What became of a source's documents. Raises RunError if training gets none."""
+        """What became of a source's documents."""
         named, rows = self._sources[source], self.rows[source]
-        account = Account(self._steps)
+        account = Account(self.steps)
         licenses, held, size = Counter[str](), Counter[str](), 0
         for number, part in enumerate(self.parts):
             if part.source != source:
@@ -138,12 +151,6 @@ class Documents:
             licenses.update(one or "unknown" for one in trained.column("license").to_pylist())
             size += _bytes(trained)
         dropped = account.dropped + rows.bad
-        if not licenses:
-            raise RunError(
-                f"source '{named.name}' gave no document to train on: {rows.read} read, "
-                f"{dropped.total()} dropped {dict(dropped)}, {held['documents']} held out",
-                hint="check its paths, the processors and `holdout`",
-            )
         return {
             "source": named.name,
             "read": rows.read,
@@ -157,6 +164,7 @@ class Documents:
                 "read_bytes": account.read["bytes"],
                 "held_out_bytes": held["bytes"],
                 "steps": account.steps(),
+                **({"flags": account.flags()} if account.flags() else {}),
             },
         }
 

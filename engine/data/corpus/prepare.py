@@ -7,10 +7,11 @@ A prepared folder:
     shards/0 …       one folder of shards for each source, in the spec's order, with documents.parquet:
                      its documents in order, with their sources, licences, tokens and annotations
     holdout.jsonl    documents that training never sees, as records
+    provenance.json  which tables hold what each step found
 
-It is built under another name and renamed when it is whole. Until then documents in parts, and what
-each step found of them, are in ``work``, in files named by what made them: a preparation that was
-broken off goes on from there.
+It is built under another name and renamed when it is whole. Documents in parts, and what each step
+found of them, are in ``.work/STAGE`` beside it, in files named by what made them: a preparation that
+was broken off, or that is made again with other settings, goes on from there.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from engine.contracts.records import Record
 from engine.data.corpus.documents import Documents
 from engine.data.corpus.executors import Means
 from engine.data.corpus.parts import fitted
+from engine.data.corpus.provenance import work_folder, write_provenance
 from engine.data.corpus.steps import NamedProcessor, Progress
 from engine.data.corpus.store import Store, refused
 from engine.data.holdout import Answered
@@ -44,6 +46,27 @@ from engine.storage import manifest
 
 _ENCODE_BATCH = 256
 """Documents tokenized at once: enough to keep every core busy."""
+
+
+def judged(
+    store: Store,
+    *,
+    sources: Sequence[NamedSource],
+    processors: Sequence[NamedProcessor],
+    holdout: float,
+    seed: int,
+    progress: Progress = lambda what, done, total, note: None,
+    elsewhere: Mapping[str, Iterable[Record]] = MappingProxyType({}),
+    means: Means | None = None,
+) -> Documents:
+    """The documents of sources after all processors and with what is held out; see :func:`prepare`."""
+    store.clear()
+    documents = Documents(store, sources, progress, means or Means())
+    for processor in processors:
+        documents.carry_out(processor)
+    answered = Answered(chain.from_iterable(elsewhere.values()))
+    documents.hold_out(holdout, seed, answered, list(elsewhere))
+    return documents
 
 
 def prepare(
@@ -70,17 +93,20 @@ def prepare(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        store = Store(folder / "work")
-        store.clear()
-        documents = Documents(store, sources, progress, means or Means())
-        for processor in processors:
-            documents.carry_out(processor)
-        answered = Answered(chain.from_iterable(elsewhere.values()))
-        documents.hold_out(holdout, seed, answered, list(elsewhere))
+        documents = judged(
+            Store(work_folder(folder)),
+            sources=sources,
+            processors=processors,
+            holdout=holdout,
+            seed=seed,
+            progress=progress,
+            elsewhere=elsewhere,
+            means=means,
+        )
         with (partial / HELD_OUT).open("w", encoding="utf-8") as aside:
             for document in chain.from_iterable(documents.held()):
                 write_held_out(document, aside)
-        cards = [documents.card(source) for source in range(len(sources))]
+        cards = [_filled(documents.card(source)) for source in range(len(sources))]
         with blaming("the tokenizer"):
             tokenizer = trainer(_Texts(documents, cards, progress))
             _check_tokenizer(tokenizer)
@@ -94,9 +120,10 @@ def prepare(
             "vocabulary": len(tokenizer),
             "holdout": held_out_card(partial),
             "heeds": list(elsewhere),
-            **({"processors": documents.summaries} if documents.summaries else {}),
+            **documents.told(),
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+        write_provenance(partial, documents.steps, documents.parts)
         manifest.complete(partial)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
@@ -121,6 +148,18 @@ def trained_texts(folder: Path) -> Iterator[str]:
         starts = [*shards.document_starts(0, shards.n_tokens).tolist(), shards.n_tokens]
         for start, end in pairwise(starts):
             yield str(tokenizer.decode(shards.tokens(start, end), skip_special_tokens=True))
+
+
+def _filled(card: dict[str, Any]) -> dict[str, Any]:
+    """The card of a source. Raises RunError if training gets no document of it."""
+    if not card["documents"]:
+        dropped = card["dropped"]
+        raise RunError(
+            f"source '{card['source']}' gave no document to train on: {card['read']} read, "
+            f"{sum(dropped.values())} dropped {dropped}, {card['held_out']} held out",
+            hint="check its paths, the processors and `holdout`",
+        )
+    return card
 
 
 class _Texts:

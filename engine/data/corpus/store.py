@@ -97,7 +97,7 @@ class Store:
         try:
             self._write(key, pieces)
         except OSError as error:
-            raise refused(self._folder.parent, error) from error
+            raise refused(self._folder, error) from error
         self._checked.add(key)
 
     def _write(self, key: str, pieces: Sequence[pa.Table]) -> None:
@@ -111,6 +111,7 @@ class Store:
         finally:
             partial.unlink(missing_ok=True)
         self.write_note(key, {"sha256": file_sha256(file)})
+        (self._folder / f"{key}.partial").unlink(missing_ok=True)
 
     def rows(self, key: str) -> int:
         """The number of rows of a table that is there."""

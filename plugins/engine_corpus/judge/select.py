@@ -24,8 +24,8 @@ _COMPARISONS = {
 
 
 class SelectStep(CorpusStep):
-    """Drops by rules such as ``select-quality``, named after the annotation that decided; ``threshold``
-    is the value that a document would have needed.
+    """Drops by rules such as ``select-quality``, named after the annotation that decided, of which
+    ``selected_by`` has the value; ``threshold`` is the value that a document would have needed.
 
     Of a share the document at the threshold stays, and so do all with the same value.
     """
@@ -106,7 +106,7 @@ def _thresholds(values: pa.Table, keep: Mapping[str, str]) -> pa.Table:
 def _fallen(values: pa.Table, keep: Mapping[str, str], thresholds: pa.Table) -> pa.Table:
     """The documents that fall, by the first of the annotations whose threshold they miss."""
     rules = np.full(values.num_rows, None, object)
-    missed = np.full(values.num_rows, np.nan)
+    missed, decided = (np.full(values.num_rows, np.nan) for _ in range(2))
     for row in thresholds.to_pylist():
         wanted = criterion(keep[row["name"]])
         if isinstance(wanted, Best):
@@ -117,12 +117,14 @@ def _fallen(values: pa.Table, keep: Mapping[str, str], thresholds: pa.Table) -> 
         falls = own & ~holds.to_numpy() & (rules == None)  # noqa: E711 - of an array
         rules[falls] = f"select-{row['name'].replace('_', '-')}"
         missed[falls] = row["threshold"]
+        decided[falls] = values.column(row["name"]).to_numpy()[falls]
     fallen = pa.array([rule is not None for rule in rules], pa.bool_())
     table = pa.table(
         {
             "part": values.column("part"),
             "row": values.column("row"),
             "drop": pa.array(rules, pa.string()),
+            "selected_by": pa.array(decided, pa.float64(), from_pandas=True),
             "threshold": pa.array(missed, pa.float64()),
         }
     )

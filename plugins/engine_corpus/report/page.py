@@ -10,6 +10,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from engine_corpus.report.bias import bias
+from engine_corpus.report.sizes import values_of
 from engine_corpus.report.waterfall import Row, bad_rows, waterfall
 
 _HEAD = """<!doctype html>
@@ -41,11 +43,50 @@ def page(title: str, card: Mapping[str, Any]) -> str:
         plots = [_svg(plot) for plot in _plots(step)]
         if plots:
             parts += [f"<h2>{html.escape(step['step'])}</h2>", *plots]
+    parts += [*_biases(card), *_samples(card)]
     whole = json.dumps(card, indent=1)
     parts.append(
         f"<details><summary>All of the card</summary><pre>{html.escape(whole)}</pre></details>"
     )
     return "\n".join(parts) + "\n</html>\n"
+
+
+def _biases(card: Mapping[str, Any]) -> Iterator[str]:
+    """The share that each rule dropped of the documents that mention a group, beside that of all."""
+    shares = bias(card)
+    if not shares:
+        return
+    yield "<h2>Dropped of the documents that mention a group</h2>"
+    names = list(shares[0]["groups"])
+    heads = "".join(f'<th class="number">{html.escape(name)}' for name in ("all", *names))
+    yield f"<table>\n<tr><th>rule{heads}"
+    for rule in shares:
+        own = (rule["all"], *(rule["groups"][name] for name in names))
+        cells = "".join(f'<td class="number">{_cell(one)}' for one in own)
+        yield f"<tr><td>{html.escape(rule['rule'])}{cells}"
+    yield "</table>"
+    yield "<p>With intervals of 95 %; bold where those of a group and of all do not overlap.</p>"
+
+
+def _cell(one: Mapping[str, Any]) -> str:
+    if one["share"] is None:
+        return ""
+    told = f"{one['share']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
+    return f"<b>{told}</b>" if one.get("differs") else told
+
+
+def _samples(card: Mapping[str, Any]) -> Iterator[str]:
+    """What each rule has dropped, with what decided."""
+    samples = card.get("samples", ())
+    if samples:
+        yield "<h2>Samples of what was dropped</h2>"
+    for rule in samples:
+        name = f"{rule['step']}: {rule['rule']}"
+        yield f"<details><summary>{html.escape(name)}</summary>\n<table>"
+        for one in rule["documents"]:
+            texts = (one["source"], one["id"], values_of(one["found"]), one["text"])
+            yield "<tr>" + "".join(f"<td>{html.escape(text)}" for text in texts)
+        yield "</table></details>"
 
 
 def _bars(rows: Sequence[Row]) -> Any:

@@ -1,9 +1,10 @@
-"""The command ``engine corpus show``."""
+"""The commands ``engine corpus show`` and ``engine corpus try``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine import SpecError, Terminal, read_json, write_cleaned, write_durably
+from engine_corpus.report.bias import bias
+from engine_corpus.report.sizes import size_of, values_of
 from engine_corpus.report.waterfall import Row, bad_rows, waterfall
 
+_SHOWN = 100
+"""Characters of a sample's text that are shown."""
 
-def show(folder: Path, html: Path | None, as_json: bool) -> None:
+
+def show(folder: Path, html: Path | None, samples: int, as_json: bool) -> None:
     """Prints the card of a prepared folder, and writes it as a page where ``html`` names a file. Raises
     SpecError where there is none."""
     card = _card(folder)
@@ -22,6 +28,21 @@ def show(folder: Path, html: Path | None, as_json: bool) -> None:
         from engine_corpus.report.page import page
 
         write_durably(html, page(str(folder), card).encode())
+    print_card(card, samples, as_json)
+
+
+def write_page(folder: Path) -> None:
+    """Writes ``card.html`` beside the card of a prepared folder, if one of its steps says something of
+    the corpus and the plots can be drawn."""
+    card = _card(folder)
+    if "processors" in card and all(map(find_spec, ("altair", "vl_convert"))):
+        from engine_corpus.report.page import page
+
+        write_durably(folder / "card.html", page(str(folder), card).encode())
+
+
+def print_card(card: Mapping[str, Any], samples: int, as_json: bool) -> None:
+    """Prints a card, with so many samples of what each rule has dropped."""
     if as_json:
         write_cleaned(json.dumps(card))
         return
@@ -30,6 +51,8 @@ def show(folder: Path, html: Path | None, as_json: bool) -> None:
         terminal.print(table)
     for line in remarks(card):
         terminal.print(f"  {escape(line)}")
+    for line in _samples(card, samples):
+        terminal.print(line)
 
 
 def tables(card: Mapping[str, Any]) -> Iterator[Table]:
@@ -43,7 +66,11 @@ def tables(card: Mapping[str, Any]) -> Iterator[Table]:
         for row in waterfall({"sources": [source]}):
             documents = f"{row.documents:,}" if row.documents else ""
             table.add_row(
-                escape(f"  {row.step}"), escape(row.what), documents, _size(row), style=_style(row)
+                escape(f"  {row.step}"),
+                escape(row.what),
+                documents,
+                size_of(row.bytes),
+                style=_style(row),
             )
         yield table
 
@@ -59,6 +86,29 @@ def remarks(card: Mapping[str, Any]) -> Iterator[str]:
         for name, found in step.get("benchmarks", {}).items():
             touched = f"{found['touched']:,} of {found['items']:,} items"
             yield f"{step['step']}: {name}: {touched} in {found['documents']:,} documents"
+
+    for shares in bias(card):
+        for group, one in shares["groups"].items():
+            if one["differs"]:
+                yield (
+                    f"{shares['rule']}: drops {_share(one)} of the documents that mention {group}, "
+                    f"{_share(shares['all'])} of all"
+                )
+
+
+def _share(one: Mapping[str, Any]) -> str:
+    """A share in per cent with its interval."""
+    return f"{one['share']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
+
+
+def _samples(card: Mapping[str, Any], count: int) -> Iterator[str]:
+    """Documents that rules have dropped, with what decided."""
+    for rule in card.get("samples", ()) if count else ():
+        yield f"[bold]{escape(rule['step'])}: {escape(rule['rule'])}[/]"
+        for one in rule["documents"][:count]:
+            found = f" ({escape(values_of(one['found']))})" if one["found"] else ""
+            text = " ".join(one["text"].split())[:_SHOWN]
+            yield f"  {escape(one['id'])}{found}: {escape(text)}"
 
 
 def _card(folder: Path) -> Any:
@@ -77,15 +127,6 @@ def _card(folder: Path) -> Any:
             hint="prepare it again: `engine run SPEC --rerun STAGE`",
         )
     return card
-
-
-def _size(row: Row) -> str:
-    size, sign = float(abs(row.bytes)), "−" if row.bytes < 0 else ""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{sign}{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError
 
 
 def _style(row: Row) -> str:

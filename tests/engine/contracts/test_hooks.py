@@ -82,7 +82,7 @@ def test_observers_are_told_what_happens(watched, run_here):
         ("engine_run_started", {"folder": folder, "spec": resolved}),
         ("engine_stage_started", {"stage": "base", "verb": "train"}),
         *(("engine_step_finished", {"event": event}) for event in run.events("step")),
-        ("engine_stage_finished", {"stage": "base", "verb": "train"}),
+        ("engine_stage_finished", {"stage": "base", "verb": "train", "folder": f"{folder}/base"}),
         ("engine_run_finished", {"folder": folder, "status": "done"}),
     ]
 

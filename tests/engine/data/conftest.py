@@ -86,7 +86,10 @@ class Corpus:
     def is_gone(self) -> bool:
         """Whether nothing is left, whole or half-written, but what a preparation goes on from."""
         left = [path for path in self.folder.parent.rglob("*") if path.is_file()]
-        return all(f.parent == self.folder / "work" and f.suffix in _WHOLE for f in left)
+        return all(
+            f.parent == self.folder.parent / ".work" / self.folder.name and f.suffix in _WHOLE
+            for f in left
+        )
 
 
 @pytest.fixture(scope="session", name="document")

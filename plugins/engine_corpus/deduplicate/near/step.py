@@ -70,6 +70,7 @@ class NearDedupStep(CorpusStep):
             copies.update(fell.column("near_keeper").to_pylist())
         sizes = Counter(copies.values())
         return {
+            "decided_by": {_RULE: ["near_keeper", "near_similarity"]},
             "bands": self._banding.bands,
             "rows": self._banding.rows,
             "curve": self._banding.curve(),

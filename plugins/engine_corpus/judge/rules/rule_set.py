@@ -94,4 +94,10 @@ class RuleSet(Processor):
                     histograms[name].add(table.column(column))
         limits = {limit.field: getattr(self._config, limit.field) for limit in self.limits}
         made = {name: made.result() for name, made in histograms.items()}
-        return {"words": self._config.words, "limits": limits, "histograms": made}
+        decided_by = {limit.rule: [names[limit.measure]] for limit in self.limits}
+        return {
+            "words": self._config.words,
+            "limits": limits,
+            "decided_by": decided_by,
+            "histograms": made,
+        }

@@ -1,7 +1,7 @@
 """Processor ``mentions``: which groups of words documents mention.
 
-It drops nothing. Placed first among the processors, it lets :mod:`.bias` compare what rules drop of
-the documents that mention a group with what they drop of all.
+It drops nothing. Placed first among the processors, it lets the card compare what rules drop of the
+documents that mention a group with what they drop of all.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def test_the_corpus_is_the_one_of_an_unbroken_run(kills, tiny_spec, write_spec, 
     spec = write_spec({**tiny_spec, "stages": {"corpus": tiny_spec["stages"]["corpus"]}})
     whole = _prepared(spec, tmp_path / "whole")
     dice = random.Random(kills)
-    work = tmp_path / "killed" / "tiny" / "corpus" / "work"
+    work = tmp_path / "killed" / "tiny" / ".work" / "corpus"
     left = 0
     for kill in range(kills):
         if _begun(spec, tmp_path / "killed", kill, dice):
@@ -50,7 +50,7 @@ def _begun(spec, runs, kill, dice):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    work = runs / "tiny" / "corpus" / "work"
+    work = runs / "tiny" / ".work" / "corpus"
     before = len(list(work.glob("*")))
     more, wait = dice.randrange(1, 40), dice.random() / 10
     while run.poll() is None and len(list(work.glob("*"))) < before + more:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from engine.data.corpus import columns
@@ -28,8 +29,9 @@ def corpus(tiny_spec):
 def prepare_here(tiny_spec, write_spec, tmp_path, capsys):
     """Runs the spec as it now is; gives the prepared folder and its card."""
 
-    def prepare(name: str = "runs"):
-        run_spec(load_spec(write_spec(tiny_spec)), tmp_path / name, Process(), as_json=True)
+    def prepare(name: str = "runs", **options):
+        loaded = load_spec(write_spec(tiny_spec))
+        run_spec(loaded, tmp_path / name, Process(), as_json=True, **options)
         capsys.readouterr()
         folder = tmp_path / name / "tiny" / "corpus"
         return folder, json.loads((folder / "card.json").read_text(encoding="utf-8"))
@@ -163,3 +165,33 @@ def test_a_flipped_byte_is_named_by_the_next_run_that_reads_it(
     steps = run_here(tiny_spec, rerun={"corpus"}).steps("step")
     assert steps[:7] == list(range(1, 8))
     assert steps[7:] in ([], [7])  # a step before the damage was met, and again
+
+
+def test_a_rerun_makes_again_only_what_depends_on_what_has_changed(corpus, prepare_here, tmp_path):
+    """On the settings of a step, and on the content of a file that a step reads."""
+    words = tmp_path / "words.txt"
+    words.write_text("unheard-of\n")
+    keep = {"type": "select", "keep": {"gopher_words": ">= 1"}}
+    corpus["processors"] = [{"type": "word-list", "path": str(words)}, {"type": "gopher", "drop": False}, keep]
+    folder, _ = prepare_here()
+    work = tmp_path / "runs" / "tiny" / ".work" / "corpus"
+
+    def made():
+        return {file.name: file.stat().st_mtime_ns for file in work.glob("*.parquet")}
+
+    before = made()
+    keep["keep"] = {"gopher_words": ">= 2"}
+    prepare_here(rerun=("corpus",))
+    after = made()
+    assert before.items() <= after.items()
+    (documents,) = (one["documents"] for one in _parts(folder))
+    assert documents + ".parquet" in before
+    text = pq.read_table(work / f"{documents}.parquet").column("text")[0].as_py()
+    words.write_text(text.split()[0] + "\n")
+    _, card = prepare_here(rerun=("corpus",))
+    assert card["sources"][0]["dropped"]["word-list"] > 0
+    assert after.items() <= made().items()
+
+
+def _parts(folder):
+    return json.loads((folder / "provenance.json").read_text())["parts"]

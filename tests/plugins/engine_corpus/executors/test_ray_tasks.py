@@ -44,7 +44,7 @@ def test_ray_makes_the_same_corpus_also_where_a_worker_is_killed(prepared, tmp_p
 
     def kill():
         while not killed:
-            work = tmp_path / "ray" / "tiny" / "corpus" / "work"
+            work = tmp_path / "ray" / "tiny" / ".work" / "corpus"
             if any(work.glob("*.parquet")):
                 for worker in _workers():
                     os.kill(worker, signal.SIGKILL)

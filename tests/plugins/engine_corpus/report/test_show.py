@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html.parser import HTMLParser
 
+import pyarrow.parquet as pq
 import pytest
 from engine_corpus.report.page import page
 from engine_corpus.report.waterfall import bad_rows, waterfall
@@ -98,4 +100,59 @@ def test_a_folder_without_such_a_card_is_told(content, tmp_path):
     if content is not None:
         (tmp_path / "card.json").write_text(content)
     with pytest.raises(SpecError, match=r"not a prepared corpus|prepared before there was one"):
-        show(tmp_path, None, False)
+        show(tmp_path, None, 0, False)
+
+
+def test_a_page_is_written_beside_the_card_and_is_no_part_of_what_was_prepared(folder):
+    """So that the folder still counts as whole."""
+    assert "samples of what was dropped" in (folder / "card.html").read_text().casefold()
+    assert "card.html" not in json.loads((folder / "manifest.json").read_text())["files"]
+
+
+def test_why_tells_the_whole_way_of_a_document(folder, engine, tmp_path):
+    """Of one that was kept and cut, one that a rule dropped, and one that there is not."""
+    card = json.loads((folder / "card.json").read_text())
+    (fell,) = (rule for rule in card["samples"] if rule["rule"] == "duplicate")
+    (dropped,) = json.loads(
+        engine("corpus", "why", folder, fell["documents"][0]["id"], "--json").stdout
+    )
+    assert dropped["outcome"] == "dropped"
+    assert dropped["text"] == "short"
+    assert [step["step"] for step in dropped["steps"]] == ["gopher", "language", "exact-dedup"]
+    assert dropped["steps"][0]["found"]["gopher_words"] == 1
+    assert dropped["steps"][-1]["rule"] == "duplicate"
+    kept = pq.read_table(folder / "shards" / "0" / "documents.parquet").column("id").to_pylist()
+    told = engine("corpus", "why", folder, kept[-1], env={"COLUMNS": "80"}).stdout
+    assert max(map(len, told.splitlines())) <= 80
+    assert "kept" in told.splitlines()[0]
+    assert "near_banding" in told
+    missing = engine("corpus", "why", folder, "nobody", status=2).stderr
+    assert "no document has the id 'nobody'" in missing
+
+
+def test_cleaning_keeps_what_training_reads_and_ends_why(folder, engine, tmp_path):
+    """And a run goes on as if nothing had happened."""
+    run = tmp_path / "shown"
+    shutil.copytree(folder.parent, run)
+    told = engine("corpus", "clean", run / "corpus").stdout
+    assert "freed" in told
+    assert not list((run / ".work").rglob("*.parquet"))
+    assert engine("corpus", "show", run / "corpus", "--json").stdout
+    gone = engine("corpus", "why", run / "corpus", "any", status=1).stderr
+    assert "--rerun STAGE" in gone
+
+
+def test_trying_shows_what_the_steps_would_do_and_keeps_nothing(folder, engine, tmp_path):
+    """To a sample, from the spec alone; on the whole corpus it is what the run has done."""
+    spec = folder.parents[2] / "spec.yaml"
+    before = sorted(tmp_path.rglob("*"))
+    tried = json.loads(engine("corpus", "try", spec, "--json").stdout)
+    card = json.loads((folder / "card.json").read_text())
+    assert tried["sources"][0]["account"] == card["sources"][0]["account"]
+    assert tried["samples"] == card["samples"]
+    told = engine("corpus", "try", spec, "--documents", 2, env={"COLUMNS": "80"}).stdout
+    assert max(map(len, told.splitlines())) <= 80
+    assert told.splitlines()[1].split()[:2] == ["read", "2"]
+    refused = engine("corpus", "try", spec, "--stage", "base", status=2).stderr
+    assert "prepare stages of the spec: corpus" in refused
+    assert sorted(tmp_path.rglob("*")) == before

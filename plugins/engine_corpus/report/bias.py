@@ -7,55 +7,43 @@ where to look.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from engine_corpus.judge.scores.mentions import PREFIX
 
 _QUANTILE = 1.959963984540054
 """Of the normal distribution at 0.975: two-sided intervals of 95 %."""
-_COUNTS = pa.schema(
-    [
-        ("rule", pa.string()),
-        ("group", pa.string()),
-        ("dropped", pa.int64()),
-        ("documents", pa.int64()),
-    ]
-)
 
 
-def counted(documents: Iterable[pa.Table], rules: Sequence[str]) -> pa.Table:
-    """Counts for :func:`dropped_shares` from tables with ``drop`` and the columns ``mentions_NAME``,
-    such as those of the parts of a corpus.
+def bias(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The shares of :func:`dropped_shares` of a corpus's card, over all sources, for the groups that
+    the processor ``mentions`` has looked for. A document that was dropped before counts neither for a
+    group nor for all."""
+    counts: dict[tuple[str, str | None], list[int]] = {}
+    for source in card["sources"]:
+        flags = source["account"].get("flags", {})
+        groups = {name: one for name, one in flags.items() if name.startswith(PREFIX)}
+        for number, (name, flag) in enumerate(groups.items()):
+            for rule, dropped in flag["dropped"].items():
+                group = counts.setdefault((rule, name.removeprefix(PREFIX)), [0, 0])
+                group[0] += dropped["flagged"]
+                group[1] += flag["flagged"]
+                if number == 0:
+                    whole = counts.setdefault((rule, None), [0, 0])
+                    whole[0] += dropped["documents"]
+                    whole[1] += flag["documents"]
+    return dropped_shares(
+        [
+            {"rule": rule, "group": group, "dropped": dropped, "documents": documents}
+            for (rule, group), (dropped, documents) in sorted(
+                counts.items(), key=lambda one: (one[0][0], one[0][1] or "")
+            )
+        ]
+    )
 
-    A document without a value in ``mentions_NAME`` was dropped before it was looked at, and counts
-    neither for a group nor for all.
-    """
-    totals: dict[str | None, int] = {}
-    dropped: dict[tuple[str, str | None], int] = {}
-    for table in documents:
-        names = [name for name in table.column_names if name.startswith(PREFIX)]
-        if not names or not table.num_rows:
-            continue
-        seen = table.filter(pc.is_valid(table.column(names[0])))
-        groups = {None: seen, **{name[len(PREFIX) :]: seen.filter(seen[name]) for name in names}}
-        for group, found in groups.items():
-            totals[group] = totals.get(group, 0) + found.num_rows
-            for one in found.column("drop").value_counts().to_pylist():
-                key = (one["values"], group)
-                dropped[key] = dropped.get(key, 0) + one["counts"]
-    rows = [
-        {"rule": rule, "group": group, "dropped": dropped.get((rule, group), 0), "documents": total}
-        for rule in rules
-        for group, total in totals.items()
-    ]
-    return pa.Table.from_pylist(rows, _COUNTS)
 
-
-def dropped_shares(counts: pa.Table) -> list[dict[str, Any]]:
+def dropped_shares(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each rule the share that it dropped of all documents, and of each group's.
 
     ``counts``: rows with ``rule``, ``group`` (null for all documents), ``dropped`` and ``documents``.
@@ -65,7 +53,7 @@ def dropped_shares(counts: pa.Table) -> list[dict[str, Any]]:
     intervals do not overlap. Raises ValueError for a rule without a row for all documents.
     """
     rules: dict[str, dict[str | None, dict[str, Any]]] = {}
-    for row in counts.to_pylist():
+    for row in counts:
         found = _share(row["dropped"], row["documents"])
         rules.setdefault(row["rule"], {})[row["group"]] = found
     told = []

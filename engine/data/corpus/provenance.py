@@ -1,0 +1,137 @@
+"""What became of every document of a prepared folder, step by step.
+
+``provenance.json`` beside the card names the steps in their order, and the tables of each part. The
+tables themselves are in ``.work/STAGE`` beside the folder, as a later preparation with other settings
+goes on from them; what was prepared does not need them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from engine.data.corpus.parts import DOCUMENT, Part
+from engine.data.corpus.store import Store
+from engine.errors import RunError
+from engine.files.reading import read_json
+
+_NAME = "provenance.json"
+_MADE = "holdout"
+"""The engine's own step whose column says what is held out."""
+
+
+def work_folder(folder: Path) -> Path:
+    """Where the tables are from which a folder is prepared."""
+    return folder.parent / ".work" / folder.name
+
+
+def plain_values(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a row of columns the annotations that are single values, for people to read."""
+    return {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, str | int | float) and name not in ("text", "drop")
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """What a step gave for a document: ``found``, its annotations; ``text``, the new text, or None;
+    ``rule``, the rule that dropped it, or None."""
+
+    step: str
+    found: dict[str, Any]
+    text: str | None = None
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWay:
+    """A document as it was read, and what the steps did to it, up to the one that dropped it."""
+
+    id: str
+    source: str
+    license: str | None
+    url: str | None
+    text: str
+    steps: tuple[StepTaken, ...]
+
+    @property
+    def outcome(self) -> str:
+        """``kept``, ``held out`` or ``dropped``."""
+        if self.steps and self.steps[-1].rule is not None:
+            return "dropped"
+        held = any(one.step == _MADE and one.found.get("_held") for one in self.steps)
+        return "held out" if held else "kept"
+
+
+def write_provenance(folder: Path, steps: Sequence[str], parts: Sequence[Part]) -> None:
+    """Writes the file below a folder. Raises OSError."""
+    told = {"steps": list(steps), "parts": [asdict(part) for part in parts]}
+    (folder / _NAME).write_text(json.dumps(told), encoding="utf-8")
+
+
+def document_ways(folder: Path, name: str) -> Iterator[DocumentWay]:
+    """The ways of the documents with this id: one, or one for each source that has the id.
+
+    Raises RunError for a folder without provenance, and one whose tables were removed or damaged.
+    """
+    steps, parts = _told(folder)
+    work = work_folder(folder)
+    store = Store(work) if work.is_dir() else None
+    for part in parts:
+        if store is None or not all(map(store.has, (part.documents, *part.columns))):
+            raise RunError(
+                f"{work}: no longer has all documents that {folder} was made of",
+                hint="`engine run SPEC --rerun STAGE` makes them again",
+            )
+        ids = store.read_columns(part.documents, ["id"]).column("id")
+        for row in pc.indices_nonzero(pc.equal(ids, name)).to_pylist():
+            yield _way(store, part, steps, row)
+
+
+def _told(folder: Path) -> tuple[list[str], list[Part]]:
+    """The steps and parts of a finished folder."""
+    file = folder / _NAME
+    try:
+        told = read_json(file)
+        steps = [str(step) for step in told["steps"]]
+        parts = [Part(**{**part, "columns": tuple(part["columns"])}) for part in told["parts"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise RunError(
+            f"{file}: cannot be read ({error})",
+            hint="name the folder of a finished prepare stage, such as runs/NAME/corpus",
+        ) from error
+    return steps, parts
+
+
+def _way(store: Store, part: Part, names: Sequence[str], row: int) -> DocumentWay:
+    (read,) = store.read(part.documents).slice(row, 1).select(DOCUMENT.names).to_pylist()
+    steps = []
+    for name, key in zip(names, part.columns, strict=True):
+        (found,) = store.read(key).slice(row, 1).to_pylist() or [{}]
+        given = {n: v for n, v in found.items() if v is not None}
+        if given:
+            steps.append(StepTaken(name, plain_values(given), given.get("text"), given.get("drop")))
+        if "drop" in given:
+            break
+    named = {name: read[name] for name in ("id", "license", "url", "text")}
+    return DocumentWay(source=part.name or read["source"], steps=tuple(steps), **named)
+
+
+def clean_corpus(folder: Path) -> int:
+    """Removes the tables that a finished folder was prepared from; returns the number of bytes freed.
+
+    Raises RunError for a folder that is not finished, whose preparation goes on from them.
+    """
+    _told(folder)
+    work = work_folder(folder)
+    size = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+    shutil.rmtree(work, ignore_errors=True)
+    return size
