@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine.contracts.language_model import Generation, LanguageModel, Response
-from engine.contracts.scoring import Evaluator, Item, Score
+from engine.contracts.scoring import CLEAN, Evaluator, Item, Score
 from engine.files.reading import json_of
 from engine.processes.process import Process
 
@@ -37,6 +37,7 @@ def evaluate(
     process: Process,
     *,
     limit: int | None = None,
+    touched: Collection[str] = (),
     rows_file: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda message: None,
@@ -45,6 +46,9 @@ def evaluate(
 
     With ``rows_file`` each rank appends a line per item to its own file, with the rank in its name.
     Items that are already in one of these files with the same requests are skipped.
+
+    ``touched``: ids of items that training documents have. Each score over some of them is followed by
+    its clean score, over the others.
     """
     items = list(islice(evaluator.items(), limit))
     prompts = {item.id: _hash(repr(item.requests)) for item in items}
@@ -68,24 +72,50 @@ def evaluate(
     rows = [found[item.id] for item in items]
     for message in _shortcomings(items, rows):
         warn(message)
-    fingerprint = _hash(json.dumps([lm.fingerprint, sorted(prompts.items())]))[:12]
-    scores = evaluator.summarise([row["values"] for row in rows])
+
+    def scores(names: Sequence[str]) -> list[Score]:
+        asked = sorted({name: prompts[name] for name in names}.items())
+        fingerprint = _hash(json.dumps([lm.fingerprint, asked]))[:12]
+        summary = evaluator.summarise([found[name]["values"] for name in names])
+        return [replace(score, fingerprint=fingerprint) for score in summary]
+
     return Measured(
-        [replace(score, fingerprint=fingerprint) for score in scores],
+        list(_with_clean(scores, [item.id for item in items], touched)),
         {row["id"]: row["values"] for row in rows},
     )
 
 
-def gains(evaluator: Evaluator, measured: Measured, baseline: Measured) -> list[Score]:
-    """Scores of the paired differences to the baseline, over the items that both models answered."""
+def gains(
+    evaluator: Evaluator, measured: Measured, baseline: Measured, touched: Collection[str] = ()
+) -> list[Score]:
+    """Scores of the paired differences to the baseline, over the items that both models answered;
+    with ``touched`` as :func:`evaluate`."""
     compare = getattr(evaluator, "compare", None)
     if compare is None:
         return []
+
+    def scores(names: Sequence[str]) -> list[Score]:
+        rows = ([model.values[name] for name in names] for model in (measured, baseline))
+        summary: list[Score] = compare(*rows)
+        return summary
+
     both = [name for name in measured.values if name in baseline.values]
-    found: list[Score] = compare(
-        [measured.values[name] for name in both], [baseline.values[name] for name in both]
-    )
-    return found
+    return list(_with_clean(scores, both, touched))
+
+
+def _with_clean(
+    scores: Callable[[Sequence[str]], Sequence[Score]],
+    names: Sequence[str],
+    touched: Collection[str],
+) -> Iterator[Score]:
+    """The scores over items, each followed by its clean score if items are left out of that."""
+    kept = [name for name in names if name not in touched]
+    clean = {s.metric: s for s in (scores(kept) if 0 < len(kept) < len(names) else ())}
+    for score in scores(names):
+        yield score
+        other = clean.get(score.metric)
+        if other is not None and other.n < score.n:
+            yield replace(other, metric=score.metric + CLEAN)
 
 
 def _answer(

@@ -10,9 +10,12 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from engine.contracts.scoring import CLEAN
+
 _Score = Mapping[str, Any]
 _Z = 1.96
 _NOTE = "  ± half of a 95 % interval"
+_CLEAN_NOTE = "  clean: without the items that documents prepared for training have"
 
 
 def comparison(
@@ -26,7 +29,17 @@ def comparison(
             count -= 1
         tables.append(_table(title, scores, models[:count]))
         models = models[count:]
-    return Group(*tables, _NOTE)
+    return Group(*tables, _NOTE, *clean_note(scores))
+
+
+def clean_note(scores: Sequence[_Score]) -> list[str]:
+    """What clean scores are, if there are any."""
+    return [_CLEAN_NOTE] if any(is_clean(score) for score in scores) else []
+
+
+def is_clean(score: _Score) -> bool:
+    """Whether a score leaves out the items that training documents have."""
+    return str(score["metric"]).endswith(CLEAN)
 
 
 def _width(title: str, scores: Sequence[_Score], models: Sequence[str], console: Console) -> int:
@@ -55,8 +68,9 @@ def _rows(
     if not alone:
         yield f"  {evaluator}", []
     for metric in metrics:
-        found = {s["model"]: _figure(s) for s in scores if s["metric"] == metric}
-        label = metric.replace("_", " ")
+        own = [score for score in scores if score["metric"] == metric]
+        found = {score["model"]: _figure(score) for score in own}
+        label = metric.replace("_", " ") + (f", {own[0]['n']:,} items" if is_clean(own[0]) else "")
         yield "  " * (2 - alone) + label, [found.get(model, "") for model in models]
 
 

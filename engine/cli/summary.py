@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from engine.cli.comparison import comparison
+from engine.cli.comparison import clean_note, comparison, is_clean
 from engine.contracts.spec import Spec
 from engine.event_log import score_name, score_range
 from engine.storage.run_folder import RunFolder
@@ -53,7 +53,9 @@ def _trained(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any
     )
     for score in summary["scores"]:
         label = score_name(score).replace("_", " ")
-        yield f"  {escape(label):<24} {score['value']:.4g}{escape(score_range(score))}"
+        items = f"  ({score['n']:,} items)" if is_clean(score) else ""
+        yield f"  {escape(label):<24} {score['value']:.4g}{escape(score_range(score))}{items}"
+    yield from clean_note(summary["scores"])
     card = _card(folder, spec, name)
     for compressor in ("gzip", "xz"):
         figure = card.get(f"{compressor}_bits_per_byte")

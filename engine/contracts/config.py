@@ -74,7 +74,9 @@ class Config(BaseModel):
     """Removed fields and their defaults: a stage recorded with such a default keeps its identity."""
     searches_benchmarks: ClassVar[bool] = False
     """True for a processor or step that searches documents for the items of the spec's evaluators, and
-    so gets their texts from :meth:`engine.Context.benchmark_texts`."""
+    so gets their texts from :meth:`engine.Context.benchmark_texts`. Its ``summary`` then has,
+    below ``benchmarks`` and the benchmark's name, the ids of the items found: ``touched`` for questions
+    and answers, and ``passages.touched`` for passages."""
 
     def problems(self) -> Mapping[str, str]:
         """Checks what fields refer to outside the spec, such as folders. Returns, by field, one line

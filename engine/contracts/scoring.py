@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 from engine.contracts.language_model import Request, Response
 
+CLEAN = "_clean"
+"""Ends the name of a metric that leaves out the items which training documents have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain, count
 from typing import Any
@@ -43,6 +43,27 @@ def told(asked: Sequence[BenchmarkTexts]) -> list[dict[str, Any]]:
         {"benchmark": one.name, "items": len(one.items), "digest": key_of(_plain(one.items))}
         for one in asked
     ]
+
+
+def found_in(
+    asked: Sequence[BenchmarkTexts], summaries: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """As :func:`told`, with the items that documents have, by the ``summaries`` of the steps that have
+    searched them: ``touched``, the digest of each item's texts by its id."""
+    entries = []
+    for entry, benchmark in zip(told(asked), asked, strict=True):
+        ids: set[str] = set()
+        for summary in summaries:
+            found = summary.get("benchmarks", {}).get(benchmark.name, {})
+            ids.update(found.get("touched", ()), found.get("passages", {}).get("touched", ()))
+        touched = {one.id: digest_of(one) for one in benchmark.items if one.id in ids}
+        entries.append({**entry, "touched": touched})
+    return entries
+
+
+def digest_of(item: ItemTexts) -> str:
+    """The digest of an item's texts, whatever its id."""
+    return key_of(item.question, item.answer, item.passage)
 
 
 def _items(run: RunContext, stage: str, config: EvaluatorConfig) -> tuple[ItemTexts, ...]:

@@ -4,25 +4,23 @@ benchmarks that a spec names since its corpus was prepared."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Any
 
 from engine.contracts.config import Config
 from engine.contracts.records import Text
 from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Prepare, Train
+from engine.data.corpus.documents import found_by_last
 from engine.data.corpus.parts import Part, table_of
 from engine.data.corpus.prepare import trained_texts
 from engine.data.corpus.steps import NamedProcessor, carried_out
 from engine.data.corpus.store import Store, key_of
 from engine.data.holdout import Answered
 from engine.errors import RunError
-from engine.runs.benchmarks import benchmark_texts, told
+from engine.runs.benchmarks import benchmark_texts, found_in, told
 from engine.runs.context import RunContext
 from engine.runs.lineage import corpora, heeded_as
 
@@ -68,7 +66,8 @@ def warn_of_benchmarks(run: RunContext, name: str, config: Prepare) -> None:
         (entry,) = told([benchmark])
         if not benchmark.items or entry["digest"] in digests:
             continue
-        found = _documents_with(run, name, searching, [benchmark])
+        found, summary = _search(run, name, searching, [benchmark])
+        (entry,) = found_in([benchmark], [summary])
         known = [*known, {**entry, "added": True, "documents": found}]
         run.folder.record(
             name, replace(standing, summary={**standing.summary, "benchmarks": known})
@@ -81,10 +80,11 @@ def warn_of_benchmarks(run: RunContext, name: str, config: Prepare) -> None:
             )
 
 
-def _documents_with(
+def _search(
     run: RunContext, name: str, config: Config, asked: Sequence[BenchmarkTexts]
-) -> int:
-    """In how many documents that training gets a processor finds items of benchmarks."""
+) -> tuple[int, Mapping[str, Any]]:
+    """In how many documents that training gets a processor finds items of benchmarks, and its summary
+    of what it finds."""
     processor = run.build("processor", config, replace(run.context(name), benchmarks=asked))
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -95,13 +95,8 @@ def _documents_with(
             store.write(parts[-1].documents, table_of(records))
         named = NamedProcessor(config.__class__.__name__, "benchmarks", processor)
         made = carried_out(store, parts, named)
-        return sum(_filled(store.read(part.columns[-1])) for part in made)
-
-
-def _filled(columns: pa.Table) -> int:
-    """Number of rows that have a value."""
-    filled = [pc.is_valid(column).to_numpy() for column in columns.itercolumns()]
-    return int(np.logical_or.reduce(filled).sum()) if filled else 0
+        count = sum(len(table) for table in found_by_last(store, made))
+        return count, processor.summary(found_by_last(store, made))
 
 
 def _portions(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -12,6 +12,7 @@ from engine.modeling.heads import attend
 from engine.modeling.model_check import examine
 from engine.modeling.weight_types import for_scoring
 from engine.runs.context import RunContext
+from engine.runs.touched import touched_items, touched_texts, warn_of_touched
 from engine.runs.train_inputs import model_tokenizer
 
 
@@ -32,9 +33,11 @@ class ModelScore:
 
 def score_models(run: RunContext, name: str, config: Evaluate) -> list[ModelScore]:
     """Scores every model, logging scores as they come; item rows are saved, so that a killed stage
-    resumes."""
+    resumes. Clean scores leave out what the documents of any of the models have, so that all are over
+    the same items."""
     scores: list[ModelScore] = []
     baseline: dict[int, Measured] = {}
+    texts = touched_texts(run.folder.path, run.spec, name)
     named = list(enumerate(zip(config.model_names(), config.models, strict=True)))
     # The baseline first, as the others are compared with it.
     for number, (label, model_config) in sorted(named, key=lambda n: n[1][0] != config.baseline):
@@ -48,22 +51,25 @@ def score_models(run: RunContext, name: str, config: Evaluate) -> list[ModelScor
         evaluators = zip(evaluator_names(config.evaluators), config.evaluators, strict=True)
         for index, (evaluator_name, evaluator_config) in enumerate(evaluators):
             evaluator = run.build("evaluator", evaluator_config, context)
+            touched = touched_items(evaluator, evaluator_name, texts)
             measured = evaluate(
                 evaluator,
                 lm,
                 run.process,
                 limit=evaluator_config.limit,
+                touched=touched,
                 rows_file=run.folder.path / name / "rows" / f"{number}-{index}.jsonl",
                 progress=lambda done, total: run.log.display.progress(name, done, total),
                 warn=partial(run.log.warn, stage=name, evaluator=evaluator_name),
             )
+            warn_of_touched(context, evaluator_name, measured, touched)
             found = measured.scores
             if label == config.baseline:
                 baseline[index] = measured
             elif config.baseline is not None:
                 found = found + [
                     replace(gain, metric=f"{gain.metric}_over_{config.baseline}")
-                    for gain in gains(evaluator, measured, baseline[index])
+                    for gain in gains(evaluator, measured, baseline[index], touched)
                 ]
             for score in found:
                 scored = ModelScore(label, evaluator_name, **asdict(score))

@@ -88,22 +88,30 @@ def heeded_as(records: Sequence[Record]) -> str:
 def corpora(
     folder: Path, spec: Spec, stage: str, above: tuple[Path, ...] = ()
 ) -> Iterator[tuple[Path, list[str]]]:
-    """The prepared folders that a stage's model has learned from, each with the digests that its card
+    """The prepared folders that a stage's models have learned from, each with the digests that its card
     ``heeds``; also those of other runs from whose folders a model comes."""
     for name in (*ancestors(spec)[stage], stage):
         card = folder / name / "card.json"
         if spec.stages[name].prepare and card.is_file():
             yield card.parent, _heeded(card)
-        train = spec.stages[name].train
-        path = train.model.origin.path if train else None
-        made = Path(path).resolve().parent if path else None
-        if made and made not in above and (made.parent / RESOLVED).is_file():
+        for made in _made_elsewhere(spec, name):
+            if made in above or not (made.parent / RESOLVED).is_file():
+                continue
             try:
                 other = load_resolved(made.parent / RESOLVED).spec
             except EngineError:  # a spec of another version of the engine; its model is still used
                 continue
             if made.name in other.stages:
                 yield from corpora(made.parent, other, made.name, (*above, made))
+
+
+def _made_elsewhere(spec: Spec, name: str) -> list[Path]:
+    """The parents of the folders of models that a stage trains or evaluates: of other runs' models, the
+    stages that trained them."""
+    stage = spec.stages[name]
+    models = stage.evaluate.models if stage.evaluate else ()
+    models = (stage.train.model,) if stage.train else models
+    return [Path(m.origin.path).resolve().parent for m in models if m.origin.path]
 
 
 def _heeded(card: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from engine.data.corpus.steps import NamedProcessor
 from engine.data.corpus.store import key_of
 from engine.data.records import NamedSource
 from engine.files.matching import each_once, expanded, matches, version_of
-from engine.runs.benchmarks import benchmark_texts, told
+from engine.runs.benchmarks import benchmark_texts, found_in, told
 from engine.runs.context import RunContext, StageContext
 from engine.runs.lineage import heeded_as, holding_out
 from engine.storage import run_folder as folders
@@ -46,7 +46,9 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
                 elsewhere=elsewhere(),
                 means=Means(executor, config.seconds_per_document),
             )
-        return card if asked is None else {**card, "benchmarks": told(asked)}
+        if asked is None:
+            return card
+        return {**card, "benchmarks": found_in(asked, _searches(config, card))}
 
     card: dict[str, Any] = run.process.first_alone(prepared)
     # The card has the rest.
@@ -70,6 +72,12 @@ def stage_steps(
     sources = [context.named(label, source) for label, source in named]
     processors = [_named(run, context, one, asked or []) for one in config.processors]
     return sources, processors, asked
+
+
+def _searches(config: Prepare, card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a card says of the steps that have searched for benchmarks."""
+    names = {getattr(one, "type", "") for one in config.processors if one.searches_benchmarks}
+    return [summary for summary in card.get("processors", ()) if summary["step"] in names]
 
 
 def _named(

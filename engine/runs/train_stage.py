@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.contracts.amounts import Amount
+from engine.contracts.component_config import EvaluatorConfig
 from engine.contracts.model_sizes import micro_rows
 from engine.contracts.objective import Objective
 from engine.contracts.optimizer import Adapter
-from engine.contracts.scoring import Evaluator, Score
+from engine.contracts.scoring import Score
 from engine.contracts.spec import (
     BatchSize,
     Checkpoints as CheckpointConfig,
@@ -34,6 +35,7 @@ from engine.modeling.weight_types import TYPES
 from engine.runs.automatic import choose_compile
 from engine.runs.context import RunContext
 from engine.runs.external_loop import train_outside
+from engine.runs.touched import touched_items, touched_texts, warn_of_touched
 from engine.runs.train_inputs import TrainInputs, open_inputs
 from engine.storage import run_folder as folders
 from engine.storage.checkpoints import Checkpoints, Saved
@@ -211,24 +213,30 @@ def _checkpoints(
 def _evaluations(run: RunContext, inputs: TrainInputs, strategy: Strategy) -> list[Evaluation]:
     context, evaluate_configs = inputs.context, inputs.config.evaluate
 
-    def score(evaluator: Evaluator, limit: int | None) -> list[Score]:
-        with strategy.inference() as scored:
-            return evaluate(
-                evaluator,
-                context.language_model(scored, context.tokenizer(), context=inputs.sequence),
-                run.process,
-                limit=limit,
-                progress=lambda done, total: run.log.display.progress("evaluate", done, total),
-                warn=partial(run.log.warn, stage=context.stage),
-            ).scores
+    texts = touched_texts(run.folder.path, run.spec, context.stage)
+
+    def evaluation(name: str, config: EvaluatorConfig) -> Evaluation:
+        evaluator = run.build("evaluator", config, context)
+        touched = touched_items(evaluator, name, texts)
+
+        def score() -> list[Score]:
+            with strategy.inference() as scored:
+                measured = evaluate(
+                    evaluator,
+                    context.language_model(scored, context.tokenizer(), context=inputs.sequence),
+                    run.process,
+                    limit=config.limit,
+                    touched=touched,
+                    progress=lambda done, total: run.log.display.progress("evaluate", done, total),
+                    warn=partial(run.log.warn, stage=context.stage),
+                )
+            warn_of_touched(context, name, measured, touched)
+            return measured.scores
+
+        return Evaluation(name, config.every, score)
 
     names = evaluator_names(evaluate_configs)
-    return [
-        Evaluation(
-            name, each.every, partial(score, run.build("evaluator", each, context), each.limit)
-        )
-        for name, each in zip(names, evaluate_configs, strict=True)
-    ]
+    return [evaluation(*one) for one in zip(names, evaluate_configs, strict=True)]
 
 
 def _save(

@@ -69,6 +69,10 @@ class _Source(_Open):
     licenses: list[str] | dict[str, Any]
 
 
+class _Benchmark(_Open):
+    touched: dict[str, str] | None = None
+
+
 class _Summary(_Open):
     steps: _Count | None = None
     tokens: _Count | None = None
@@ -81,6 +85,7 @@ class _Summary(_Open):
     models: list[str] | None = None
     sources: list[_Source] | None = None
     holdout: dict[str, Any] | None = None
+    benchmarks: list[_Benchmark] | None = None
 
 
 class _Choices(_Open):

@@ -13,7 +13,7 @@ from engine.contracts.language_model import Generation, LogLikelihood
 from engine.contracts.scoring import Item, Score
 from engine.contracts.spec import evaluator_names
 from engine.errors import RunError, SpecError
-from engine.evaluation import evaluate
+from engine.evaluation import Measured, evaluate, gains
 from engine.processes.process import Process
 from engine.registry import Plugins
 
@@ -64,6 +64,46 @@ def test_a_limit_takes_the_first_items(lm):
     letters = Letters(9)
     assert _scores(letters, lm, limit=4) == [Score("number", 6, None, 4)]
     assert len(letters.scored) == 4
+
+
+def test_a_clean_score_follows_each_score_over_touched_items(lm):
+    """It is the score over the others, with their fingerprint; none where none or all are touched."""
+    (whole, clean) = evaluate(
+        Letters(5), lm, Process(), touched={"item-3", "item-4", "gone"}
+    ).scores
+    (others,) = evaluate(Letters(3), lm, Process()).scores
+    assert (whole.metric, whole.value, whole.n) == ("number", 10, 5)
+    assert clean == replace(others, metric="number_clean")
+    assert clean.fingerprint != whole.fingerprint
+    for touched in ({"gone"}, {f"item-{n}" for n in range(5)}):
+        assert [s.n for s in evaluate(Letters(5), lm, Process(), touched=touched).scores] == [5]
+
+
+def test_a_part_without_touched_items_has_no_clean_score(lm):
+    """Its score would be the same."""
+
+    class Parts(Letters):
+        def summarise(self, rows):
+            odd = [row for row in rows if row["number"] % 2]
+            return [*super().summarise(rows), Score("odd", 1.0, None, len(odd))]
+
+    scores = evaluate(Parts(5), lm, Process(), touched={"item-4"}).scores
+    assert [(s.metric, s.n) for s in scores] == [("number", 5), ("number_clean", 4), ("odd", 2)]
+
+
+def test_a_clean_gain_is_over_items_that_both_models_answered(lm):
+    """And that no document has."""
+
+    class Compared(Letters):
+        def compare(self, rows, baseline):
+            assert rows == baseline
+            return self.summarise(rows)
+
+    five, four = (Measured([], {f"item-{n}": {"number": n} for n in range(m)}) for m in (5, 4))
+    assert gains(Compared(5), five, four, {"item-1"}) == [
+        Score("number", 6, None, 4),
+        Score("number_clean", 5, None, 3),
+    ]
 
 
 def test_a_killed_evaluation_goes_on(lm, tmp_path):

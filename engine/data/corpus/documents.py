@@ -66,22 +66,9 @@ class Documents:
         """Applies a processor or step to all documents. Raises RunError."""
         self.steps.append(named.name)
         self.parts = carried_out(self._store, self.parts, named, self._progress, self._means)
-        summary = named.processor.summary(self._found())
+        summary = named.processor.summary(found_by_last(self._store, self.parts))
         if summary:
             self._summaries[len(self.steps) - 1] = summary
-
-    def _found(self) -> Iterator[pa.Table]:
-        """What the last step gave, part by part: its columns of the documents for which it gave
-        something, with their ``id`` and ``source``."""
-        for part in self.parts:
-            columns = self._store.read(part.columns[-1])
-            given = [pc.is_valid(columns.column(name)) for name in columns.column_names]
-            if given:
-                beside = self._store.read_columns(part.documents, ["id", "source"])
-                beside = named_source(beside, part)
-                for name in columns.column_names:
-                    beside = beside.append_column(name, columns.column(name))
-                yield beside.filter(reduce(pc.or_, given))
 
     def hold_out(self, share: float, seed: int, answered: Answered, heeds: Sequence[str]) -> None:
         """Marks documents as held out, and drops copies of them, texts that have an ``answered`` prompt
@@ -167,6 +154,19 @@ class Documents:
                 **({"flags": account.flags()} if account.flags() else {}),
             },
         }
+
+
+def found_by_last(store: Store, parts: Sequence[Part]) -> Iterator[pa.Table]:
+    """What the last step gave, part by part: its columns of the documents for which it gave something,
+    with their ``id`` and ``source``."""
+    for part in parts:
+        columns = store.read(part.columns[-1])
+        given = [pc.is_valid(columns.column(name)) for name in columns.column_names]
+        if given:
+            beside = named_source(store.read_columns(part.documents, ["id", "source"]), part)
+            for name in columns.column_names:
+                beside = beside.append_column(name, columns.column(name))
+            yield beside.filter(reduce(pc.or_, given))
 
 
 def _divided(kept: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -84,7 +84,7 @@ def remarks(card: Mapping[str, Any]) -> Iterator[str]:
         for warning in step.get("warnings", ()):
             yield f"{step['step']}: {warning}"
         for name, found in step.get("benchmarks", {}).items():
-            touched = f"{found['touched']:,} of {found['items']:,} items"
+            touched = f"{len(found['touched']):,} of {found['items']:,} items"
             yield f"{step['step']}: {name}: {touched} in {found['documents']:,} documents"
 
     for shares in bias(card):

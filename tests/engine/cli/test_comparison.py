@@ -50,6 +50,22 @@ def test_models_stand_side_by_side():
     ]
 
 
+def test_a_clean_score_stands_below_the_score_of_all_items():
+    """With its number of items, and a note of what it is."""
+    scores = [
+        {**_score("base", "quiz", metric, value, 0.02), "n": n}
+        for metric, value, n in [("acc", 0.75, 1400), ("acc_clean", 0.5, 1234)]
+    ]
+    assert _printed(scores, ["base"]) == [
+        "scores                               base",
+        "  quiz",
+        "    acc                     0.750 ± 0.039",
+        "    acc clean, 1,234 items  0.500 ± 0.039",
+        "  ± half of a 95 % interval",
+        "  clean: without the items that documents prepared for training have",
+    ]
+
+
 @pytest.mark.parametrize(
     ("score", "figure"),
     [

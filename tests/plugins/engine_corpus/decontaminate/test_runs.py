@@ -20,6 +20,7 @@ OTHER = {
     **ROW,
     "question": "What do most people in town put on when they go out into heavy rain at night?",
 }
+NONE = {**ROW, "question": "Which of these things does a gardener need when the ground is dry?"}
 
 
 @pytest.fixture
@@ -80,6 +81,15 @@ def test_the_evaluators_of_a_spec_are_searched_for(spec, prepared, tmp_path):
     assert _benchmarks(summary) == [("keys", 1), ("rain", 1)]
 
 
+def test_the_items_that_documents_have_are_named(spec, prepared, command, tmp_path):
+    """In the stage's record by their ids, and counted where the card is shown."""
+    spec["stages"]["base"]["train"]["evaluate"] = [_rows(tmp_path, "both", ROW, NONE, OTHER)]
+    (told,) = prepared(spec)["benchmarks"]
+    assert list(told["touched"]) == ["0", "2"]
+    out, _ = command("corpus", "show", tmp_path / "runs" / "tiny" / "corpus")
+    assert "both: 2 of 3 items in 2 documents" in out
+
+
 def test_kept_results_of_other_items_are_not_reused(spec, prepared, tmp_path, monkeypatch):
     """Rows that have changed since the stage was broken off, after its search, are searched for."""
 
@@ -134,6 +144,7 @@ def test_an_evaluator_that_is_added_later_is_searched_for_once(spec, prepared, t
     *before, added = second["benchmarks"]
     assert before == first["benchmarks"]
     assert (added["benchmark"], added["added"], added["documents"]) == ("rain", True, 1)
+    assert list(added["touched"]) == ["0"]
     assert prepared(spec) == second
     warnings = events(tmp_path / "runs" / "tiny", "warning")
     (warning,) = (w for w in warnings if "rain" in w["message"])
