@@ -43,7 +43,7 @@ def warn_of_touched(
     context: StageContext, name: str, measured: Measured, touched: Collection[str]
 ) -> None:
     """Warns, once, where an evaluator has no clean score, since documents have all its items."""
-    if context.rank == 0 and measured.values and touched >= measured.values.keys():
+    if context.rank == 0 and measured.values and all(name in touched for name in measured.values):
         context.say(
             "warning",
             f"{name}: documents that were prepared for training have all {len(measured.values):,} "

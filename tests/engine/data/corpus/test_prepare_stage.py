@@ -172,7 +172,8 @@ def test_a_rerun_makes_again_only_what_depends_on_what_has_changed(corpus, prepa
     words = tmp_path / "words.txt"
     words.write_text("unheard-of\n")
     keep = {"type": "select", "keep": {"gopher_words": ">= 1"}}
-    corpus["processors"] = [{"type": "word-list", "path": str(words)}, {"type": "gopher", "drop": False}, keep]
+    listed = {"type": "word-list", "path": str(words)}
+    corpus["processors"] = [listed, {"type": "gopher", "drop": False}, keep]
     folder, _ = prepare_here()
     work = tmp_path / "runs" / "tiny" / ".work" / "corpus"
 

@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
 from engine_corpus.deduplicate.near.config import NearDedup
 from engine_corpus.deduplicate.near.step import NearDedupStep
+from support.memory_corpus import MemoryCorpus
 
 Decided = dict[str, tuple[str, float]]
 """Of each document that falls its keeper and their similarity."""
-
-
-@dataclass(frozen=True)
-class Tables:
-    tables: tuple[pa.Table, ...]
-
-    @property
-    def parts(self) -> int:
-        return len(self.tables)
-
-
-class MemoryCorpus:
-    """Verbs of a corpus over tables in memory; an empty table has no columns, as in a run."""
-
-    def __init__(self, documents: Sequence[pa.Table]) -> None:
-        self.documents = Tables(tuple(documents))
-
-    def map(self, function: Callable[..., pa.Table], *data: Tables) -> Tables:
-        rows = zip(*(one.tables for one in data), strict=True)
-        made = [function(*row) if any(t.num_rows for t in row) else pa.table({}) for row in rows]
-        return Tables(tuple(made))
-
-    def shuffle(self, data: Tables, key: str) -> Tables:
-        pieces: list[list[pa.Table]] = [[pa.table({})] for _ in data.tables]
-        for table in data.tables:
-            for number, rows in enumerate(pieces):
-                if table.num_rows:
-                    of = [one % data.parts == number for one in table.column(key).to_pylist()]
-                    rows.append(table.filter(pa.array(of)))
-        joined = (pa.concat_tables(rows, promote_options="default") for rows in pieces)
-        return Tables(tuple(joined))
 
 
 def parted(rows: Sequence[Mapping[str, object]], parts: int) -> list[pa.Table]:

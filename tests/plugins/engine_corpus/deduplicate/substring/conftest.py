@@ -7,8 +7,7 @@ import json
 import re
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -17,39 +16,33 @@ import pyarrow as pa
 import pytest
 from engine_corpus.deduplicate.substring.config import SubstringDedup
 from engine_corpus.deduplicate.substring.step import build
+from support.memory_corpus import MemoryCorpus
 
 
-@dataclass
-class MemoryCorpus:
-    """The verbs of a corpus on tables in memory; counts the rows that they make."""
+class CountingCorpus(MemoryCorpus):
+    """Counts the rows that the verbs make."""
 
-    documents: list[pa.Table]
-    rows: int = 0
-    largest_group: int = 0
-    """Rows of the most frequent key of all shuffles by content."""
-    made: dict[str, list[pa.Table]] = field(default_factory=dict)
+    def __init__(self, documents: Sequence[pa.Table]) -> None:
+        super().__init__(documents)
+        self.rows = 0
+        self.largest_group = 0
+        """Rows of the most frequent key of all shuffles by content."""
+        self.made: dict[str, Sequence[pa.Table]] = {}
 
     def map(self, function, *data):
         """See :class:`engine.Corpus`."""
-        function = function if isinstance(function, partial) else partial(function)
-        tables = [
-            function(*given) if any(table.num_rows for table in given) else pa.table({})
-            for given in zip(*data, strict=True)
-        ]
-        self.rows += sum(table.num_rows for table in tables)
-        self.made[function.func.__name__] = tables
-        return tables
+        made = super().map(function, *data)
+        self.rows += sum(table.num_rows for table in made.tables)
+        self.made[getattr(function, "func", function).__name__] = made.tables
+        return made
 
     def shuffle(self, data, key):
         """See :class:`engine.Corpus`."""
-        whole = pa.concat_tables(data, promote_options="default")
-        if not whole.num_rows:
-            return data
-        keys = whole.column(key).to_numpy()
-        if key != "part":
-            self.largest_group = max(self.largest_group, np.unique_counts(keys).counts.max())
-        parts = keys.astype(np.uint64) % np.uint64(len(data))
-        return [whole.filter(pa.array(parts == part)) for part in range(len(data))]
+        whole = data.whole()
+        if key != "part" and whole.num_rows:
+            found = np.unique_counts(whole.column(key).to_numpy()).counts.max()
+            self.largest_group = max(self.largest_group, found)
+        return super().shuffle(data, key)
 
 
 @dataclass(frozen=True)
@@ -88,12 +81,12 @@ def deduplicated(
 ) -> list[Outcome]:
     """Outcomes in the order of the texts, whose ids are their numbers unless given."""
     ids = ids or [f"{number:06d}" for number in range(len(texts))]
-    corpus = MemoryCorpus(tables(texts, ids, priorities, parts))
+    corpus = CountingCorpus(tables(texts, ids, priorities, parts))
     found = build(SubstringDedup(words=words, ignore=ignore), None).run(corpus)
-    rows = {(row["part"], row["row"]): row for table in found for row in table.to_pylist()}
+    rows = {(row["part"], row["row"]): row for table in found.tables for row in table.to_pylist()}
     addresses = [
         tuple(row.values())
-        for table in corpus.documents
+        for table in corpus.documents.tables
         for row in table.select(["part", "row"]).to_pylist()
     ]
     return [
@@ -150,12 +143,12 @@ def _places() -> Callable[..., list[int]]:
 
 
 @pytest.fixture
-def memory_corpus() -> Callable[..., MemoryCorpus]:
+def memory_corpus() -> Callable[..., CountingCorpus]:
     """Makes a corpus of these texts in so many parts."""
 
-    def made(texts: Sequence[str], parts: int) -> MemoryCorpus:
+    def made(texts: Sequence[str], parts: int) -> CountingCorpus:
         ids = [str(number) for number in range(len(texts))]
-        return MemoryCorpus(tables(texts, ids, None, parts))
+        return CountingCorpus(tables(texts, ids, None, parts))
 
     return made
 

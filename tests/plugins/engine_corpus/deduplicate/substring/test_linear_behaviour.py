@@ -13,7 +13,7 @@ _LICENCE = " ".join(f"licence{number}" for number in range(120))
 
 
 def _run(corpus):
-    return build(SubstringDedup(), None).run(corpus)
+    return build(SubstringDedup(), None).run(corpus).tables
 
 
 def _words_cut(found):

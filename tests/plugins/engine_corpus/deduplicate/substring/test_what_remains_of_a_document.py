@@ -84,7 +84,7 @@ def test_columns_have_types_and_a_summary(memory_corpus):
     """The summary names the documents that keep the most passages."""
     corpus = memory_corpus(["a b c d long", "a b c x", "y a b c", "p q r s t", "z p q r"], 2)
     step = build(SubstringDedup(words=3), None)
-    found = [table for table in step.run(corpus) if table.num_rows]
+    found = [table for table in step.run(corpus).tables if table.num_rows]
     for table in found:
         assert table.schema.field("text").type == pa.large_string()
         assert table.schema.field("drop").type == pa.string()

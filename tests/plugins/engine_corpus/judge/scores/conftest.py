@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data import topics as pydoc_topics
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.memory_corpus import MemoryCorpus
 
 from engine import CorpusStep
 from engine.testing import StandAloneContext
 
 STEPS = ("quality", "classifier")
-
-
-@dataclass(frozen=True)
-class Tables:
-    tables: tuple[pa.Table, ...]
-
-    @property
-    def parts(self) -> int:
-        return len(self.tables)
-
-
-class MemoryCorpus:
-    """Verbs of a corpus over tables in memory; an empty table has no columns, as in a run."""
-
-    def __init__(self, documents: Sequence[pa.Table]) -> None:
-        self.documents = Tables(tuple(documents))
-
-    def map(self, function: Callable[..., pa.Table], *data: Tables) -> Tables:
-        if bound := getattr(function, "keywords", {}):
-            whole = {k: _whole(v) for k, v in bound.items() if isinstance(v, Tables)}
-            function = type(function)(function, **whole)
-        rows = zip(*(one.tables for one in data), strict=True)
-        made = [function(*row) if any(t.num_rows for t in row) else pa.table({}) for row in rows]
-        return Tables(tuple(made))
-
-    def shuffle(self, data: Tables, key: str) -> Tables:
-        joined = _whole(data)
-        if not joined.num_rows:
-            return Tables((joined,) * data.parts)
-        of = [one % data.parts for one in joined.column(key).to_pylist()]
-        chosen = ([number == one for one in of] for number in range(data.parts))
-        return Tables(tuple(joined.filter(pa.array(rows, pa.bool_())) for rows in chosen))
-
-
-def _whole(data: Tables) -> pa.Table:
-    return pa.concat_tables(data.tables, promote_options="default")
 
 
 def _documents(texts: Sequence[str], sources: Sequence[str], first: int, part: int) -> pa.Table:
@@ -91,7 +55,7 @@ def scored() -> Callable[..., list[dict[str, Any]]]:
             batches = [batch for table in tables for batch in table.to_batches()]
             columns = [pa.table(dict(made.columns(batch))) for batch in batches]
             return pa.concat_tables(columns).to_pylist()
-        found = _whole(made.run(MemoryCorpus(tables)))
+        found = made.run(MemoryCorpus(tables)).whole()
         rows = found.sort_by([("part", "ascending"), ("row", "ascending")])
         return rows.drop(["part", "row"]).to_pylist()
 
