@@ -16,6 +16,7 @@ from engine.contracts.records import Text
 from engine.data.corpus.account import Account
 from engine.data.corpus.each import each
 from engine.data.corpus.executors import Means
+from engine.data.corpus.pace import Pace
 from engine.data.corpus.parts import (
     DOCUMENT,
     Part,
@@ -41,7 +42,6 @@ class Documents:
     ) -> None:
         """Reads the sources, but for parts that were read before. Raises RunError."""
         self._store = store
-        self._progress = progress
         self._sources = sources
         self._means = means
         self.steps: list[str] = []
@@ -61,11 +61,14 @@ class Documents:
                 Part(number, key, priority=named.priority, name=named.name) for key in keys
             ]
         progress("read", len(sources), len(sources), "")
+        count = sum(store.rows(part.documents) for part in self.parts)
+        size = sum(store.bytes_of(part.documents, "text") for part in self.parts)
+        self._pace = Pace(progress, count, size)
 
     def carry_out(self, named: NamedProcessor) -> None:
         """Applies a processor or step to all documents. Raises RunError."""
         self.steps.append(named.name)
-        self.parts = carried_out(self._store, self.parts, named, self._progress, self._means)
+        self.parts = carried_out(self._store, self.parts, named, self._pace, self._means)
         summary = named.processor.summary(found_by_last(self._store, self.parts))
         if summary:
             self._summaries[len(self.steps) - 1] = summary

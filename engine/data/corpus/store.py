@@ -117,6 +117,17 @@ class Store:
         """The number of rows of a table that is there."""
         return int(pq.read_metadata(self._file(key)).num_rows)
 
+    def bytes_of(self, key: str, column: str) -> int:
+        """About how many bytes a column has of a table that is there."""
+        told = pq.read_metadata(self._file(key))
+        groups = (told.row_group(number) for number in range(told.num_row_groups))
+        return sum(
+            group.column(number).total_uncompressed_size
+            for group in groups
+            for number in range(group.num_columns)
+            if group.column(number).path_in_schema == column
+        )
+
     def read(self, key: str) -> pa.Table:
         """Reads a table that is there."""
         return pq.read_table(self._file(key))
