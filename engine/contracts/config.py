@@ -78,6 +78,11 @@ class Config(BaseModel):
     below ``benchmarks`` and the benchmark's name, the ids of the items found: ``touched`` for questions
     and answers, and ``passages.touched`` for passages."""
 
+    def changes_texts(self) -> bool:
+        """Whether a processor or step replaces texts at these settings. A train stage refuses one that
+        does: there processors can only drop records, or annotate them for later processors."""
+        return False
+
     def problems(self) -> Mapping[str, str]:
         """Checks what fields refer to outside the spec, such as folders. Returns, by field, one line
         with the reason and the fix. Called before anything runs, without torch."""

@@ -124,6 +124,11 @@ class Train(Config):
     data: Annotated[DataConfig, Of("data-source", or_stage=True)] = Field(
         description="A prepare stage's name, or a source of records."
     )
+    processors: tuple[Annotated[Config, Of("processor")], ...] = Field(
+        (),
+        description="For a source of records: steps that drop records, in this order, such as copies; "
+        "each record is to them one text of all its turns.",
+    )
     model: Annotated[ModelConfig, Of("model")] = Field(
         description="The model, or a train stage's name."
     )

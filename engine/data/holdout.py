@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
 
 from engine.contracts.records import (
     Chat,
-    Messages,
     Record,
     Stepwise,
     Text,
 )
+from engine.data.plain_text import text_of, turns_of
 
 _UNSPACED = r"\u0e00-\u0fff\u2e80-\u9fff\uf900-\ufaff"
 """Letters of scripts without spaces between words: each counts as a word."""
@@ -38,10 +37,10 @@ def asked(record: Record) -> str:
     """
     if isinstance(record, Text):
         return record.text
-    turns = [turn for name in ("messages", "prompt") for turn in _turns(record, name)]
-    answers = [turn for name in ("chosen", "completion") for turn in _turns(record, name)]
-    users = (_text_of(turn) for turn in (*turns, *answers) if turn.get("role") == "user")
-    found = next(users, "") or " ".join(map(_text_of, turns))
+    turns = [turn for name in ("messages", "prompt") for turn in turns_of(record, name)]
+    answers = [turn for name in ("chosen", "completion") for turn in turns_of(record, name)]
+    users = (text_of(turn) for turn in (*turns, *answers) if turn.get("role") == "user")
+    found = next(users, "") or " ".join(map(text_of, turns))
     return " ".join(found.split()) or record.id
 
 
@@ -94,32 +93,15 @@ def _answers(record: Record) -> Iterator[str]:
         roles = [turn.get("role") for turn in record.messages]
         first = roles.index("user") if "user" in roles else 0
         replies = (turn for turn in record.messages[first:] if turn.get("role") == "assistant")
-        yield from map(_text_of, islice(replies, 1))
+        yield from map(text_of, islice(replies, 1))
     elif isinstance(record, Stepwise):
         yield " ".join(record.completions)
     for name in ("completion", "chosen", "rejected"):
-        replies = (t for t in _turns(record, name) if t.get("role") in (None, "assistant"))
-        if texts := list(map(_text_of, replies)):
+        replies = (t for t in turns_of(record, name) if t.get("role") in (None, "assistant"))
+        if texts := list(map(text_of, replies)):
             yield texts[-1]
     if record.schema == "prompt" and isinstance(record.meta.get("answer"), str | int | float):
         yield str(record.meta["answer"])
-
-
-def _turns(record: Record, name: str) -> Messages:
-    """The turns of a field; a plain text is one turn, the user's if the field is the prompt."""
-    value: Any = getattr(record, name, None) or []
-    if isinstance(value, str):
-        return [{"role": "user" if name == "prompt" else None, "content": value}]
-    return [turn for turn in value if isinstance(turn, Mapping)]
-
-
-def _text_of(turn: Mapping[str, Any]) -> str:
-    """The text of a turn, its parts joined by spaces."""
-    content = turn.get("content")
-    if isinstance(content, list | tuple):
-        parts = (p.get("text") if isinstance(p, Mapping) else p for p in content)
-        return " ".join(str(part) for part in parts if part)
-    return "" if content is None else str(content)
 
 
 def _words(text: str) -> str:

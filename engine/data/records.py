@@ -50,7 +50,7 @@ class NamedSource:
 
 class Rows:
     """Iterates over a source's records, or those of one part; counts the rows ``read`` and, by reason,
-    the ``bad`` ones.
+    the ``bad`` ones and, by rule, good ones that are ``dropped`` all the same.
 
     Raises RunError at the end of the source if too many rows are bad.
     """
@@ -61,6 +61,9 @@ class Rows:
         self.read = 0
         self.bad: Counter[str] = Counter()
         self.first: list[Bad] = []
+        self.dropped: Counter[str] = Counter()
+        self.first_dropped: dict[str, str] = {}
+        """By rule the id of the first record that it drops."""
 
     def __iter__(self) -> Iterator[Record]:
         source = self._named.source

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain, count
-from typing import Any
+from typing import Any, Protocol
 
+from engine.contracts.component import Kind
 from engine.contracts.component_config import EvaluatorConfig
+from engine.contracts.config import Config
 from engine.contracts.references import references
 from engine.contracts.scoring import BenchmarkTexts, ItemTexts
+from engine.contracts.spec import Spec
 from engine.data.corpus.store import key_of
 from engine.data.records import blaming
 from engine.errors import EngineError
-from engine.runs.context import RunContext
 from engine.runs.lineage import benchmarks
 from engine.spec.identity import identity_fields
 
@@ -21,7 +23,21 @@ _WHEN = ("every", "limit")
 """Fields of an evaluator that do not change what it may ask."""
 
 
-def benchmark_texts(run: RunContext) -> list[BenchmarkTexts]:
+class Builder(Protocol):
+    """A run that can build the components of its spec."""
+
+    @property
+    def spec(self) -> Spec:
+        """Its spec."""
+
+    def build(self, kind: Kind, config: Config, context: Any) -> Any:
+        """Builds a component."""
+
+    def context(self, stage: str) -> Any:
+        """The context for factories of a stage."""
+
+
+def benchmark_texts(run: Builder) -> list[BenchmarkTexts]:
     """The texts of all benchmarks of a run's spec; those with the same items once. Raises EngineError,
     such as for rows that are missing."""
     asked: dict[str, BenchmarkTexts] = {}
@@ -66,7 +82,7 @@ def digest_of(item: ItemTexts) -> str:
     return key_of(item.question, item.answer, item.passage)
 
 
-def _items(run: RunContext, stage: str, config: EvaluatorConfig) -> tuple[ItemTexts, ...]:
+def _items(run: Builder, stage: str, config: EvaluatorConfig) -> tuple[ItemTexts, ...]:
     """An evaluator's texts; none of one that can only be built once there is a model."""
     if any(references(config)):
         return ()

@@ -12,6 +12,9 @@ from engine.contracts.language_model import Inference, LanguageModel
 from engine.contracts.records import Record
 from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Prepare
+from engine.data.corpus.filtered_records import filtered_rows
+from engine.data.corpus.former_processor import FormerProcessor
+from engine.data.corpus.steps import NamedProcessor
 from engine.data.corpus.store import key_of
 from engine.data.former_source import FormerSource
 from engine.data.holdout import is_held_out
@@ -19,7 +22,9 @@ from engine.data.holdout_file import held_out
 from engine.data.records import NamedSource, Rows
 from engine.errors import FieldError, RunError
 from engine.event_log import EventLog
+from engine.files.matching import each_once, expanded, matches, version_of
 from engine.processes.process import Process
+from engine.runs.benchmarks import benchmark_texts, told
 from engine.runs.components import code_of, of_kind
 from engine.runs.recipe import Recipe
 from engine.spec.identity import identity_fields
@@ -110,7 +115,7 @@ class RunContext:
         if prepared:
             return iter(held_out(self.folder.path / prepared))
         assert train is not None
-        given = self.context(stage).records(train.data)
+        given = self.context(stage).stage_rows()
         return (r for r in given if is_held_out(r, train.holdout, self.spec.seed))
 
     def decide(self, stage: str, name: str, choose: Callable[[], Any]) -> Any:
@@ -190,11 +195,27 @@ class StageContext:
 
     def records(self, source: Config) -> Iterator[Record]:
         """See :class:`engine.Context`."""
-        return iter(self.rows(source))
+        return iter(Rows(self.named(getattr(source, "type", ""), source)))
 
-    def rows(self, source: Any) -> Rows:
-        """The records of a data source, with a count of its bad rows."""
-        return Rows(self.named(source.type, source))
+    def stage_rows(self, *, settle: bool = False) -> Rows:
+        """The records of a train stage that has a source of its own, without those that its processors
+        drop, with counts: whatever reads a stage's records gets these. Raises RunError.
+
+        ``settle``: which are dropped stays as it is found now until the stage is started over; for one
+        process, when the stage begins.
+        """
+        train = self.run.spec.stages[self.stage].train
+        assert train is not None
+        named = self.named(train.data.type_name, train.data)
+        if not train.processors:
+            return Rows(named)
+        return filtered_rows(
+            self.run.folder.path / self.stage / "records",
+            named,
+            lambda: self.processors(train.processors)[0],
+            self.run.log.display.progress,
+            settle=settle,
+        )
 
     def named(self, name: str, source: Any) -> NamedSource:
         """Builds a data source, with the name by which the log calls it."""
@@ -208,6 +229,26 @@ class StageContext:
             None if isinstance(built, FormerSource) else self.recipe("data-source", source),
             self.say,
         )
+
+    def processors(
+        self, configs: Sequence[Config]
+    ) -> tuple[list[NamedProcessor], list[BenchmarkTexts] | None]:
+        """Builds processors and steps, and gives the benchmarks that these search for; None where none
+        searches. Raises EngineError."""
+        searched = any(config.searches_benchmarks for config in configs)
+        asked = benchmark_texts(self.run) if searched else None
+        return [self._processor(config, asked or []) for config in configs], asked
+
+    def _processor(self, config: Config, asked: Sequence[BenchmarkTexts]) -> NamedProcessor:
+        read = [path for pattern in config.reads() for path in matches(expanded(pattern))]
+        key, context = key_of(self.run.key("processor", config), version_of(each_once(read))), self
+        if config.searches_benchmarks:
+            context = replace(self, benchmarks=asked)
+            key = key_of(key, told(asked))
+        built = self.run.build("processor", config, context)
+        alone = isinstance(built, FormerProcessor)  # it remembers documents
+        make = None if alone else context.recipe("processor", config)
+        return NamedProcessor(getattr(config, "type", ""), key, built, make)
 
     def recipe(self, kind: Kind, config: Config) -> Recipe:
         """Makes a component of this stage in another process."""

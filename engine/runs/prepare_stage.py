@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
-from engine.contracts.config import Config
 from engine.contracts.records import Record
 from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Prepare
 from engine.data.corpus.executors import Means
-from engine.data.corpus.former_processor import FormerProcessor
 from engine.data.corpus.prepare import prepare
 from engine.data.corpus.steps import NamedProcessor
-from engine.data.corpus.store import key_of
 from engine.data.records import NamedSource
-from engine.files.matching import each_once, expanded, matches, version_of
-from engine.runs.benchmarks import benchmark_texts, found_in, told
-from engine.runs.context import RunContext, StageContext
+from engine.runs.benchmarks import found_in
+from engine.runs.context import RunContext
 from engine.runs.lineage import heeded_as, holding_out
 from engine.storage import run_folder as folders
 
@@ -66,29 +61,12 @@ def stage_steps(
     """Builds a stage's sources and processors, and gives the benchmarks that these search for; None
     where no processor searches. Raises EngineError."""
     context = run.context(name)
-    searched = any(one.searches_benchmarks for one in config.processors)
-    asked = benchmark_texts(run) if searched else None
     named = zip(config.source_names(), config.sources, strict=True)
     sources = [context.named(label, source) for label, source in named]
-    processors = [_named(run, context, one, asked or []) for one in config.processors]
-    return sources, processors, asked
+    return sources, *context.processors(config.processors)
 
 
 def _searches(config: Prepare, card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What a card says of the steps that have searched for benchmarks."""
     names = {getattr(one, "type", "") for one in config.processors if one.searches_benchmarks}
     return [summary for summary in card.get("processors", ()) if summary["step"] in names]
-
-
-def _named(
-    run: RunContext, context: StageContext, config: Config, asked: Sequence[BenchmarkTexts]
-) -> NamedProcessor:
-    read = [path for pattern in config.reads() for path in matches(expanded(pattern))]
-    key = key_of(run.key("processor", config), version_of(each_once(read)))
-    if config.searches_benchmarks:
-        context = replace(context, benchmarks=asked)
-        key = key_of(key, told(asked))
-    built = run.build("processor", config, context)
-    alone = isinstance(built, FormerProcessor)  # it remembers documents
-    make = None if alone else context.recipe("processor", config)
-    return NamedProcessor(getattr(config, "type", ""), key, built, make)

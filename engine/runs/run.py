@@ -166,6 +166,8 @@ class Run(RunContext):
         from engine.runs.memory_error import memory_errors_explained
         from engine.runs.train_stage import train
 
+        if config.processors:  # the other ranks read what rank 0 finds
+            self.process.first_alone(lambda: self.context(name).stage_rows(settle=True).places())
         if self.process.rank == 0:
             warn_of_answers(self, name, config)
         with memory_errors_explained(self.loaded, name, config, self.process):

@@ -161,7 +161,7 @@ def _examples(
     first: dict[str, str] = {}
     read = held = 0
     grouped = False
-    source = run.context(name, tokenizer).rows(config.data)
+    source = run.context(name, tokenizer).stage_rows()
     for record in source:
         grouped = grouped or "group" in record.meta
         enough = bool(config.limit) and len(examples) >= (config.limit or 0)
@@ -184,9 +184,9 @@ def _examples(
                 examples.append(example)
                 asked.append(digest_of(record))
     source.check()
-    read += source.bad.total()
-    dropped += source.bad
-    first |= {bad.reason: bad.id for bad in reversed(source.first)}
+    read += source.bad.total() + source.dropped.total()
+    dropped += source.bad + source.dropped
+    first |= {bad.reason: bad.id for bad in reversed(source.first)} | source.first_dropped
     kept = [e for e, digest in zip(examples, asked, strict=True) if digest not in aside]
     if len(kept) < len(examples):
         dropped["held-out-elsewhere"] = len(examples) - len(kept)

@@ -80,6 +80,7 @@ _CHECKS: tuple[Check, ...] = (
     stage_checks.prepared_sources,
     stage_checks.names_of_models,
     stage_checks.training_records,
+    stage_checks.processed_records,
     stage_checks.division_of_work,
     stage_checks.budget,
     stage_checks.trained_model,

@@ -74,6 +74,25 @@ def training_records(parsed: ParsedStages, name: str) -> Problems:
         yield ("train", "data", "weight"), "the only source has weight 0: leave it out"
 
 
+def processed_records(parsed: ParsedStages, name: str) -> Problems:
+    """Processors of a train stage that has no records, or that would change them."""
+    train = parsed.train(name)
+    if not train:
+        return
+    if train.processors and (stage := train.data.prepare_stage()):
+        yield (
+            ("train", "processors"),
+            f"'{stage}' prepares the documents: list the processors in that stage",
+        )
+    for index, processor in enumerate(train.processors):
+        if processor.changes_texts():
+            yield (
+                ("train", "processors", index),
+                f"'{getattr(processor, 'type', '')}' replaces texts, but in a train stage processors "
+                "can only drop records; leave it out, or set it to drop or to annotate",
+            )
+
+
 def division_of_work(parsed: ParsedStages, name: str) -> Problems:
     """A strategy that does not suit the optimizer or the number of processes."""
     train = parsed.train(name)

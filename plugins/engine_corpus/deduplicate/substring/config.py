@@ -20,3 +20,7 @@ class SubstringDedup(Config):
         description="Differences to ignore when comparing words; the kind and amount of white space "
         "between words never counts.",
     )
+
+    def changes_texts(self) -> bool:
+        """See :class:`engine.Config`."""
+        return True

@@ -130,6 +130,10 @@ class C4(Rules):
     )
     min_sentences: NonNegativeInt = Field(5, description="Fewest sentences in the lines that stay.")
 
+    def changes_texts(self) -> bool:
+        """See :class:`engine.Config`."""
+        return self.drop
+
 
 class FineWeb(Rules):
     """FineWeb's own rules (Penedo et al. 2024, section 3.6), over lines that are not blank."""

@@ -33,6 +33,10 @@ class PII(Config):
         "postal addresses, and keys (API keys, tokens, private keys, passwords in URLs).",
     )
 
+    def changes_texts(self) -> bool:
+        """See :class:`engine.Config`."""
+        return self.action == "mask"
+
 
 class Toxicity(Config):
     """Drops documents that are probably profane, by the scorer of the evaluator `safety`."""

@@ -1,0 +1,312 @@
+"""A train stage that reads records leaves out those that its processors drop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support.runs import events
+
+from engine.data.contents import of_examples
+from engine.data.corpus import filtered_records
+from engine.errors import RunError, SpecError
+from engine.runs.finished_stage import open_stage
+from engine.runs.lineage import heeded_as
+from engine.runs.train_inputs import open_tokenizer, stage_data
+from engine.spec.identity import changes, identity
+from engine.spec.loading import load_spec
+
+_TOPICS = "tides bread clocks rivers glass salt bridges wool maps lamps".split()
+_QUESTION = (
+    "Where would somebody who has lost a key look for it first of all, before asking others?"
+)
+_ITEM = {
+    "question": _QUESTION,
+    "choices": {"label": list("ABCDE"), "text": ["under the mat", "in the sea", "x", "y", "z"]},
+    "answerKey": "A",
+}
+_STEPS = [{"type": "exact-dedup"}, {"type": "near-dedup"}, {"type": "decontaminate"}]
+_SHOUTING = {
+    "engine_shouting/__init__.py": "",
+    "engine_shouting/plugin.py": """
+from engine import Component, hookimpl
+
+@hookimpl
+def engine_processors():
+    return [Component("shout", "engine_shouting.shout:Shout", "engine_shouting.shout:build", "Shouts.")]
+""",
+    "engine_shouting/shout.py": """
+from dataclasses import replace
+from engine import Config, each
+
+class Shout(Config):
+    pass
+
+def build(config, context):
+    return each(lambda document: replace(document, text=document.text.upper()))
+""",
+}
+_DROPPED = {"duplicate": 2, "near-duplicate": 1, "contaminated": 1}
+
+
+def _words(number, count=60):
+    """Words of a text that shares no five in a row with those of other numbers."""
+    return [f"{_TOPICS[(number + i * i) % 10]}{number * count + i}" for i in range(count)]
+
+
+def _texts():
+    """A question and an answer of 14 records: 10 that stay, then planted ones."""
+    own = [(" ".join(_words(n)[:20]), " ".join(_words(n)[20:])) for n in range(10)]
+    edited = _words(3)
+    edited[45] = "x"  # shorter than the one that stays
+    near = (" ".join(edited[:20]), " ".join(edited[20:]))
+    return [*own, own[1], own[2], near, (f"Tell me. {_QUESTION.upper()}", "under the mat")]
+
+
+def _chat(question, answer):
+    turns = zip(("user", "assistant"), (question, answer), strict=True)
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+_SHAPES = {
+    "chat": (_chat, {"type": "sft", "template": "chatml"}),
+    "completion": (
+        lambda q, a: {"prompt": q, "completion": a},
+        {"type": "sft", "template": "chatml"},
+    ),
+    "preference": (
+        lambda q, a: {"prompt": q, "chosen": a, "rejected": f"{a.split()[0]} no"},
+        {"type": "dpo"},
+    ),
+    "labelled": (
+        lambda q, a: {"prompt": q, "completion": a, "label": len(a) % 2 == 0},
+        {"type": "kto"},
+    ),
+    "prompt": (
+        lambda q, a: {"prompt": q, "answer": a},
+        {"type": "grpo", "rewards": [{"type": "length"}], "answers": 2, "answer_tokens": 4},
+    ),
+    "text": (lambda q, a: {"text": f"{q}\n{a}"}, {"type": "next-token"}),
+}
+
+
+@pytest.fixture
+def spec(tiny_spec, tmp_path):
+    """The tiny spec, scored by a benchmark, with a stage `tuned` that learns from records."""
+    items = tmp_path / "items.jsonl"
+    items.write_text(json.dumps(_ITEM) + "\n", encoding="utf-8")
+    base = tiny_spec["stages"]["base"]["train"]
+    base["model"]["context"] = 512
+    base |= {"budget": "1 steps", "batch": {"tokens": 1024}}
+    base["evaluate"] = [{"type": "commonsense-qa", "rows": str(items), "limit": 1}]
+
+    def build(schema="chat", rows=None, processors=_STEPS, **train):
+        shape, objective = _SHAPES[schema]
+        file = tmp_path / "records.jsonl"
+        rows = [shape(*text) for text in _texts()] if rows is None else rows
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        tiny_spec["stages"]["tuned"] = {
+            "train": {
+                "data": {"type": "files", "paths": [str(file)], "records": schema},
+                "processors": processors,
+                "model": "base",
+                "objective": objective,
+                "optimizer": {"type": "adamw"},
+                "batch": {"examples": 2, "sequence": 512},
+                "budget": "1 steps",
+                **train,
+            }
+        }
+        return tiny_spec
+
+    return build
+
+
+def _told(run):
+    return run.events("examples", stage="tuned")[-1]
+
+
+def _numbers(records):
+    """Lines in the file, from 1 on."""
+    return [int(record.id.rpartition(":")[2]) for record in records]
+
+
+def _stage(run):
+    """The stage as other commands open it."""
+    return open_stage(run.folder / "tuned").run
+
+
+@pytest.mark.covers("Train.processors")
+@pytest.mark.parametrize("schema", _SHAPES)
+def test_copies_near_copies_and_items_of_benchmarks_are_left_out(schema, spec, run_here):
+    """Of any kind of records; each is counted by its rule, with the first that it drops."""
+    run = run_here(spec(schema))
+    told = _told(run)
+    assert (told["records"], told["dropped"]) == (14, _DROPPED)
+    assert {rule: name.rpartition(":")[2] for rule, name in told["first_dropped"].items()} == {
+        "duplicate": "11",
+        "near-duplicate": "13",
+        "contaminated": "14",
+    }
+    assert _numbers(_stage(run).context("tuned").stage_rows()) == list(range(1, 11))
+
+
+def test_what_is_held_out_and_what_commands_show_are_of_the_same_records(spec, run_here):
+    """A dropped record is neither held out nor counted as such."""
+    run = run_here(spec("preference", holdout=0.3, limit=20))
+    told = _told(run)
+    held = _numbers(_stage(run).held_out("tuned"))
+    assert 0 < told["held_out"] == len(held)
+    assert max(held) <= 10
+    assert told["rows"] == 10 - len(held)
+    shown = open_stage(run.folder / "tuned").training_rows(0, told["rows"])
+    assert len(shown.examples) == told["rows"]
+
+
+def test_a_corpus_is_kept_apart_from_what_is_held_out_of_the_records_that_stay(spec, run_here):
+    """They are found before the stage begins, which then finds the same."""
+    made = spec("completion", holdout=0.3)
+    made["stages"]["corpus"]["prepare"]["holdout"] = 0.2
+    run = run_here(made)
+    held = _stage(run).held_out("tuned")
+    assert run.card()["heeds"] == [heeded_as(held)]
+    assert 0 < len(held) == _told(run)["held_out"]
+
+
+def test_without_processors_nothing_is_written_and_no_stage_changes(spec, run_here, write_spec):
+    """Not even one that was begun before there were any."""
+    run = run_here(spec(processors=[]))
+    assert (_told(run)["records"], _told(run)["dropped"]) == (14, {})
+    assert not (run.folder / "tuned" / "records").exists()
+    loaded = load_spec(write_spec(spec(processors=[]))).spec
+    before = identity(loaded, "tuned")
+    assert before.pop("processors") == []
+    assert changes(loaded, {"tuned": before}) == {}
+    other = load_spec(write_spec(spec())).spec
+    assert "processors: [] → " in changes(other, {"tuned": before | {"processors": []}})["tuned"][0]
+
+
+def test_a_stage_goes_on_with_the_records_that_it_began_with(spec, run_here, tmp_path, monkeypatch):
+    """Also after a benchmark is added, until `--rerun`; nothing is searched again before that."""
+    made = spec()
+    before = _told(run_here(made))
+    with monkeypatch.context() as patch:
+        patch.setattr(filtered_records, "carried_out", None)
+        made["stages"]["tuned"]["train"]["budget"] = "2 steps"
+        items = tmp_path / "more.jsonl"
+        question = _texts()[0][0]
+        items.write_text(json.dumps({**_ITEM, "question": question}) + "\n", encoding="utf-8")
+        more = {"type": "commonsense-qa", "rows": str(items), "name": "more"}
+        made["stages"]["base"]["train"]["evaluate"].append(more)
+        run = run_here(made)
+    assert len(run.steps("loss", stage="tuned")) == 2
+    assert {**_told(run), "time": 0} == {**before, "time": 0}
+    again = _told(run_here(made, rerun=["tuned"]))
+    assert again["dropped"] == {**_DROPPED, "contaminated": 2}
+
+
+def test_a_stage_that_is_broken_off_in_its_processors_ends_as_if_it_had_not_been(
+    spec, run_here, monkeypatch
+):
+    """And what was found before that is found no second time."""
+    made = spec()
+    whole = run_here(made)
+    original, called = filtered_records.carried_out, []
+
+    def broken_off(store, parts, named, progress):
+        if named.name == "near-dedup" and not called:
+            called.append(named.name)
+            raise KeyboardInterrupt
+        return original(store, parts, named, progress)
+
+    shutil.copytree(whole.folder, whole.folder.parents[1] / "again" / "tiny")
+    monkeypatch.setattr(filtered_records, "carried_out", broken_off)
+    broken = run_here(made, runs="again", rerun=["tuned"])
+    assert broken.status == 1
+    kept = {
+        file: file.stat().st_ino for file in (broken.folder / "tuned").glob("records/*.parquet")
+    }
+    assert kept
+    run = run_here(made, runs="again")
+    assert {file: file.stat().st_ino for file in kept} == kept
+    assert {**_told(run), "time": 0} == {**_told(whole), "time": 0}
+    mine, other = run.weights("tuned"), whole.weights("tuned")
+    assert all(mine[name].equal(other[name]) for name in other)
+
+
+def test_records_that_have_changed_since_are_not_taken_for_others(spec, run_here, tmp_path):
+    """A rule that was found for one record is not applied to another one."""
+    run = run_here(spec())
+    file = tmp_path / "records.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    stage = _stage(run).context("tuned")
+    file.write_text("".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(RunError, match="has changed since the stage's processors read it"):
+        list(stage.stage_rows())
+    file.write_text("".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(RunError, match="it has changed since"):
+        list(stage.stage_rows())
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [{"type": "substring-dedup"}, {"type": "c4"}, {"type": "pii"}],
+    ids=lambda processor: processor["type"],
+)
+def test_a_processor_that_replaces_texts_is_refused_before_anything_runs(
+    processor, spec, write_spec
+):
+    """With its place, and what it may do instead."""
+    wrong = f"tuned.train.processors.0: '{processor['type']}' replaces texts, but in a train stage"
+    with pytest.raises(SpecError, match=wrong):
+        load_spec(write_spec(spec(processors=[processor])))
+
+
+def test_a_processor_that_replaces_no_text_at_its_settings_is_none_of_these(spec, run_here):
+    """Documents may also be annotated, for a later processor to decide by."""
+    rows = [_chat(*text) for text in _texts()]
+    rows[4] = _chat("Write to jane.doe@gmail.com", "I will.")
+    processors = [{"type": "pii", "action": "drop"}, {"type": "c4", "drop": False}]
+    told = _told(run_here(spec(rows=rows, processors=processors)))
+    assert told["dropped"] == {"pii": 1}
+
+
+def test_a_processor_that_replaces_texts_unannounced_is_refused_when_it_does(
+    spec, run_here, install_here
+):
+    """Before a single record is taken for one that it is not."""
+    install_here(_SHOUTING)
+    made = spec(processors=[{"type": "shout"}])
+    made["plugins"] = ["shouting"]
+    with pytest.raises(RunError, match="processor 'shout' replaces texts, but in a train stage"):
+        run_here(made)
+
+
+def test_processors_belong_to_the_stage_that_prepares_the_data(tiny_spec, write_spec):
+    """Where there is one."""
+    tiny_spec["stages"]["base"]["train"]["processors"] = ["exact-dedup"]
+    with pytest.raises(SpecError, match="'corpus' prepares the documents: list the processors in"):
+        load_spec(write_spec(tiny_spec))
+
+
+def test_two_ranks_train_on_the_same_records(spec, write_spec, run_here, warm, tmp_path):
+    """Which are those of one process: rank 0 alone searches, while the others wait."""
+    made = spec("preference", holdout=0.2)
+    alone = run_here(made)
+    folder = shutil.copytree(alone.folder, tmp_path / "two" / "tiny")
+    for name in ("base", "tuned"):
+        made["stages"][name]["train"]["strategy"] = "ddp"
+    options = ("--stage", "tuned", "--rerun", "tuned", "--runs", tmp_path / "two")
+    script = Path(__file__).with_name("noted_digests.py")
+    warm.ranks(2, [script, tmp_path, "run", write_spec(made), *options])
+    assert {**events(folder, "examples", stage="tuned")[-1], "time": 0} == {
+        **_told(alone),
+        "time": 0,
+    }
+    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    run = _stage(alone)
+    config = run.spec.stages["tuned"].train
+    data, _ = stage_data(run, "tuned", config, open_tokenizer(run, "tuned", config))
+    assert one["its data"] == other["its data"] == of_examples(data.examples())
