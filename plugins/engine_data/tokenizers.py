@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,10 @@ from engine import Context, TokenizerTrainer, pretrained_tokenizer
 from engine_data.config import BPE, Bytes, PretrainedTokenizer
 
 _SAMPLE_PIECE = 10_000
-"""Characters in a piece; a tokenizer's training sample is drawn in such pieces."""
+"""Characters in a piece; a tokenizer's training sample is given and drawn in such pieces."""
+
+_WORD_END = re.compile(r"(?<=[^\W_])(?=\W)")
+"""Between a letter or digit and what is neither, where a token ends whatever stands around it."""
 
 END = "<|endoftext|>"
 PAD = "<|pad|>"
@@ -85,7 +89,8 @@ def _spread(texts: Iterable[str], budget: int) -> Iterator[str]:
     """A sample of about ``budget`` characters, in pieces drawn evenly from all texts."""
     total = sum(len(text) for text in texts)
     if total <= budget:
-        yield from texts
+        for text in texts:
+            yield from _slices(text)
         return
     owed = 0.0
     for text in texts:
@@ -95,3 +100,19 @@ def _spread(texts: Iterable[str], budget: int) -> Iterator[str]:
             if owed >= len(piece):
                 owed -= len(piece)
                 yield piece
+
+
+def _slices(text: str) -> Iterator[str]:
+    """The text in slices that end where words do, so that training on them gives the same tokens.
+
+    Training takes 30 bytes for each of a slice, and the square of the time for a longer word. Hence
+    text without an end of a word within a slice's length is cut anywhere.
+    """
+    start = 0
+    while len(text) - start > 2 * _SAMPLE_PIECE:
+        end = start + _SAMPLE_PIECE
+        word_end = _WORD_END.search(text, end, end + _SAMPLE_PIECE)
+        end = word_end.start() if word_end else end
+        yield text[start:end]
+        start = end
+    yield text[start:]

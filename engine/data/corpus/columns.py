@@ -19,6 +19,7 @@ from engine.contracts.data import Lost, Processor
 from engine.data.corpus.executors import Means
 from engine.data.corpus.parts import ADDRESS, Part, kept_documents, scattered
 from engine.data.corpus.store import Store, key_of
+from engine.data.pieces import LONGEST
 from engine.data.records import blaming
 from engine.deadline import last_resort
 from engine.errors import RunError
@@ -27,7 +28,7 @@ LOST = "crashed-or-too-slow"
 """The rule for documents that a process was lost to."""
 _BATCH = 1000
 """Documents that a processor gets at once,"""
-_CHARACTERS = 4 * 2**20
+_CHARACTERS = LONGEST
 """but no more than about so many characters."""
 _MOST_LOST = 10
 """Documents of a processor that may be lost before it is blamed itself."""

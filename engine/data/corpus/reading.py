@@ -13,15 +13,16 @@ from engine.data.corpus.columns import LOST
 from engine.data.corpus.executors import Means
 from engine.data.corpus.parts import table_of
 from engine.data.corpus.store import Store, key_of
+from engine.data.pieces import pieces_of
 from engine.data.records import NamedSource, Rows, Say
 from engine.deadline import last_resort
 from engine.errors import RunError
 
 _PART = 16 * 2**20
-"""Characters of documents that make a table, unless a single one has more."""
+"""Characters of documents that make a table."""
 Note = dict[str, Any]
-"""Of a part that was read: the ``keys`` of its tables, the number of rows ``read``, the number of
-``bad`` ones by reason, and the ``first`` of them."""
+"""Of a part that was read: the ``keys`` of its tables, the number of rows ``read``, in which a document
+that was cut counts as its pieces, the number of ``bad`` ones by reason, and the ``first`` of them."""
 
 
 @dataclass
@@ -58,11 +59,13 @@ class _Reading:
         while (record := self._next(records)) is not None:
             if not isinstance(record, Text):
                 raise _no_text(record)
-            waiting.append(record)
-            size += len(record.text)
-            if size >= _PART:
-                write()
-                size = 0
+            for number, piece in enumerate(pieces_of(record, [record.text])):
+                waiting.append(piece)
+                size += len(piece.text)
+                rows.read += number > 0  # from here on each piece counts as a document
+                if size >= _PART:
+                    write()
+                    size = 0
         write()
         self.store.write_note(key, _note(keys, rows.read, rows.bad, rows.first))
         return self.said

@@ -81,6 +81,8 @@ _UNKNOWN = frozenset(
     .gguf .bin .tab .psv .pq .zstd .bz .gzip""".split()
 )
 """Suffixes of formats that are not supported: tables, archives and binary files."""
+_BLOCK = 2**20
+"""Bytes of a text file that are read at once."""
 _CONVERT = (
     "convert it to JSON lines, CSV or Parquet, or narrow the glob so that it leaves the file out"
 )
@@ -99,22 +101,35 @@ def rows_of(path: Path) -> Rows | None:
     return _rows(path, READERS[suffix]) if suffix in READERS else None
 
 
-def text_of(path: Path) -> str:
-    """The text of a text file, with newlines as line ends and without a byte order mark.
+def text_of(path: Path) -> Iterator[str]:
+    """The text of a text file in blocks, with newlines as line ends and without a byte order mark.
 
     Raises RunError for what is not UTF-8 text.
     """
     with opened(path) as file:
-        raw = file.read()
-    if b"\0" in raw:
-        raise RunError(
-            f"{path}: a binary file where text should be (byte {raw.index(0)} is NUL)",
-            hint="narrow the glob so that it matches text only",
-        )
-    try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise not_utf_8(path, error) from None
+        head = file.read(len(codecs.BOM_UTF8))
+        rest = head.removeprefix(codecs.BOM_UTF8)
+        position = len(head) - len(rest)
+        held = ""
+        while True:
+            block = file.read(_BLOCK)
+            raw = rest + block
+            if b"\0" in raw:
+                place = position + raw.index(0)
+                raise RunError(
+                    f"{path}: a binary file where text should be (byte {place} is NUL)",
+                    hint="narrow the glob so that it matches text only",
+                )
+            try:
+                decoded, used = codecs.utf_8_decode(raw, "strict", not block)
+            except UnicodeDecodeError as error:
+                raise not_utf_8(path, error, position) from None
+            text = held + decoded
+            held = "\r" if block and text.endswith("\r") else ""
+            yield text.removesuffix(held).replace("\r\n", "\n")
+            if not block:
+                return
+            position, rest = position + used, raw[used:]
 
 
 @contextmanager

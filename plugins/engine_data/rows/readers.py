@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -26,12 +27,18 @@ UNREADABLE = (ArithmeticError, LookupError, ValueError)
 """Errors that Arrow raises for values that Python cannot represent, such as dates too far away."""
 _TURNS = frozenset({"messages", "conversations", "conversation", "prompt", "completion", "tools"})
 """Columns that hold lists. An object with one of them is a row, not a container of rows."""
+_LONGEST = 64 * 2**20
+"""Bytes, or characters of CSV and TSV, of the longest line that is read."""
+_TOO_LONG = f"a line of more than {_LONGEST >> 20} Mi bytes"
 
 
 def json_lines(path: Path, file: IO[bytes]) -> Rows:
     """Rows of JSON lines: one object per line."""
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(_lines(file), 1):
         place = f"{path.as_posix()}:{number}"
+        if line is None:
+            yield Bad(place, "too-long", _TOO_LONG)
+            continue
         if not line.strip():
             continue
         try:
@@ -103,13 +110,35 @@ def arrow_rows(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
             yield {column: _without_nulls(value) for column, value in row.items()}
 
 
-def not_utf_8(path: Path, error: UnicodeDecodeError) -> RunError:
-    """The error for text in another encoding."""
+def not_utf_8(path: Path, error: UnicodeDecodeError, position: int = 0) -> RunError:
+    """The error for text in another encoding; ``position``: bytes before those that were decoded."""
+    place = position + error.start
     return RunError(
-        f"{path}: not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x})",
+        f"{path}: not UTF-8 text (byte {place} is 0x{error.object[error.start]:02x})",
         hint="convert it (Western European text from Windows by "
         f"`iconv -f WINDOWS-1252 -t UTF-8 {path.name}`), or leave it out",
     )
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """The lines; None for one that is too long, which is never in memory as a whole."""
+    while line := file.readline(_LONGEST + 1):
+        if len(line) <= _LONGEST:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(2**20)
+        yield None
+
+
+def _text_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines. Raises RunError for one that is too long."""
+    for number, line in enumerate(iter(partial(text.readline, _LONGEST + 1), ""), 1):
+        if len(line) > _LONGEST:
+            raise RunError(
+                f"{path.as_posix()}:{number}: {_TOO_LONG}", hint="shorten it, or leave the file out"
+            )
+        yield line
 
 
 def _row(place: str, row: Any) -> tuple[str, Row] | Bad:
@@ -134,18 +163,19 @@ def _listed(data: Any) -> list[Any]:
 
 
 def _separated(path: Path, text: io.TextIOWrapper, delimiter: str | None) -> Rows:
-    csv.field_size_limit(sys.maxsize)  # process-wide; the default, 131,072 characters, is too short
+    csv.field_size_limit(_LONGEST)  # process-wide; the default, 131,072 characters, is too short
     try:
-        start = text.readline()
+        given = _text_lines(path, text)
+        start = next(given, "")
         delimiter = delimiter or max(",;\t", key=start.count)
-        lines = csv.reader(chain([start], text), delimiter=delimiter, strict=True)
+        lines = csv.reader(chain([start], given), delimiter=delimiter, strict=True)
         header: list[str] | None = None
         while True:
             place = f"{path.as_posix()}:{lines.line_num + 1}"
             try:
                 values = next(lines, None)
             except csv.Error as error:
-                if header is None or "end of data" in str(error):
+                if header is None or re.search("end of data|field limit", str(error)):
                     raise RunError(
                         f"{place}: not CSV from here on: {error}",
                         hint="a quote that opens here is never closed; close it, or double it",

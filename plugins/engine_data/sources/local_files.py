@@ -16,6 +16,7 @@ from engine import (
     RunError,
     Schema,
     Text,
+    pieces_of,
 )
 from engine.files import each_once, expanded, matches, unmatched, version_of
 from engine_data.rows.formats import rows_of, text_of
@@ -63,17 +64,17 @@ class FilesSource(DataSource):
             recogniser.schema = self.schema()
         for path in self._parts[part]:
             with _naming(path):
+                before = version_of([path])
                 rows = rows_of(path)
-                if rows is not None:
+                if rows is None:
+                    yield from self._document(path)
+                else:
                     yield from recogniser.records(rows, path.as_posix())
-                    continue
-                recogniser.schema = recogniser.schema or "text"
-                if recogniser.schema != "text":
+                if version_of([path]) != before:
                     raise RunError(
-                        f"{path}: a text file cannot hold {recogniser.schema} records",
-                        hint="put them into JSON lines or Parquet, or narrow the glob",
+                        f"{path}: it changed while it was read",
+                        hint="run it again when nothing writes to it any more",
                     )
-                yield self._document(path)
 
     def schema(self) -> Schema | None:
         """The schema recognised in the first file with rows; None where there is no file yet. Raises
@@ -117,9 +118,17 @@ class FilesSource(DataSource):
             found += files
         return each_once(found)
 
-    def _document(self, path: Path) -> Text:
+    def _document(self, path: Path) -> Iterator[Text]:
+        """The document of a text file, in pieces if it is long."""
+        schema = self._recogniser.schema = self._recogniser.schema or "text"
+        if schema != "text":
+            raise RunError(
+                f"{path}: a text file cannot hold {schema} records",
+                hint="put them into JSON lines or Parquet, or narrow the glob",
+            )
         name = path.as_posix()
-        return Text(id=name, source=name, license=self._license, text=text_of(path))
+        document = Text(id=name, source=name, license=self._license, text="")
+        yield from pieces_of(document, text_of(path))
 
 
 def _check_splits(folder: Path) -> None:

@@ -8,8 +8,10 @@ import random
 import re
 import subprocess
 import sys
+import time
 
 import pytest
+from engine_data import tokenizers
 from engine_data.config import BPE, Bytes, PretrainedTokenizer
 from engine_data.tokenizers import END, PAD, build_bpe, build_bytes, build_pretrained
 from huggingface_hub import constants
@@ -125,6 +127,44 @@ def test_a_large_corpus_is_trained_on_in_part(documents):
     assert merged(3, 120) == {"early", "late"}
     assert merged(1, 60) == set()
     assert merged(1, 40) == {"early", "late"}
+
+
+def test_a_long_text_is_given_in_slices_without_an_effect_on_its_tokens(monkeypatch):
+    """In every script, since a slice ends where a token does."""
+    words = [
+        "naïve",
+        "don't",
+        "x2",
+        "²",
+        "_a",
+        "12345",
+        "東京は、",
+        "ไทยไทย",
+        "नमस्ते",
+        "🙂",
+        "==",
+        "1\u0301",
+    ]
+    chance = random.Random(1)
+    text = "".join(
+        chance.choice(words) + chance.choice(["", " ", "  ", "\n", " \r\n\t"]) for _ in range(5000)
+    )
+    whole = _bpe([text], vocab_size=500).backend_tokenizer.to_str()
+    monkeypatch.setattr(tokenizers, "_SAMPLE_PIECE", 50)
+    slices = list(tokenizers._slices(text))
+    assert len(slices) > 100
+    assert max(map(len, slices)) <= 100
+    assert "".join(slices) == text
+    assert _bpe([text], vocab_size=500).backend_tokenizer.to_str() == whole
+
+
+@pytest.mark.parametrize("letter", ["a", " ", "=", "7", "東", "ab"])
+def test_a_long_word_takes_no_longer_than_other_text(letter):
+    """As a whole, 300,000 times one letter would take minutes; and as one of random letters, too."""
+    started = time.process_time()
+    alphabet = random.Random(2).choices(letter, k=300_000)
+    assert len(_bpe(["".join(alphabet)], vocab_size=280)) > 258
+    assert time.process_time() - started < 10
 
 
 def test_the_same_texts_give_the_same_tokenizer(tmp_path):

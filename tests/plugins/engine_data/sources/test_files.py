@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
+import tracemalloc
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 from engine_data.config import Files
+from engine_data.rows import formats
 from engine_data.sources import local_files
 from engine_data.sources.files import build
+from hypothesis import HealthCheck, given, settings, strategies as st
 from support.local_files import (
     lines as _lines,
     parquet as _parquet,
@@ -36,6 +42,37 @@ def test_a_text_file_is_one_document(notes, content, text):
     (notes / "a.md").write_bytes(content)
     (record,) = _read("a.md")
     assert (record.text, record.id, record.source, record.license) == (text, "a.md", "a.md", None)
+
+
+@given(st.text(st.sampled_from("a\r\né東🙂"), max_size=30), st.integers(1, 7))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_text_file_is_the_same_in_blocks_of_any_size(notes, text, block):
+    """Also where a character or a line's end is divided."""
+    with patch.object(formats, "_BLOCK", block):
+        for mark in (b"", b"\xef\xbb\xbf"):
+            (notes / "a.txt").write_bytes(mark + text.encode())
+            assert _texts("a.txt") == [text.replace("\r\n", "\n")]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, _zstd])
+def test_a_long_text_file_is_never_in_memory_as_a_whole(notes, pack):
+    """It is read in linked pieces."""
+    text = "".join(f"line {number} of a long file\n" for number in range(800_000))
+    name = {bytes: "a.txt", gzip.compress: "a.txt.gz"}.get(pack, "a.txt.zst")
+    (notes / name).write_bytes(pack(text.encode()))
+    source = build(Files(paths=("a.*",)), StandAloneContext())
+    joined = hashlib.sha256()
+    tracemalloc.start()
+    count = 0
+    for piece in source.records(name):
+        count += 1
+        joined.update(piece.text.encode())
+        assert (piece.id, piece.meta["piece_of"]) == (f"{name}#{count}", name)
+    assert piece.meta["pieces"] == count > 20
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert joined.digest() == hashlib.sha256(text.encode()).digest()
+    assert peak < len(text) / 2
 
 
 def test_every_kind_of_file_gives_the_same_records(notes):
