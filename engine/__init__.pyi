@@ -156,6 +156,7 @@ from .data.corpus.provenance import (
     StepTaken as StepTaken,
     clean_corpus as clean_corpus,
     document_ways as document_ways,
+)
 from .data.pieces import (
     pieces_of as pieces_of,
 )
