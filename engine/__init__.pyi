@@ -153,7 +153,6 @@ from .data.corpus.each import (
 )
 from .data.corpus.provenance import (
     DocumentWay as DocumentWay,
-    StepTaken as StepTaken,
     clean_corpus as clean_corpus,
     document_ways as document_ways,
 )
