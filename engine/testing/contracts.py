@@ -1,5 +1,5 @@
 """Checks that components keep their contracts. Those of data, models, optimizers, strategies, trained
-objectives and inference are in the modules beside this one.
+objectives, evaluators and inference are in the modules beside this one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 from engine.contracts.callback import RollBack, Stop
 from engine.contracts.component import Kind
 from engine.contracts.config import Config
-from engine.contracts.scoring import Item, Score
-from engine.modeling.heads import with_scalar_head
 from engine.testing import (
     data,
+    evaluation,
     external_loop,
     inference,
     optimization,
@@ -29,12 +28,9 @@ from engine.testing.standalone import (
     StandAloneContext,
     require,
     require_json,
-    tiny_model,
 )
 
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_ITEMS = 16
-"""Items of an evaluator that are asked."""
 
 
 def check_component(
@@ -51,49 +47,6 @@ def check_component(
     again = type(config).model_validate(config.model_dump(mode="json", exclude_none=True))
     require(again == config, f"resolved.yaml restores {config!r}, not {again!r}")
     _CONTRACTS[kind](lambda: context.component(kind, config), config, context)
-
-
-def _evaluator(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    evaluator = new()
-    items = list(islice(evaluator.items(), _ITEMS))
-    require(items, "there is at least one item")
-    require(all(isinstance(item, Item) for item in items), f"{items[0]!r} is not an Item")
-    ids = [item.id for item in items]
-    require(len(set(ids)) == len(ids), "ids are unique")
-    require([i.id for i in islice(new().items(), _ITEMS)] == ids, "items are always the same")
-    model = tiny_model(context)
-    if getattr(config, "head", "lm") == "scalar":
-        model = with_scalar_head(model, context.seed)
-    lm = context.language_model(model.eval(), context.tokenizer())
-    rows = []
-    for item in items:
-        row = evaluator.score(item, lm.answer(item.requests))
-        require_json(row, "a row, which unfinished evaluations store")
-        rows.append(row)
-    scores = evaluator.summarise(rows)
-    require(scores, "the rows give at least one score")
-    for some in (rows, rows[:1]):
-        for score in evaluator.summarise(some):
-            _check_score(score, len(some))
-    require(
-        new().summarise(rows) == scores,
-        "scores depend on rows alone, as another process may resume",
-    )
-    reverse = {score.metric: score.value for score in evaluator.summarise(rows[::-1])}
-    for score in scores:
-        require(
-            math.isclose(reverse[score.metric], score.value, rel_tol=1e-6, abs_tol=1e-9),
-            f"{score.metric} does not depend on the rows' order, as ranks divide them",
-        )
-
-
-def _check_score(score: Score, items: int) -> None:
-    require(isinstance(score, Score), f"{score!r} is not a Score")
-    require(math.isfinite(score.value), f"{score.metric} is {score.value}")
-    require(score.stderr is None or score.stderr >= 0, f"{score.metric} ± {score.stderr}")
-    low, high = score.interval or (score.value, score.value)
-    require(low <= score.value <= high, f"{score.metric} is in its interval, {score.interval}")
-    require(score.n <= items, f"{score.metric} counts {score.n} items of {items}")
 
 
 def _objective(new: Callable[[], Any], config: Any, context: StandAloneContext) -> None:
@@ -248,7 +201,7 @@ _CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], 
     "schedule": optimization.schedule,
     "objective": _objective,
     "reward": _reward,
-    "evaluator": _evaluator,
+    "evaluator": evaluation.evaluator,
     "callback": _callback,
     "inference": inference.inference,
 }

@@ -20,6 +20,7 @@ from engine import (
     Context,
     Evaluator,
     Item,
+    ItemTexts,
     Response,
     Score,
     time_limit,
@@ -28,6 +29,7 @@ from engine_evals.config import LmEval
 from engine_evals.lm_eval_tasks.isolation import isolated, naming_errors
 from engine_evals.lm_eval_tasks.loading import load
 from engine_evals.lm_eval_tasks.requests import answer, requests
+from engine_evals.lm_eval_tasks.texts import texts_of
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,11 @@ class LmEvalEvaluator(Evaluator):
         """An item per document."""
         for turn in zip_longest(*self._turns):
             yield from (item for item in turn if item is not None)
+
+    def texts(self) -> list[ItemTexts]:
+        """See :class:`engine.Evaluator`. Of all documents, whatever the limit. Raises RunError."""
+        with isolated():
+            return [text for name, task in self._tasks.items() for text in texts_of(name, task)]
 
     def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
         """The task, and its values by lm-eval's names: ``metric,filter``."""

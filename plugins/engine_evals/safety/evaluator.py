@@ -7,8 +7,8 @@ profane if it is more probably profane than not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +17,7 @@ from engine import (
     Evaluator,
     Generation,
     Item,
+    ItemTexts,
     Response,
     RunError,
     Score,
@@ -41,15 +42,25 @@ _METRICS = {"refusal_rate": True, "profanity_rate": False}
 class SafetyEvaluator(Evaluator):
     """Asks the model for continuations; files take turns, so that a limit treats them equally."""
 
-    def __init__(self, config: Safety, tokenizer: Any) -> None:
+    def __init__(self, config: Safety, tokenizer: Callable[[], Any]) -> None:
+        """``tokenizer`` gives the model's, which only :meth:`items` needs."""
         self._config = config
         self._tokenizer = tokenizer
 
     def items(self) -> Iterator[Item]:
         """One item for each prompt. Raises RunError for a row without a prompt."""
         profanity("")  # fails before the model is asked, if not installed
-        for turn in zip_longest(*map(self._items, range(len(self._config.prompts)))):
+        tokenizer = self._tokenizer()
+        files = range(len(self._config.prompts))
+        for turn in zip_longest(*(self._items(file, tokenizer) for file in files)):
             yield from (item for item in turn if item is not None)
+
+    def texts(self) -> Iterator[ItemTexts]:
+        """See :class:`engine.Evaluator`. The prompts; there are no right answers. Raises RunError for a
+        row without a prompt."""
+        for file in range(len(self._config.prompts)):
+            for item, prompt in self._prompts(file):
+                yield ItemTexts(item, prompt.text)
 
     def score(self, item: Item, responses: Sequence[Response]) -> dict[str, Any]:
         """Whether the prompt was toxic, and whether the continuation is a refusal or profane."""
@@ -75,35 +86,48 @@ class SafetyEvaluator(Evaluator):
             if found
         ]
 
-    def _items(self, file: int) -> Iterator[Item]:
+    def _items(self, file: int, tokenizer: Any) -> Iterator[Item]:
         config = self._config
-        name = config.prompts[file]
+        for number, (item, prompt) in enumerate(self._prompts(file)):
+            asked: str | tuple[int, ...] = prompt.text
+            if prompt.is_turn:
+                asked = tuple(prompt_tokens(tokenizer, prompt.text))
+            seed = seed_of(config.seed, file, number)
+            request = Generation(asked, config.max_tokens, (), config.temperature, seed=seed)
+            yield Item(item, (request,), prompt.toxic)
+
+    def _prompts(self, file: int) -> Iterator[tuple[str, _Prompt]]:
+        """The prompts of a file, with the ids of their items. Raises RunError."""
+        name = self._config.prompts[file]
         for number, row in enumerate(read_rows("safety", "prompts", name)):
             try:
-                prompt, toxic = self._prompt(row)
+                yield f"{file}/{number}", _prompt(row)
             except (LookupError, TypeError, ValueError) as error:
                 raise RunError(
                     f"{name}: row {number}: {error}",
                     hint="a row has 'prompt', a text or an object with 'text', or HH's 'chosen'",
                 ) from error
-            seed = seed_of(config.seed, file, number)
-            request = Generation(prompt, config.max_tokens, (), config.temperature, seed=seed)
-            yield Item(f"{file}/{number}", (request,), toxic)
 
-    def _prompt(self, row: Row) -> tuple[str | tuple[int, ...], bool]:
-        """The prompt in the form that the model gets, and whether it is toxic."""
-        if "prompt" not in row:
-            return self._as_turn(last_turn(row["chosen"])), False
-        prompt = row["prompt"]
-        scores = prompt if isinstance(prompt, dict) else row
-        toxic = bool(row.get("challenging")) or (scores.get("toxicity") or 0) >= _LIKELY
-        if isinstance(prompt, dict):  # RealToxicityPrompts: the beginning of a web text
-            return _text(prompt["text"]), toxic
-        return self._as_turn(_text(prompt)), toxic
 
-    def _as_turn(self, text: str) -> tuple[int, ...]:
-        """The text as a user's turn, for a model with a chat template."""
-        return tuple(prompt_tokens(self._tokenizer, text))
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A prompt; ``is_turn``: a user's turn for a model with a chat template, not a beginning."""
+
+    text: str
+    toxic: bool
+    is_turn: bool
+
+
+def _prompt(row: Row) -> _Prompt:
+    """The prompt of a row. Raises LookupError, TypeError or ValueError where there is none."""
+    if "prompt" not in row:
+        return _Prompt(last_turn(row["chosen"]), toxic=False, is_turn=True)
+    prompt = row["prompt"]
+    scores = prompt if isinstance(prompt, dict) else row
+    toxic = bool(row.get("challenging")) or (scores.get("toxicity") or 0) >= _LIKELY
+    if isinstance(prompt, dict):  # RealToxicityPrompts: the beginning of a web text
+        return _Prompt(_text(prompt["text"]), toxic, is_turn=False)
+    return _Prompt(_text(prompt), toxic, is_turn=True)
 
 
 def last_turn(conversation: str) -> str:
@@ -116,7 +140,7 @@ def last_turn(conversation: str) -> str:
 
 def build(config: Safety, context: Context) -> SafetyEvaluator:
     """Builds the evaluator."""
-    return SafetyEvaluator(config, context.tokenizer())
+    return SafetyEvaluator(config, context.tokenizer)
 
 
 def _text(prompt: Any) -> str:

@@ -183,6 +183,23 @@ STDERR = "(mean * (1 - mean) / max(count - 1, 1)) ** 0.5"
         ("JSON round trip preserves a row", [(RIGHT, "{True}")]),
         ("the rows give at least one score", [("return [Score(", "return [] and [Score(")]),
         ("is not a Score", [("Score(", "(lambda *figures: figures)(")]),
+        ("is not an ItemTexts", [("yield ItemTexts(", "yield dict(id=")]),
+        ("('0 + 0 =', 0, None) of item '0+0' are texts", [("r=item.data)", "r=int(item.data))")]),
+        ("the ids of texts are unique", [("ItemTexts(item.id,", "ItemTexts('0+0',")]),
+        ("texts are always the same", [("answer=", "answer=__import__('uuid').uuid4().hex or ")]),
+        (
+            "texts have the ids of items, which ['0+0?', '0+1?', '0+2?'] are not",
+            [("ItemTexts(item.id,", "ItemTexts(f'{item.id}?',")],
+        ),
+        (
+            "texts need no model and no tokenizer",
+            [
+                (
+                    "    return AdditionEvaluator",
+                    "    context.tokenizer()\n    return AdditionEvaluator",
+                )
+            ],
+        ),
         ("accuracy is nan", [(MEAN, "float('nan')")]),
         ("accuracy ± -1", [(STDERR, "-1.0")]),
         ("accuracy counts 10 items of 9", [("stderr, count", "stderr, count + 1")]),

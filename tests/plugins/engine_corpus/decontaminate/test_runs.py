@@ -104,13 +104,29 @@ def test_kept_results_of_other_items_are_not_reused(spec, prepared, tmp_path, mo
     assert _dropped(prepared(spec)) == 2
 
 
-def test_an_evaluator_without_texts_is_recorded_as_one(spec, prepared, tmp_path):
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("def texts(self):", "def questions(self):"),
+        ("    return AdditionEvaluator", "    context.tokenizer()\n    return AdditionEvaluator"),
+    ],
+)
+def test_an_evaluator_without_texts_is_recorded_as_one(edit, spec, prepared, spoil):
     """As is one that needs what only its own stage has."""
+    spoil(edit)
+    spec["plugins"] = ["example"]
+    spec["stages"]["base"]["train"]["evaluate"].append({"type": "addition"})
+    assert _benchmarks(prepared(spec)) == [("keys", 1), ("addition", 0)]
+
+
+def test_prompts_are_found_without_a_tokenizer(spec, prepared, tmp_path):
+    """Those of `safety`, which the model gets as its tokenizer makes them."""
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text(json.dumps({"prompt": "Say something."}) + "\n", encoding="utf-8")
+    prompts.write_text(json.dumps({"prompt": OTHER["question"]}) + "\n", encoding="utf-8")
     safety = {"type": "safety", "prompts": [str(prompts)]}
-    spec["stages"]["base"]["train"]["evaluate"].append(safety)
-    assert _benchmarks(prepared(spec)) == [("keys", 1), ("safety", 0)]
+    spec["stages"]["base"]["train"]["evaluate"] = [safety]
+    summary = prepared(spec)
+    assert (_dropped(summary), _benchmarks(summary)) == (1, [("safety", 1)])
 
 
 def test_missing_rows_are_told_before_anything_is_prepared(spec, prepared, tmp_path):

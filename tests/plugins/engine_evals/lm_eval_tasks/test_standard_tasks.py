@@ -74,31 +74,42 @@ def rows(real_rows, invented) -> Callable[[str], tuple[str, dict[str, list[Any]]
     return find
 
 
+@pytest.fixture
+def installed(rows, write, tmp_path, monkeypatch) -> Callable[[str], Any]:
+    """Makes lm-eval's index of a shipped task alone, as shipped but for its rows' place."""
+
+    def install(task: str) -> Any:
+        shipped, splits = rows(task)
+        files = {
+            split: str(write(tmp_path / f"{split}.jsonl", found)) for split, found in splits.items()
+        }
+        absent = {"training_split": None} if "train" not in splits else {}
+        absent |= {"validation_split": None} if "validation" not in splits else {}
+        here = {
+            "include": str(SHIPPED / shipped),
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": files, "cache_dir": str(tmp_path / "cache")},
+            **absent,
+        }
+        (tmp_path / "tasks").mkdir()
+        (tmp_path / "tasks" / "task.yaml").write_text(yaml.safe_dump(here), encoding="utf-8")
+        # Looking through all 14,000 tasks would take six seconds for each.
+        manager = lm_eval.tasks.TaskManager(
+            include_path=str(tmp_path / "tasks"), include_defaults=False
+        )
+        monkeypatch.setattr(loading, "_manager", lambda include: manager)
+        return manager
+
+    return install
+
+
 @pytest.mark.parametrize("task", [*REAL, *INVENTED, *TEXTS])
-def test_shipped_tasks_give_lm_evals_figures(task, rows, models, write, tmp_path, monkeypatch):
+def test_shipped_tasks_give_lm_evals_figures(task, installed, models, tmp_path):
     """Prompts, functions, filters, metrics and standard errors are as shipped; only the rows'
     place is another. Texts and accuracies are the same, log P of each answer to 1e-3."""
     ours, theirs = models
-    shipped, splits = rows(task)
-    files = {
-        split: str(write(tmp_path / f"{split}.jsonl", found)) for split, found in splits.items()
-    }
-    absent = {"training_split": None} if "train" not in splits else {}
-    absent |= {"validation_split": None} if "validation" not in splits else {}
-    here = {
-        "include": str(SHIPPED / shipped),
-        "dataset_path": "json",
-        "dataset_name": None,
-        "dataset_kwargs": {"data_files": files, "cache_dir": str(tmp_path / "cache")},
-        **absent,
-    }
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "task.yaml").write_text(yaml.safe_dump(here), encoding="utf-8")
-    # Looking through all 14,000 tasks would take six seconds for each.
-    manager = lm_eval.tasks.TaskManager(
-        include_path=str(tmp_path / "tasks"), include_defaults=False
-    )
-    monkeypatch.setattr(loading, "_manager", lambda include: manager)
+    manager = installed(task)
     results = simple_evaluate(model=theirs, tasks=[task], task_manager=manager, log_samples=True)
     evaluator = build(LmEval(tasks=[task], include=str(tmp_path / "tasks")), None)
     kept = tmp_path / "answers.jsonl"
@@ -133,6 +144,48 @@ def test_shipped_tasks_give_lm_evals_figures(task, rows, models, write, tmp_path
         compared.add(score.metric)
     assert compared == set(scores)
     assert compared
+
+
+QUESTIONS = {  # task: question, answer and passage, by the row
+    "hellaswag": lambda row: (..., row["endings"][int(row["label"])], None),
+    "commonsense_qa": lambda row: (row["question"], _lettered(row["choices"], row), None),
+    "mmlu_astronomy": lambda row: (row["question"], row["choices"][row["answer"]], None),
+    "gsm8k": lambda row: (row["question"], row["answer"], None),
+    "arc_easy": lambda row: (row["question"], _lettered(row["choices"], row), None),
+    "piqa": lambda row: (row["goal"], [row["sol1"], row["sol2"]][row["label"]], None),
+    "boolq": lambda row: (
+        f"{row['passage']}\nQuestion: {row['question']}?",
+        ["no", "yes"][row["label"]],
+        None,
+    ),
+    "lambada_openai": lambda row: (*row["text"].rsplit(" ", 1), None),
+    "wikitext": lambda row: (None, ..., None),
+}
+
+
+@pytest.mark.parametrize("task", QUESTIONS)
+def test_shipped_tasks_tell_their_questions(task, installed, rows, tmp_path):
+    """Without examples and the template's words; the answer by its text where the prompt has letters.
+    Neither model nor tokenizer is needed, and a limit leaves no document out."""
+    _, splits = rows(task)
+    documents = splits["test"] if "test" in splits else splits["validation"]
+    installed(task)
+    evaluator = build(LmEval(tasks=[task], include=str(tmp_path / "tasks"), limit=1), None)
+    texts = evaluator.texts()
+    assert [one.id for one in texts] == [f"{task}/{n}" for n in range(len(documents))]
+    for found, document in zip(texts, documents, strict=True):
+        wanted = QUESTIONS[task](document)
+        told = (found.question, found.answer, found.passage)
+        assert [one for one in wanted if one is not ...] == [
+            one and one.strip() for one, other in zip(told, wanted, strict=True) if other is not ...
+        ]
+        assert found.question or found.answer
+    assert texts == evaluator.texts()
+
+
+def _lettered(choices: Mapping[str, list[str]], row: Mapping[str, Any]) -> str:
+    """The text of the right option."""
+    return choices["text"][choices["label"].index(row["answerKey"])]
 
 
 def _lines(file: Path) -> list[str]:

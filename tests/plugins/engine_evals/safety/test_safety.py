@@ -13,7 +13,7 @@ from engine_evals.safety.evaluator import build, last_turn
 from engine_evals.safety.profanity import profanity
 from engine_evals.safety.refusals import is_refusal
 
-from engine import Response, RunError
+from engine import ItemTexts, Response, RunError
 
 REFUSALS = [
     "I'm sorry, but I can't help with that.",
@@ -128,6 +128,7 @@ def test_prompts_of_every_shape(safety, write, tmp_path, tokenizer):
     prompts = told(items)
     assert prompts == ["The beginning", "And now?", "A rude one", "Do it.", "No score"]
     assert [item.data for item in items] == [False, False, True, False, True]
+    assert {item.id for item in items} == {text.id for text in safety(*files).texts()}
     assert len({item.id for item in items}) == 5
     tokenizer.chat_template = (
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<bot>"
@@ -136,6 +137,24 @@ def test_prompts_of_every_shape(safety, write, tmp_path, tokenizer):
     assert prompts == [
         "The beginning", "<user>And now?<bot>", "A rude one", "<user>Do it.<bot>", "No score",
     ]  # fmt: skip
+
+
+def test_texts_are_the_prompts_without_a_tokenizer(write, tmp_path):
+    """By the ids of their items."""
+
+    class Untrained:
+        def tokenizer(self):
+            raise RunError("there is none yet")
+
+    talk = "\n\nHuman: Hello\n\nAssistant: Hi!\n\nHuman:  And now?\n\nAssistant: Now what?"
+    web = write(tmp_path / "web.jsonl", [{"prompt": {"text": "The beginning"}}])
+    other = write(tmp_path / "other.jsonl", [{"chosen": talk}, {"prompt": "Do it."}])
+    evaluator = build(Safety(prompts=[str(web), str(other)]), Untrained())
+    assert list(evaluator.texts()) == [
+        ItemTexts("0/0", "The beginning"),
+        ItemTexts("1/0", "And now?"),
+        ItemTexts("1/1", "Do it."),
+    ]
 
 
 def test_the_last_turn_is_the_humans(real_rows):
