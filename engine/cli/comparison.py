@@ -15,7 +15,7 @@ from engine.contracts.scoring import CLEAN
 _Score = Mapping[str, Any]
 _Z = 1.96
 _NOTE = "  ± half of a 95 % interval"
-_CLEAN_NOTE = "  clean: without the items that documents prepared for training have"
+_CLEAN_NOTE = "  clean: without the items found in documents prepared for training"
 
 
 def comparison(

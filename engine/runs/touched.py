@@ -46,7 +46,7 @@ def warn_of_touched(
     if context.rank == 0 and measured.values and all(name in touched for name in measured.values):
         context.say(
             "warning",
-            f"{name}: documents that were prepared for training have all {len(measured.values):,} "
-            "items, so there is no score without those",
+            f"{name}: all {len(measured.values):,} items were found in documents prepared for "
+            "training, so there is no score without such items",
             evaluator=name,
         )

@@ -62,7 +62,7 @@ def test_a_clean_score_stands_below_the_score_of_all_items():
         "    acc                     0.750 ± 0.039",
         "    acc clean, 1,234 items  0.500 ± 0.039",
         "  ± half of a 95 % interval",
-        "  clean: without the items that documents prepared for training have",
+        "  clean: without the items found in documents prepared for training",
     ]
 
 

@@ -146,7 +146,7 @@ def test_without_an_item_that_is_not_touched_there_is_a_warning(spec, run_here, 
     run = run_here(spec)
     assert _counts(run) == {"acc": 2}
     (warning,) = (w for w in _warnings(run) if "quiz" in w)
-    assert "have all 2 items" in warning
+    assert "all 2 items were found in documents" in warning
 
 
 def test_nothing_is_said_where_no_item_is_touched(spec, run_here, tmp_path):
