@@ -64,6 +64,8 @@ class Rows:
         self.dropped: Counter[str] = Counter()
         self.first_dropped: dict[str, str] = {}
         """By rule the id of the first record that it drops."""
+        self.summaries: Sequence[Mapping[str, Any]] = ()
+        """What the steps that drop records say of all of them, with their names."""
 
     def __iter__(self) -> Iterator[Record]:
         source = self._named.source

@@ -205,6 +205,7 @@ def _examples(
         first_dropped=first,
         truncated=sum(example.truncated for example in examples),
         bad_rows=source.places(),
+        **({"processors": source.summaries} if source.summaries else {}),
     )
     if len(rows) < wanted:
         reasons = "".join(

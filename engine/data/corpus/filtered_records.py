@@ -6,14 +6,17 @@ them, are in files as those of a prepare stage are: work that was broken off goe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
 from engine.contracts.data import DataSource
 from engine.contracts.records import Bad, Record, Text
+from engine.data.corpus.documents import found_by_last
 from engine.data.corpus.executors import Means
 from engine.data.corpus.parts import Part, all_documents
 from engine.data.corpus.reading import read
@@ -44,25 +47,43 @@ def filtered_rows(
     """
     try:
         store = Store(folder)
-        parts = _settled(store)
-        if parts is None:
+        outcome = _settled(store)
+        if outcome is None:
             if settle:
                 store.clear()
-            parts = _carried_out(store, named, processors, progress)
+            outcome = _carried_out(store, named, processors, progress)
             if settle:
-                told = [[part.documents, *part.columns] for part in parts]
-                store.write_note(_OUTCOME, {"parts": told})
+                store.write_note(_OUTCOME, asdict(outcome))
+                store.keep([_OUTCOME, *outcome.keys()])
     except OSError as error:
         raise refused(folder, error) from error
-    return _FilteredRows(named, store, parts)
+    return _FilteredRows(named, store, outcome)
 
 
-def _settled(store: Store) -> list[Part] | None:
-    """The parts that were settled; None if there are none, or they are damaged."""
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The ``tables`` of each part, its documents and then what each step found of them; and what the
+    steps say of all records, with their names."""
+
+    tables: Sequence[Sequence[str]]
+    summaries: Sequence[Mapping[str, Any]]
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all tables."""
+        return chain.from_iterable(self.tables)
+
+    def parts(self) -> list[Part]:
+        """The parts with their columns."""
+        return [Part(0, documents, tuple(columns)) for documents, *columns in self.tables]
+
+
+def _settled(store: Store) -> _Outcome | None:
+    """What was settled; None if nothing was, or its tables are damaged."""
     note = store.note(_OUTCOME)
-    if note is None or not all(store.has(key) for keys in note["parts"] for key in keys):
+    if note is None:
         return None
-    return [Part(0, documents, tuple(columns)) for documents, *columns in note["parts"]]
+    outcome = _Outcome(note["tables"], note["summaries"])
+    return outcome if all(map(store.has, outcome.keys())) else None
 
 
 def _carried_out(
@@ -70,7 +91,7 @@ def _carried_out(
     named: NamedSource,
     processors: Callable[[], Sequence[NamedProcessor]],
     progress: Progress,
-) -> list[Part]:
+) -> _Outcome:
     plain = replace(
         named, source=_PlainTexts(named.source), key=key_of("plain", named.key), make=None
     )
@@ -78,11 +99,14 @@ def _carried_out(
     keys = read(store, plain, Rows(plain), Means(), lambda n, of: progress(what, n, of + 1, ""))
     progress(what, 1, 1, "")
     parts = [Part(0, key, priority=named.priority, name=named.name) for key in keys]
-    for processor in processors() if parts else ():
-        parts = carried_out(store, parts, replace(processor, make=None), progress)
+    summaries = []
+    for one in processors() if parts else ():
+        parts = carried_out(store, parts, replace(one, make=None), progress)
         for part in parts:
-            _check_texts_stay(store, part, processor.name)
-    return parts
+            _check_texts_stay(store, part, one.name)
+        if summary := one.processor.summary(found_by_last(store, parts)):
+            summaries.append({"step": one.name, **summary})
+    return _Outcome([[part.documents, *part.columns] for part in parts], summaries)
 
 
 def _check_texts_stay(store: Store, part: Part, processor: str) -> None:
@@ -134,10 +158,11 @@ def _document(record: Record) -> Text:
 class _FilteredRows(Rows):
     """Reads the records again, beside the rules that drop their documents."""
 
-    def __init__(self, named: NamedSource, store: Store, parts: Sequence[Part]) -> None:
+    def __init__(self, named: NamedSource, store: Store, outcome: _Outcome) -> None:
         super().__init__(named)
+        self.summaries = outcome.summaries
         self._store = store
-        self._parts = parts
+        self._parts = outcome.parts()
 
     def __iter__(self) -> Iterator[Record]:
         rules = self._rules()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ class Store:
         """Removes what processes that were killed have left."""
         for left in self._folder.glob("*.partial"):
             left.unlink()
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Removes all tables and notes but these."""
+        kept = set(keys)
+        for file in self._folder.iterdir():
+            if file.stem not in kept:
+                file.unlink()
 
     def note(self, key: str) -> dict[str, Any] | None:
         """The note, or that of a table; None if it is missing or damaged."""
