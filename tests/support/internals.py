@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from engine.cli import main
+from engine.data import pieces
+from engine.data.corpus.prepare import trained_texts
 from engine.data.examples import TrainingData
 from engine.data.holdout import is_held_out
 from engine.data.holdout_file import held_out
@@ -46,6 +48,8 @@ __all__ = [
     "is_held_out",
     "main",
     "manifest",
+    "pieces",
     "read_manifest",
     "run_spec",
+    "trained_texts",
 ]
