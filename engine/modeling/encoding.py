@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,13 @@ TAIL = 8
 
 
 class Encoder:
-    """Encodes texts with a fast tokenizer, without the tokens that it puts first (:func:`opening`)."""
+    """Encodes texts with a fast tokenizer, without the tokens that it puts first (:func:`opening`).
 
-    def __init__(self, tokenizer: Any) -> None:
-        added = tokenizer.added_tokens_decoder
+    ``backend``: the tokenizer, in which special tokens have private-use characters as their names.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        added = tokenizer.get_added_tokens_decoder()
         self.special = {t.content: i for i, t in added.items() if t.special and t.content}
         """Ids of special tokens by name."""
         names = sorted(self.special, key=len, reverse=True)
@@ -43,24 +46,30 @@ class Encoder:
         self._alias = {name: chr(_ALIASES + n) for n, name in enumerate(names)}
         self._private = re.compile(f"[{chr(_ALIASES)}-{chr(_SPELLED + len(names))}]")
         self._tokenizer = tokenizer
-        self._backend = _renamed(tokenizer.backend_tokenizer, self._alias)
+        self.backend = _renamed(tokenizer, self._alias)
         for name, alias in self._alias.items():
-            assert self._backend.token_to_id(alias) == self.special[name], name
+            assert self.backend.token_to_id(alias) == self.special[name], name
 
     def text(self, text: str) -> list[int]:
         """Tokens of a text, none of them special."""
-        if self.has_private(text):  # the encoder would read it as a special token
-            options = {"add_special_tokens": False, "split_special_tokens": True}
-            plain: list[int] = self._tokenizer.encode(text, **options)
-            return plain
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        private = self.has_private(text)  # the backend would read it as a special token
+        backend = self._without_special if private else self.backend
+        ids: list[int] = backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of several texts, each encoded as by :meth:`text`."""
         if any(map(self.has_private, texts)):
             return [self.text(text) for text in texts]
-        return [e.ids for e in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+        return [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    @cached_property
+    def _without_special(self) -> Tokenizer:
+        """A tokenizer that takes private-use characters, and the usual names of special tokens, for
+        ordinary text."""
+        tokenizer = _renamed(self._tokenizer, {})
+        tokenizer.encode_special_tokens = True
+        return tokenizer
 
     def has_private(self, text: str) -> bool:
         """Whether a text has private-use characters that this class uses for special tokens."""
@@ -111,8 +120,8 @@ class Encoder:
     def _cut(self, parts: Sequence[str]) -> list[list[int]]:
         """As :meth:`parts`, of a text that has aliases in place of special tokens."""
         if len(parts) == 1:
-            return [self._backend.encode(parts[0], add_special_tokens=False).ids]
-        encoded = self._backend.encode("".join(parts), add_special_tokens=False)
+            return [self.backend.encode(parts[0], add_special_tokens=False).ids]
+        encoded = self.backend.encode("".join(parts), add_special_tokens=False)
         ids, ends = encoded.ids, [end for _, end in encoded.offsets]
         found: list[list[int]] = []
         at = edge = 0
@@ -131,7 +140,7 @@ class Encoder:
     def _after(self, parts: Sequence[str]) -> list[list[int]]:
         """Tokens of parts from inside a text, encoded without the text before them."""
         for anchor in _ANCHORS:
-            encoded = self._backend.encode(anchor + "".join(parts), add_special_tokens=False)
+            encoded = self.backend.encode(anchor + "".join(parts), add_special_tokens=False)
             if not any(start < len(anchor) < end for start, end in encoded.offsets):
                 return self._cut([anchor, *parts])[1:]
         return self._cut(parts)
@@ -150,7 +159,7 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
 @lru_cache(maxsize=8)
 def encoder(tokenizer: Any) -> Encoder:
     """The encoder of a tokenizer; cached, because it copies the vocabulary."""
-    return Encoder(tokenizer)
+    return Encoder(tokenizer.backend_tokenizer)
 
 
 def opening(tokenizer: Any) -> list[int]:
@@ -195,7 +204,7 @@ def continuation(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> s
 
 
 def _renamed(backend: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
-    """A copy with other names for special tokens, which adds none to a text."""
+    """A copy with these names for special tokens, which adds none to a text."""
     from tokenizers import Tokenizer  # not at the top: configurations import this module
 
     state = json.loads(backend.to_str())

@@ -80,7 +80,7 @@ class _Mapped:
     def _found(self, piece: Piece, documents: pa.Table) -> pa.Table:
         """What the processor finds, with the addresses of the documents."""
         found = [documents.select(ADDRESS).slice(0, 0)]
-        for batch in _batches(documents, 1 if piece.single else _BATCH):
+        for batch in batches(documents, 1 if piece.single else _BATCH):
             if self.seconds is not None:
                 rows = batch.column("row")
                 self.store.mark(self.key(piece), f"{rows[0].as_py()} {rows[-1].as_py() + 1}")
@@ -180,7 +180,7 @@ def _check_lost(
     )
 
 
-def _batches(documents: pa.Table, most: int) -> Iterator[pa.RecordBatch]:
+def batches(documents: pa.Table, most: int) -> Iterator[pa.RecordBatch]:
     """The documents in order, at most so many at once."""
     for batch in documents.combine_chunks().to_batches(max_chunksize=most):
         sizes = pc.cumulative_sum(pc.binary_length(batch.column("text"))).to_numpy()

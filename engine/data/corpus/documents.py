@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -20,6 +21,7 @@ from engine.data.corpus.pace import Pace
 from engine.data.corpus.parts import (
     DOCUMENT,
     Part,
+    divided,
     kept_documents,
     named_source,
     records_in,
@@ -28,6 +30,7 @@ from engine.data.corpus.reading import read
 from engine.data.corpus.samples import Samples
 from engine.data.corpus.steps import NamedProcessor, Progress, carried_out
 from engine.data.corpus.store import Store, key_of
+from engine.data.corpus.verbs import PartedCorpus
 from engine.data.holdout import Answered, is_held_out
 from engine.data.records import NamedSource, Rows, unreadable
 
@@ -95,13 +98,19 @@ class Documents:
     def held(self) -> Iterator[Iterator[Text]]:
         """The documents that are held out, part by part."""
         for number, part in enumerate(self.parts):
-            yield records_in(_divided(kept_documents(self._store, part, number))[0])
+            yield records_in(divided(kept_documents(self._store, part, number))[0])
 
     def trained(self, source: int) -> Iterator[pa.Table]:
         """The documents of a source that training gets, part by part."""
         for number, part in enumerate(self.parts):
             if part.source == source:
-                yield _divided(kept_documents(self._store, part, number))[1]
+                yield divided(kept_documents(self._store, part, number))[1]
+
+    def corpus(self, source: int, key: str, tell: Callable[[int, int], None]) -> PartedCorpus:
+        """The verbs over a source's documents that no step has dropped, also those held out; see
+        :class:`PartedCorpus`."""
+        parts = [replace(part, name="") for part in self.parts if part.source == source]
+        return PartedCorpus(self._store, parts, key, tell, self._means.executor)
 
     def annotations(self, source: int) -> pa.Schema:
         """The columns of a source's documents, but for their texts and what acts."""
@@ -136,7 +145,7 @@ class Documents:
             if part.source != source:
                 continue
             account.add(self._store, part)
-            out, trained = _divided(kept_documents(self._store, part, number))
+            out, trained = divided(kept_documents(self._store, part, number))
             held.update(documents=out.num_rows, bytes=_bytes(out))
             licenses.update(one or "unknown" for one in trained.column("license").to_pylist())
             size += _bytes(trained)
@@ -170,14 +179,6 @@ def found_by_last(store: Store, parts: Sequence[Part]) -> Iterator[pa.Table]:
             for name in columns.column_names:
                 beside = beside.append_column(name, columns.column(name))
             yield beside.filter(reduce(pc.or_, given))
-
-
-def _divided(kept: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Documents that are held out, and those that training gets."""
-    if not kept.num_rows:
-        return kept, kept
-    held = kept.column("_held")
-    return kept.filter(held), kept.filter(pc.invert(held))
 
 
 def _bytes(documents: pa.Table) -> int:

@@ -107,6 +107,14 @@ def kept_of(table: pa.Table) -> pa.Table:
     return table.filter(pc.is_null(table.column("drop"))).drop(["drop"])
 
 
+def divided(kept: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Documents that are held out, and those that training gets."""
+    if not kept.num_rows:
+        return kept, kept
+    held = kept.column("_held")
+    return kept.filter(held), kept.filter(pc.invert(held))
+
+
 def scattered(found: pa.Table, count: int) -> pa.Table:
     """Columns found of some rows of a part, with null for the others of its ``count`` rows.
 

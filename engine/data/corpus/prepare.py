@@ -5,7 +5,8 @@ A prepared folder:
     card.json        what is in it: documents, bytes, tokens, licences, and what each rule dropped
     tokenizer/       a Hugging Face fast tokenizer
     shards/0 …       one folder of shards for each source, in the spec's order, with documents.parquet:
-                     its documents in order, with their sources, licences, tokens and annotations
+                     its documents in order, with their sources, licences, tokens and annotations;
+                     the order is a shuffle by the spec's seed
     holdout.jsonl    documents that training never sees, as records
     provenance.json  which tables hold what each step found
 
@@ -25,27 +26,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from engine.contracts.data import TokenizerTrainer
 from engine.contracts.records import Record
 from engine.data.corpus.documents import Documents
 from engine.data.corpus.executors import Means
-from engine.data.corpus.parts import fitted
 from engine.data.corpus.provenance import work_folder, write_provenance
+from engine.data.corpus.sharding import SavedTokenizer, write_shards
 from engine.data.corpus.steps import NamedProcessor, Progress
 from engine.data.corpus.store import Store, refused
 from engine.data.holdout import Answered
 from engine.data.holdout_file import HELD_OUT, held_out_card, write_held_out
 from engine.data.records import NamedSource, blaming
-from engine.data.shards import Shards, ShardWriter
+from engine.data.shards import Shards
 from engine.errors import RunError
-from engine.modeling.encoding import boundary, encoder
 from engine.storage import manifest
-
-_ENCODE_BATCH = 256
-"""Documents tokenized at once: enough to keep every core busy."""
 
 
 def judged(
@@ -110,11 +104,11 @@ def prepare(
         with blaming("the tokenizer"):
             tokenizer = trainer(_Texts(documents, cards, progress))
             _check_tokenizer(tokenizer)
-            tokenizer.save_pretrained(partial / "tokenizer")
+            saved = SavedTokenizer.save(tokenizer, partial / "tokenizer")
         for source, card in enumerate(cards):
             shards = partial / "shards" / str(source)
-            told = documents.annotations(source)
-            _write_shards(documents.trained(source), told, shards, tokenizer, card, progress)
+            name = card["source"]
+            card["tokens"] = write_shards(documents, source, name, saved, seed, shards, progress)
         card = {
             "sources": cards,
             "vocabulary": len(tokenizer),
@@ -194,36 +188,3 @@ def _check_tokenizer(tokenizer: Any) -> None:
             "the tokenizer has no end-of-sequence token, so documents could not be told apart",
             hint="set its eos_token",
         )
-
-
-def _write_shards(
-    parts: Iterable[pa.Table],
-    told: pa.Schema,
-    folder: Path,
-    tokenizer: Any,
-    card: dict[str, Any],
-    progress: Progress,
-) -> None:
-    bos, eos = boundary(tokenizer), tokenizer.eos_token_id
-    writer = ShardWriter(folder, vocab_size=len(tokenizer), eos_id=eos, boundary_target=bos == eos)
-    what, total, done = f"tokenize {card['source']}", card["bytes"], 0
-    schema = told.append(pa.field("tokens", pa.int64()))
-    with pq.ParquetWriter(folder / "documents.parquet", schema, compression="zstd") as table:
-        for part in parts:
-            counts: list[int] = []
-            only = part.select(["text"]).combine_chunks()
-            for batch in only.to_batches(max_chunksize=_ENCODE_BATCH):
-                texts = batch.column("text").to_pylist()
-                # A document that spells out a special token must not end itself with it.
-                with blaming("the tokenizer"):
-                    encoded = encoder(tokenizer).texts(texts)
-                for text, ids in zip(texts, encoded, strict=True):
-                    size = len(text.encode())
-                    writer.add([bos, *ids] if bos == eos else [bos, *ids, eos], size)
-                    done += size
-                counts += map(len, encoded)
-                progress(what, min(done, total - 1), total, "")
-            kept = part.append_column("tokens", pa.array(counts, pa.int64()))
-            table.write_table(fitted(kept, schema))
-    progress(what, total, total, "")
-    card["tokens"] = writer.close().tokens

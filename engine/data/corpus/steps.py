@@ -43,7 +43,7 @@ def carried_out(
         means = means.here()
     if isinstance(processor, CorpusStep):
         with blaming(f"processor '{named.name}'"):
-            verbs = _counted(named.name, progress)
+            verbs = counted(named.name, progress)
             corpus = PartedCorpus(store, parts, named.key, verbs, means.executor)
             return corpus.with_columns(processor.run(corpus))
     made = [part.with_columns(key_of("columns", part.key, named.key)) for part in parts]
@@ -57,8 +57,8 @@ def carried_out(
     return made
 
 
-def _counted(name: str, progress: Progress) -> Callable[[int, int], None]:
-    """Progress of a step's verbs, each a bar of its own."""
+def counted(name: str, progress: Progress) -> Callable[[int, int], None]:
+    """Progress of verbs, each a bar of its own."""
     verbs = 0
 
     def tell(done: int, total: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -78,6 +78,10 @@ class PartedCorpus:
             )
         self._make(partial(_gather, self._files, cut), [(n, i) for i, n in enumerate(made)])
         return Tables(made)
+
+    def tables(self, data: Tables) -> Iterator[pa.Table]:
+        """The tables of a data set, one after the other."""
+        return map(self._files.read, data.keys)
 
     def with_columns(self, rows: Dataset) -> list[Part]:
         """The parts, each with its columns from these rows, which are addresses and columns."""

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from engine.data import records
-from engine.data.corpus import documents, prepare, reading, store
+from engine.data.corpus import documents, prepare, reading, sharding, store
 from engine.data.corpus.verbs import PartedCorpus
 from engine.data.shards import ShardWriter
 from engine.processes.process import Process
@@ -39,10 +39,12 @@ POINTS: dict[str, tuple[Any, str, int, str]] = {
     "after a step": (documents.Documents, "carry_out", 1, "after"),
     "before copies are taken out": (documents._Copies, "columns", 1, "before"),
     "after the tokenizer is trained": (prepare, "_check_tokenizer", 1, "after"),
+    "before documents are tokens": (sharding, "_encoder", 1, "before"),
+    "before tokens are in order": (PartedCorpus, "tables", 1, "before"),
     "inside a shard": (ShardWriter, "add", 30, "after"),
     "inside a file of a shard": (ShardWriter, "_flush", 1, "after"),
-    "between two sources": (prepare, "_write_shards", 1, "after"),
-    "after the last shard": (prepare, "_write_shards", 2, "after"),
+    "between two sources": (prepare, "write_shards", 1, "after"),
+    "after the last shard": (prepare, "write_shards", 2, "after"),
     "before the manifest": (manifest, "complete", 1, "before"),
     "after the manifest": (manifest, "complete", 1, "after"),
     "before the rename": (prepare, "os.replace", 1, "before"),

@@ -132,7 +132,7 @@ def test_a_killed_preparation_leaves_nothing_that_counts(
     done = warm.run([script, write_spec(tiny_spec), tmp_path / "killed"])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found) == 17
+    assert len(found) == 19
     for point, standing in found.items():
         assert not standing["done"], point
         assert standing["whole"] == (point in {"after the rename", "before it is recorded as done"})

@@ -97,7 +97,7 @@ def test_kept_results_of_other_items_are_not_reused(spec, prepared, tmp_path, mo
         raise RunError("broken off")
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.data.corpus.prepare._write_shards", broken_off)
+        patch.setattr("engine.data.corpus.prepare.write_shards", broken_off)
         assert "broken off" in prepared(spec, status=1)
     assert list((tmp_path / "runs" / "tiny" / ".work" / "corpus").glob("*.parquet"))
     _rows(tmp_path, "keys", ROW, OTHER)
