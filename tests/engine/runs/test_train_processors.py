@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from support.runs import events
 
+from engine.data import pieces
 from engine.data.contents import of_examples
 from engine.data.corpus import filtered_records
 from engine.data.corpus.store import Store
@@ -262,6 +264,19 @@ def test_a_stage_that_is_broken_off_in_its_processors_ends_as_if_it_had_not_been
     assert {**_told(run), "time": 0} == {**_told(whole), "time": 0}
     mine, other = run.weights("tuned"), whole.weights("tuned")
     assert all(mine[name].equal(other[name]) for name in other)
+
+
+def test_a_record_too_long_for_a_document_is_dropped_or_stays_as_a_whole(
+    spec, run_here, monkeypatch
+):
+    """Steps get it in pieces."""
+    monkeypatch.setattr(pieces, "LONGEST", 150)
+    run = run_here(spec(processors=[{"type": "exact-dedup"}, {"type": "decontaminate"}]))
+    told = _told(run)
+    assert (told["records"], told["dropped"]) == (14, {"duplicate": 3, "contaminated": 1})
+    tables = (run.folder / "tuned" / "records").glob("*.parquet")
+    assert max(pq.read_metadata(table).num_rows for table in tables) > 30
+    assert _numbers(_stage(run).context("tuned").stage_rows()) == list(range(1, 11))
 
 
 def test_records_that_have_changed_since_are_not_taken_for_others(spec, run_here, tmp_path):
