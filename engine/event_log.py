@@ -250,7 +250,7 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
             return f"  [yellow]warning{rank}[/]: {escape(record['message'])}"
         case "reads":
             return f"reads outside the spec's folder: {escape(record['message'])}"
-        case "source":
+        case "source" | "disk":
             return f"  {escape(record['message'])}"
         case "documents":
             return f"  {escape(_read(record, record['read'], record['documents'], 'documents'))}"

@@ -46,6 +46,11 @@ class DataSource:
         that was broken off reads the part again only if it has changed."""
         return ""
 
+    def size(self, part: str) -> int | None:
+        """About how many bytes of text a part gives, by which a preparation says how much disk it
+        needs; None where only reading tells."""
+        return None
+
 
 class Processor:
     """Base class of processors, maps over documents: they annotate, change or drop them."""

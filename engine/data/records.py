@@ -101,6 +101,11 @@ class Rows:
         with blaming(f"source '{self._named.name}'"):
             return self._named.source.version(part)
 
+    def size(self, part: str) -> int | None:
+        """About how many bytes of text a part gives, if the source tells. Raises RunError."""
+        with blaming(f"source '{self._named.name}'"):
+            return self._named.source.size(part)
+
     def add(self, read: int, bad: Mapping[str, int], first: Sequence[Bad]) -> None:
         """Adds what was read of a part."""
         self.read += read

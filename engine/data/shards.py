@@ -80,7 +80,7 @@ class ShardWriter:
         self._bytes = 0
         self._begin_shard()
 
-    def add(self, tokens: Sequence[int], n_bytes: int) -> None:
+    def add(self, tokens: Sequence[int] | NDArray[Any], n_bytes: int) -> None:
         """Appends a document of so many bytes of text. Raises RunError for an unknown token."""
         ids = np.asarray(tokens, np.int64)
         if ids.min() < 0 or ids.max() >= self._vocab_size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from engine.contracts.records import Record
 from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Prepare
+from engine.data.corpus.disk import DiskNeed, disk_need
 from engine.data.corpus.executors import Means
 from engine.data.corpus.prepare import prepare
 from engine.data.corpus.steps import NamedProcessor
@@ -29,6 +31,7 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
 
     def prepared() -> dict[str, Any]:
         sources, processors, asked = stage_steps(run, name, config)
+        _tell_need(run, name, disk_need(sources, len(processors)))
         with closing(run.build("executor", config.executor, context)) as executor:
             card = prepare(
                 run.folder.path / name,
@@ -53,6 +56,19 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
     manifest = run.folder.path / name / "manifest.json"
     summary = {k: v for k, v in card.items() if k not in ("processors", "samples")}
     return "done", {**summary, "sources": counts, "fingerprint": folders.fingerprint(manifest)}
+
+
+def _tell_need(run: RunContext, name: str, need: DiskNeed | None) -> None:
+    """Says how much disk is needed, and warns where less is free."""
+    if need is None:
+        return
+    free = shutil.disk_usage(run.folder.path).free
+    run.log.emit("disk", stage=name, needed=need.needed, message=f"needs {need}")
+    if free < need.needed:
+        run.log.warn(
+            f"it needs {need}, and {free / 1e9:,.2f} GB are free below {run.folder.path}",
+            stage=name,
+        )
 
 
 def stage_steps(

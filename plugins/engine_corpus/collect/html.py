@@ -12,6 +12,7 @@ class HtmlSource(FileDocuments):
     """A document of each HTML file."""
 
     kind = "html"
+    text_share = 0.3
 
     def __init__(self, config: Html) -> None:
         super().__init__(config.paths, config.max_mb)

@@ -82,6 +82,8 @@ class FileDocuments(DataSource):
     """
 
     kind: str
+    text_share: float | None = None
+    """Bytes of text that a byte of such files usually gives; None where nobody can say."""
 
     def __init__(self, paths: Sequence[str], max_mb: float) -> None:
         self._paths = paths
@@ -105,6 +107,12 @@ class FileDocuments(DataSource):
     def version(self, part: str) -> str:
         """See :class:`engine.DataSource`: names, sizes and times of its files. Raises RunError."""
         return version(self._files(part))
+
+    def size(self, part: str) -> int | None:
+        """See :class:`engine.DataSource`."""
+        if self.text_share is None:
+            return None
+        return int(sum(map(size_of, self._files(part))) * self.text_share)
 
     def records(self, part: str) -> Iterator[Record | Bad]:
         """See :class:`engine.DataSource`. Raises RunError for a file that may not be read."""

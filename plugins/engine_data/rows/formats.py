@@ -50,7 +50,7 @@ def _zstd(path: Path) -> IO[bytes]:
     return io.BufferedReader(cast(Any, pyarrow.CompressedInputStream(str(path), "zstd")))
 
 
-_COMPRESSIONS: Mapping[str, tuple[str, Callable[[Path], Any]]] = {
+COMPRESSIONS: Mapping[str, tuple[str, Callable[[Path], Any]]] = {
     ".gz": ("gzip", gzip.open),
     ".bz2": ("bzip2", bz2.open),
     ".xz": ("xz", lzma.open),
@@ -136,7 +136,7 @@ def text_of(path: Path) -> Iterator[str]:
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """A file's bytes, decompressed. Raises RunError where they contradict its suffix."""
     suffix, compression = _suffixes(path)
-    name, decompress = _COMPRESSIONS.get(compression, ("", None))
+    name, decompress = COMPRESSIONS.get(compression, ("", None))
     with path.open("rb") as raw:
         _check(path, raw.read(16), name or ("Parquet" if suffix == ".parquet" else ""))
         raw.seek(0)
@@ -163,7 +163,7 @@ def _rows(path: Path, reader: Reader) -> Rows:
 def _suffixes(path: Path) -> tuple[str, str]:
     """The suffixes of format and of compression, each possibly empty."""
     suffix = path.suffix.lower()
-    if suffix not in _COMPRESSIONS:
+    if suffix not in COMPRESSIONS:
         return suffix, ""
     inner = Path(path.stem).suffix.lower()
     if not inner:
@@ -185,6 +185,6 @@ def _check(path: Path, head: bytes, expected: str) -> None:
         encoding = found.removeprefix("text in ")
         hint = f"convert it: iconv -f {encoding} -t UTF-8 {path.name}"
     else:
-        end = next((end for end, (name, _) in _COMPRESSIONS.items() if name == found), None)
+        end = next((end for end, (name, _) in COMPRESSIONS.items() if name == found), None)
         hint = f"name it {path.name}{end}, or unpack it" if end else _CONVERT
     raise RunError(f"{path}: its content is {found}, which its name does not say", hint=hint)

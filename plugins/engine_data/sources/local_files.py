@@ -19,12 +19,14 @@ from engine import (
     pieces_of,
 )
 from engine.files import each_once, expanded, matches, unmatched, version_of
-from engine_data.rows.formats import rows_of, text_of
+from engine_data.rows.formats import COMPRESSIONS, rows_of, text_of
 from engine_data.rows.recognition import Recogniser, Say
 from engine_data.rows.saved_datasets import saved_folder, saved_splits
 
 _PART = 32 * 2**20
 """Bytes of files that make a part, unless a single one has more."""
+_UNPACKED = 4
+"""Bytes of text in a byte of a compressed file."""
 
 
 class FilesSource(DataSource):
@@ -52,6 +54,14 @@ class FilesSource(DataSource):
     def version(self, part: str) -> str:
         """See :class:`engine.DataSource`: names, sizes and times of its files."""
         return version_of(self._parts[part])
+
+    def size(self, part: str) -> int:
+        """See :class:`engine.DataSource`: of compressed files four times theirs."""
+        return sum(
+            path.stat().st_size * (_UNPACKED if path.suffix.lower() in COMPRESSIONS else 1)
+            for path in self._parts[part]
+            if path.exists()
+        )
 
     def records(self, part: str) -> Iterator[Record | Bad]:
         """See :class:`engine.DataSource`. Raises RunError naming the file and the line."""
