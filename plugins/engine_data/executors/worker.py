@@ -16,9 +16,14 @@ import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _PR_SET_PDEATHSIG = 1
+_PATIENCE = 0.1
+"""Seconds without a call after which memory is given back to the system."""
 
 
 def main(descriptor: int) -> None:
@@ -53,6 +58,8 @@ def _serve(pipe: Connection) -> None:
     function: Callable[[Any], Any] | None = None
     while True:
         try:
+            if not pipe.poll(_PATIENCE):
+                _give_back(pa.default_memory_pool())
             what, value = pipe.recv()
         except (EOFError, ConnectionResetError):
             return
@@ -61,6 +68,14 @@ def _serve(pipe: Connection) -> None:
             continue
         assert function is not None, "a function comes before its first task"
         pipe.send(_reply(function, value))
+
+
+def _give_back(pool: pa.MemoryPool) -> None:
+    """Returns memory that is free to the system: after a part of 16 MB, allocators keep 200 MB."""
+    pool.release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+    if trim is not None:
+        trim(0)
 
 
 def _reply(function: Callable[[Any], Any], task: Any) -> tuple[str, Any]:

@@ -63,6 +63,34 @@ def test_processes_end_with_an_engine_that_is_killed():
         time.sleep(0.05)
 
 
+_LAST: list[bytes] = []
+
+
+def _used(count):
+    """Uses memory of which the last bit stays; the process, and what it has in MB."""
+    used = [bytes(1000) for _ in range(count)]
+    _LAST.append(used.pop())
+    del used
+    return os.getpid(), _megabytes(os.getpid())
+
+
+def _megabytes(pid):
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc's malloc_trim")
+def test_a_process_that_waits_gives_its_memory_back():
+    """All but what is in use."""
+    local = LocalExecutor(1)
+    ((_, (pid, used)),) = local.run(_used, [200_000])
+    until = time.monotonic() + 60
+    while _megabytes(pid) > used - 150:
+        assert time.monotonic() < until, "it keeps its memory"
+        time.sleep(0.05)
+    local.close()
+
+
 def _children(pid):
     return [
         int(child)
