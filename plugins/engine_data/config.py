@@ -93,8 +93,9 @@ class Arithmetic(DataSourceConfig):
 class Files(DataSourceConfig):
     """Local files: texts, JSON, JSON lines, CSV, TSV and Parquet, also compressed.
 
-    Each text file is a record, with newlines as line ends; in other formats each row is a record. A
-    file is read once, even if several patterns or links lead to it.
+    Each text file is a record, or several linked ones if it is long, with newlines as line ends; in
+    other formats each row is a record. A file is read once, even if several patterns or links lead to
+    it.
     """
 
     former: ClassVar[Mapping[str, object]] = MappingProxyType({"text_field": "text"})
