@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import replace
 from functools import partial, reduce
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -111,6 +112,12 @@ class Documents:
         :class:`PartedCorpus`."""
         parts = [replace(part, name="") for part in self.parts if part.source == source]
         return PartedCorpus(self._store, parts, key, tell, self._means.executor)
+
+    def starts(self, source: int) -> list[int]:
+        """The numbers of documents that were read before each part of a source."""
+        parts = [part for part in self.parts if part.source == source]
+        read = accumulate((self._store.rows(part.documents) for part in parts), initial=0)
+        return list(read)[:-1]
 
     def annotations(self, source: int) -> pa.Schema:
         """The columns of a source's documents, but for their texts and what acts."""

@@ -1,14 +1,14 @@
 """Documents of a source as tokens, in a keyed order over all parts, in shards.
 
-The order is that of a hash of each document's id, keyed by the spec's seed and the source's name: it
-does not depend on how the source is divided into parts, nor on the executor. Documents of the same id
-stay together, as they were read. Parts are encoded by the executor; buckets by ranges of the hash, as
-many as parts, are then sorted and written one after the other, so that memory holds one of them.
+The order is that of a hash of each document's number as it was read, keyed by the spec's seed and the
+source's name. It does not depend on how the source is divided into parts, on the executor, or, as ids
+of files do, on the folder. Parts are encoded by the executor; buckets by ranges of the hash, as many as
+parts, are then sorted and written one after the other, so that memory holds one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -68,9 +68,10 @@ def write_shards(
     the number of tokens. Raises RunError."""
     annotations = documents.annotations(source)
     ordered = key_of("order", seed, name)
-    key = key_of("shards", saved.digest, ordered, str(annotations))
+    starts = documents.starts(source)
+    key = key_of("shards", saved.digest, ordered, starts, str(annotations))
     corpus = documents.corpus(source, key, counted(f"tokenize {name}", progress))
-    encode = _Encoding(saved.folder, saved.digest, ordered, corpus.documents.parts, annotations)
+    encode = _Encoding(saved.folder, saved.digest, ordered, starts, annotations)
     with blaming("the tokenizer"):
         encoded = corpus.map(encode.table, corpus.documents)
     buckets = corpus.shuffle(encoded, "_bucket")
@@ -93,13 +94,13 @@ def write_shards(
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Makes a table of tokens of a part, in any process. ``order`` keys the hash of ids, and
-    ``buckets`` is the number of its ranges."""
+    """Makes a table of tokens of a part, in any process. ``order`` keys the hash of documents' numbers,
+    and ``starts`` are those of the first ones of parts."""
 
     folder: Path
     digest: str
     order: str
-    buckets: int
+    starts: Sequence[int]
     annotations: pa.Schema
 
     def table(self, documents: pa.Table) -> pa.Table:
@@ -111,10 +112,9 @@ class _Encoding:
             for batch in batches(trained.select(["text"]), _ENCODE_BATCH)
             for one in encoder.texts(batch.column("text").to_pylist())
         ]
-        keys = np.array(
-            [_hash(self.order, one) for one in trained.column("id").to_pylist()], np.uint64
-        )
-        ranges = (keys >> np.uint64(32)) * np.uint64(self.buckets) >> np.uint64(32)
+        numbers = np.array(self.starts)[trained.column("part")] + trained.column("row").to_numpy()
+        keys = np.array([_hash(self.order, one) for one in numbers.tolist()], np.uint64)
+        ranges = (keys >> np.uint64(32)) * np.uint64(len(self.starts)) >> np.uint64(32)
         return (
             fitted(trained, self.annotations)
             .append_column("tokens", pa.array(map(len, ids), pa.int64()))
@@ -131,8 +131,9 @@ def _tokens(rows: pa.Table) -> Iterator[tuple[NDArray[np.uint32], int]]:
         yield np.frombuffer(ids.as_buffer(), np.uint32), size
 
 
-def _hash(order: str, document: str) -> int:
-    return int.from_bytes(blake2b(document.encode(), digest_size=8, key=order.encode()).digest())
+def _hash(order: str, number: int) -> int:
+    told = number.to_bytes(8, "big")
+    return int.from_bytes(blake2b(told, digest_size=8, key=order.encode()).digest(), "big")
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -37,6 +38,13 @@ class _Numbers(DataSource):
     def records(self, part):
         for number in range(*self._parts[part]):
             yield Text(id=f"numbers:{number}", source="numbers", text=str(number))
+
+
+class _Same(_Numbers):
+    """The same documents by one id."""
+
+    def records(self, part):
+        return (replace(document, id="number") for document in super().records(part))
 
 
 def _odd(document):
@@ -102,13 +110,11 @@ def test_held_out_documents_change_no_order(new_corpus, order):
     assert len(kept) + len(corpus.held_out()) == COUNT
 
 
-def test_documents_of_one_id_stay_together_as_they_were_read(new_corpus):
-    """Such as the rows of a source that gives none."""
+def test_ids_do_not_change_the_order(new_corpus, order):
+    """Those of files have the folder's name; and a source may give all its rows the same."""
     corpus = new_corpus()
-    texts = [f"text {number}" for number in range(40)]
-    corpus.prepare([Text(id=str(len(text)), source="s", text=text) for text in texts])
-    short, long = texts[:10], texts[10:]
-    assert corpus.trained_on() in ([*short, *long], [*long, *short])
+    corpus.prepare(NamedSource("numbers", _Same(700, 800), key="same"))
+    assert [int(text) for text in corpus.trained_on()] == order
 
 
 def test_tokens_are_made_again_only_for_another_tokenizer(new_corpus):
