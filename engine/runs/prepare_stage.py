@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from engine.contracts.records import Record
@@ -14,11 +15,16 @@ from engine.data.corpus.disk import DiskNeed, disk_need
 from engine.data.corpus.executors import Means
 from engine.data.corpus.prepare import prepare
 from engine.data.corpus.steps import NamedProcessor
+from engine.data.epochs import effective_epochs
+from engine.data.mixture import MixtureSource
 from engine.data.records import NamedSource
 from engine.runs.benchmarks import found_in
 from engine.runs.context import RunContext
 from engine.runs.lineage import heeded_as, holding_out
 from engine.storage import run_folder as folders
+from engine.storage.run_folder import versions
+
+_ONLY_IN_CARD = ("processors", "samples", "mixture", "versions", "seed")
 
 
 def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dict[str, Any]]:
@@ -43,6 +49,7 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
                 progress=run.log.display.progress,
                 elsewhere=elsewhere(),
                 means=Means(executor, config.seconds_per_document),
+                more=partial(_mixture, run, config),
             )
         if asked is None:
             return card
@@ -53,9 +60,36 @@ def prepare_stage(run: RunContext, name: str, config: Prepare) -> tuple[str, dic
     counts = [{k: v for k, v in source.items() if k != "account"} for source in card["sources"]]
     for source in counts:
         run.log.emit("documents", stage=name, **source)
+    for step in card.get("processors", ()):
+        for warning in step.get("warnings", ()):
+            run.log.warn(f"{step['step']}: {warning}", stage=name)
     manifest = run.folder.path / name / "manifest.json"
-    summary = {k: v for k, v in card.items() if k not in ("processors", "samples")}
+    summary = {k: v for k, v in card.items() if k not in _ONLY_IN_CARD}
     return "done", {**summary, "sources": counts, "fingerprint": folders.fingerprint(manifest)}
+
+
+def _mixture(
+    run: RunContext, config: Prepare, cards: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """How the sources are mixed, with their effective epochs; the seed, and versions."""
+    sources = [
+        MixtureSource(card["source"], card["tokens"], one.weight, one.max_epochs)
+        for card, one in zip(cards, config.sources, strict=True)
+    ]
+    epochs = effective_epochs(sources)
+    return {
+        "seed": run.spec.seed,
+        "versions": versions(run.loaded),
+        "mixture": [
+            {
+                "source": one.name,
+                "weight": one.weight,
+                "max_epochs": one.max_epochs,
+                "epochs": epochs[one.name],
+            }
+            for one in sources
+        ],
+    }
 
 
 def _tell_need(run: RunContext, name: str, need: DiskNeed | None) -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from engine.errors import RunError
 from engine.files.reading import read_regular
@@ -64,14 +65,12 @@ class RunFolder:
         """Writes spec.yaml, resolved.yaml and manifest.json."""
         write_durably(self.path / "spec.yaml", loaded.text)
         write_durably(self.path / RESOLVED, resolved_yaml(loaded))
-        manifest = {
-            "engine": metadata.version("training-engine"),
+        manifest: dict[str, Any] = {
+            **versions(loaded),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "seed": loaded.spec.seed,
             "world_size": world_size,
-            "plugins": {p.name: f"{p.distribution} {p.version}" for p in loaded.plugins.plugins},
-            "packages": {name: _version(name) for name in ("torch", "transformers", "tokenizers")},
         }
         write_durably(self.path / "manifest.json", json.dumps(manifest, indent=1))
 
@@ -91,6 +90,15 @@ class RunFolder:
         """Writes the stage's record."""
         data = {name: getattr(standing, name) for name in Standing.__slots__}
         write_durably(self.path / stage / _STAGE, sealed(data))
+
+
+def versions(loaded: Loaded) -> dict[str, Any]:
+    """The versions of the engine, of a spec's plugins, and of packages that matter."""
+    return {
+        "engine": metadata.version("training-engine"),
+        "plugins": {p.name: f"{p.distribution} {p.version}" for p in loaded.plugins.plugins},
+        "packages": {name: _version(name) for name in ("torch", "transformers", "tokenizers")},
+    }
 
 
 def fingerprint(manifest: Path) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -74,12 +74,14 @@ def prepare(
     progress: Progress = lambda what, done, total, note: None,
     elsewhere: Mapping[str, Iterable[Record]] = MappingProxyType({}),
     means: Means | None = None,
+    more: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]] = lambda sources: {},
 ) -> dict[str, Any]:
     """Prepares ``folder`` and gives its card.
 
     ``elsewhere``: records that later stages hold out, by a name of each hold-out, which the card
     keeps: texts that have the prompt of one of them and its answer are dropped. ``means``: executor
-    and seconds that a document may take; without them all is done in this process.
+    and seconds that a document may take; without them all is done in this process. ``more``: what else
+    the card says, made of its ``sources``.
 
     Raises RunError for an empty corpus, a full disk, and what goes wrong in a component, by name.
     """
@@ -114,6 +116,7 @@ def prepare(
             "vocabulary": len(tokenizer),
             "holdout": held_out_card(partial),
             "heeds": list(elsewhere),
+            **more(cards),
             **documents.told(),
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -34,21 +34,53 @@ _WIDTH = 560
 
 def page(title: str, card: Mapping[str, Any]) -> str:
     """The page; everything that comes from documents or names is escaped."""
-    parts = [_HEAD.format(title=html.escape(title))]
+    parts = [_HEAD.format(title=html.escape(title)), *_mixture(card)]
     for source in card["sources"]:
         parts.append(f"<h2>{html.escape(source['source'])}</h2>")
         rows = waterfall({"sources": [source]})
         parts += [_svg(_bars(rows)), _table(rows), _bad(source)]
     for step in card.get("processors", ()):
-        plots = [_svg(plot) for plot in _plots(step)]
-        if plots:
-            parts += [f"<h2>{html.escape(step['step'])}</h2>", *plots]
+        shown = [*map(_svg, _plots(step)), *_benchmarks(step)]
+        if shown:
+            parts += [f"<h2>{html.escape(step['step'])}</h2>", *shown]
     parts += [*_biases(card), *_samples(card)]
     whole = json.dumps(card, indent=1)
     parts.append(
         f"<details><summary>All of the card</summary><pre>{html.escape(whole)}</pre></details>"
     )
     return "\n".join(parts) + "\n</html>\n"
+
+
+def _mixture(card: Mapping[str, Any]) -> Iterator[str]:
+    """The sources with their weights, and how often training sees them."""
+    if "mixture" not in card:
+        return
+    rows = [
+        (one["source"], f"{source['tokens']:,}", f"{one['weight']:g}", f"{one['epochs']:.2f}")
+        for one, source in zip(card["mixture"], card["sources"], strict=True)
+    ]
+    yield _cells(("source", "tokens", "weight", "epochs"), rows)
+    yield "<p>Epochs while as many tokens are drawn as all sources have together.</p>"
+
+
+def _benchmarks(step: Mapping[str, Any]) -> Iterator[str]:
+    """The items of benchmarks that documents have."""
+    rows = [
+        (name, f"{one['items']:,}", f"{len(one['touched']):,}", f"{one['documents']:,}")
+        for name, one in step.get("benchmarks", {}).items()
+    ]
+    if rows:
+        yield _cells(("benchmark", "items", "found", "documents"), rows)
+
+
+def _cells(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns but the first are numbers."""
+    head, *others = heads
+    lines = [f"<tr><th>{head}" + "".join(f'<th class="number">{one}' for one in others)]
+    for first, *numbers in rows:
+        cells = "".join(f'<td class="number">{html.escape(one)}' for one in numbers)
+        lines.append(f"<tr><td>{html.escape(first)}{cells}")
+    return "\n".join(["<table>", *lines, "</table>"])
 
 
 def _biases(card: Mapping[str, Any]) -> Iterator[str]:
@@ -123,6 +155,12 @@ def _plots(step: Mapping[str, Any]) -> Iterator[Any]:
         yield chart.encode(y=alt.Y("language:N", sort="-x", title=None), x=alt.X("documents:Q"))
     for name, one in step.get("histograms", {}).items():
         yield _histogram(name, one, step.get("limits", {}))
+    if step.get("copies_of_a_document"):
+        values = [
+            {"copies": int(n), "documents": d} for n, d in step["copies_of_a_document"].items()
+        ]
+        chart = alt.Chart(alt.Data(values=values), width=_WIDTH, height=120).mark_bar()
+        yield chart.encode(x=alt.X("copies:O", title="copies of a document"), y="documents:Q")
     if "curve" in step:
         values = [{"similarity": j, "compared": p} for j, p in step["curve"]]
         chart = alt.Chart(alt.Data(values=values), width=_WIDTH, height=160).mark_line()

@@ -77,6 +77,8 @@ def tables(card: Mapping[str, Any]) -> Iterator[Table]:
 
 def remarks(card: Mapping[str, Any]) -> Iterator[str]:
     """What else a person should know: bad rows, warnings of steps, and benchmarks."""
+    for one in card.get("mixture", ()) if len(card["sources"]) > 1 else ():
+        yield f"{one['source']}: weight {one['weight']:g}, {one['epochs']:.2f} epochs"
     for source in card["sources"]:
         for reason, count in bad_rows(source).items():
             yield f"{source['source']}: {count:,} bad rows: {reason}"
