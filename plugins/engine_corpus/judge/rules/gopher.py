@@ -50,8 +50,8 @@ class GopherRules(RuleSet):
 
     limits = (*_QUALITY_LIMITS, *_REPETITION_LIMITS)
     counts = ("words", "stop_words")
+    means = ("mean_word_length",)
     shares = (
-        "mean_word_length",
         "hashes",
         "ellipses",
         "bullet_lines",

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-_SHARES = np.linspace(0, 1, 51)
-_COUNTS = np.concatenate(([0], 2.0 ** np.arange(31)))
+COUNTS = np.concatenate(([0], 2.0 ** np.arange(31)))
+SHARES = np.linspace(0, 1, 51)
+MEANS = np.linspace(0, 25, 51)
 
 
 class Histogram:
@@ -31,8 +32,3 @@ class Histogram:
             "edges": self._edges[: used + 1].tolist(),
             "counts": self._counts[:used].tolist(),
         }
-
-
-def histogram(*, whole: bool) -> Histogram:
-    """Bins of width 0.02 up to 1 or, for whole numbers, up to the powers of two."""
-    return Histogram(_COUNTS if whole else _SHARES)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from engine import Config, Processor
 from engine_corpus.judge.rules.config import Rules
-from engine_corpus.judge.rules.histograms import histogram
+from engine_corpus.judge.rules.histograms import COUNTS, MEANS, SHARES, Histogram
 from engine_corpus.judge.rules.words import Split, splitter
 
 Measure = int | float | None
@@ -56,7 +56,9 @@ class RuleSet(Processor):
     counts: ClassVar[Sequence[str]] = ()
     """Measures that are whole numbers."""
     shares: ClassVar[Sequence[str]] = ()
-    """Measures that are not."""
+    """Measures that are shares or ratios."""
+    means: ClassVar[Sequence[str]] = ()
+    """Measures that are means of counts."""
     rewrites: ClassVar[bool] = False
     """Whether it gives texts."""
 
@@ -72,7 +74,8 @@ class RuleSet(Processor):
         """See :class:`engine.Processor`: the measures, and the rule in ``drop``, or, where nothing is
         dropped, in a column of its own."""
         found = [self.judge(text) for text in batch.column("text").to_pylist()]
-        types = dict.fromkeys(self.counts, pa.int64()) | dict.fromkeys(self.shares, pa.float64())
+        types = dict.fromkeys(self.counts, pa.int64())
+        types |= dict.fromkeys((*self.means, *self.shares), pa.float64())
         columns = {
             f"{self._prefix}_{name}": pa.array([one.measures.get(name) for one in found], type_)
             for name, type_ in types.items()
@@ -86,8 +89,16 @@ class RuleSet(Processor):
 
     def summary(self, found: Iterator[pa.Table]) -> Mapping[str, Any]:
         """How text was split, the limits, and a histogram of each measure."""
-        names = {name: f"{self._prefix}_{name}" for name in (*self.counts, *self.shares)}
-        histograms = {name: histogram(whole=name in self.counts) for name in names}
+        histograms = {
+            name: Histogram(edges)
+            for edges, measures in (
+                (COUNTS, self.counts),
+                (MEANS, self.means),
+                (SHARES, self.shares),
+            )
+            for name in measures
+        }
+        names = {name: f"{self._prefix}_{name}" for name in histograms}
         for table in found:
             for name, column in names.items():
                 if column in table.column_names:
