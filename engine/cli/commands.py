@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,13 +193,13 @@ def validate(
     allow: tuple[str, ...],
 ) -> None:
     """Reports every error in SPEC, and what it reads outside its folder."""
-    from engine.runs.lineage import unequal, unsearched
+    from engine.runs.lineage import equal_again, unequal, unsearched
     from engine.spec.loading import load_spec
 
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, processes=nproc, allow=allow)
     for message in unequal(loaded.spec):
         _say(f"warning: {message}", error=True)
-    for message in unsearched(loaded.spec):
+    for message in chain(unsearched(loaded.spec), equal_again(loaded.spec)):
         _say(f"notice: {message}", error=True)
     for message in loaded.outside():
         _say(f"reads outside the spec's folder: {message}", error=True)

@@ -78,6 +78,10 @@ class Config(BaseModel):
     below ``benchmarks`` and the benchmark's name, the ids of the items found: ``touched`` for questions
     and answers, and ``passages.touched`` for passages."""
 
+    removes_copies: ClassVar[bool] = False
+    """True for a step that removes documents or passages because others have the same: after it no
+    processor should replace texts, as documents could become equal."""
+
     def changes_texts(self) -> bool:
         """Whether a processor or step replaces texts at these settings. A train stage refuses one that
         does: there processors can only drop records, or annotate them for later processors."""

@@ -72,6 +72,23 @@ def unsearched(spec: Spec) -> Iterator[str]:
             )
 
 
+def equal_again(spec: Spec) -> Iterator[str]:
+    """Notices of processors that replace texts after copies were removed, so that documents may become
+    copies, and one that is held out may have a copy that is trained on."""
+    for name in spec.order:
+        prepared = spec.stages[name].prepare
+        removed = ""
+        for one in prepared.processors if prepared else ():
+            label = getattr(one, "type", "")
+            if one.removes_copies:
+                removed = label
+            elif removed and one.changes_texts():
+                yield (
+                    f"'{name}': `{label}` replaces texts after `{removed}` has removed copies, so "
+                    f"documents may become equal: list `{label}` before it"
+                )
+
+
 def holding_out(spec: Spec, prepared: str) -> list[str]:
     """Train stages that depend on a prepare stage and hold out records which do not come from it."""
     descending = [name for name, others in ancestors(spec).items() if prepared in others]

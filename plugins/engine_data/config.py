@@ -184,6 +184,8 @@ class Local(Config):
 class ExactDedup(Config):
     """Drops documents whose text equals that of one that stays: the first of the highest priority."""
 
+    removes_copies: ClassVar = True
+
     ignore: tuple[Literal["case", "whitespace"], ...] = Field(
         (), description="Differences to ignore when comparing texts."
     )

@@ -47,3 +47,25 @@ def test_what_a_config_says_is_what_its_processor_does(
     pairs = zip(found, records, strict=True)
     changed = any(isinstance(one, Text) and one.text != record.text for one, record in pairs)
     assert changed == changes == config.changes_texts()
+
+
+@pytest.mark.parametrize(
+    ("processors", "notice"),
+    [
+        ([{"type": "near-dedup"}, {"type": "pii"}], "`pii` replaces texts after `near-dedup`"),
+        (
+            [{"type": "exact-dedup"}, {"type": "gopher"}, {"type": "c4"}],
+            "`c4` replaces texts after",
+        ),
+        ([{"type": "pii"}, {"type": "near-dedup"}, {"type": "substring-dedup"}], None),
+        ([{"type": "near-dedup"}, {"type": "pii", "action": "drop"}], None),
+    ],
+)
+def test_validate_says_where_copies_may_come_back(
+    processors, notice, tiny_spec, command, write_spec
+):
+    """A text that is replaced after copies were removed may become one."""
+    tiny_spec["stages"]["corpus"]["prepare"]["processors"] = processors
+    _, err = command("validate", write_spec(tiny_spec))
+    assert (notice or "") in err
+    assert ("notice" in err) == (notice is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from os.path import expanduser
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -13,6 +14,8 @@ from engine import Config, Count, Share
 
 class NearDedup(Config):
     """Drops a document that is similar to one that stays."""
+
+    removes_copies: ClassVar = True
 
     threshold: Share = Field(
         0.8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from engine import Config, Count
 
 class SubstringDedup(Config):
     """Cuts passages of many words out of all documents but one that have them."""
+
+    removes_copies: ClassVar = True
 
     words: Count = Field(
         50, description="Length of the shortest passage to cut, in words between white space."
