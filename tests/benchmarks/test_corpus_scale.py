@@ -36,29 +36,32 @@ ALL_STEPS = [
 ]
 
 
-def _words(dice, number):
-    """Words as frequent as in a language (Zipf's law), ten to a line."""
-    found = dice.zipf(1.3, number) % 200_000
-    lines = (" ".join(f"w{word}" for word in row) for row in found.reshape(-1, 10))
-    return "\n".join(lines) + "\n"
+def _sentences(dice):
+    """Sentences of 15 words as frequent as in a language (Zipf's law), 80 characters each."""
+    rows = (dice.zipf(1.3, 15 * 200_000) % 200_000).reshape(-1, 15)
+    return np.array([" ".join(f"w{word}" for word in row) + "." for row in rows], object)
 
 
 def _corpus(folder, size, long=False):
-    """Text files of 50 documents each, and as many rows; the long document is one file."""
+    """Files of 1,000 rows, of which 3 % are edited copies of others; the long document is one file."""
     folder.mkdir()
     dice = np.random.default_rng(size)
-    sample = _words(dice, 2_000_000)
+    sentences = _sentences(dice)
     left = size * 10**6
     if long:
-        left -= LONG * 10**6
         with (folder / "long.txt").open("w") as file:
-            for _ in range(LONG * 10**6 // len(sample) + 1):
-                file.write(_words(dice, 2_000_000))
+            while file.tell() < LONG * 10**6:
+                file.write("\n".join(dice.choice(sentences, 50_000)) + "\n\n")
+            left -= file.tell()
+    chosen = dice.choice(sentences, 60)
     for number in count():
         with (folder / f"{number:04}.jsonl").open("w") as file:
-            for row in range(1000):
-                at = int(dice.integers(0, len(sample) - 10_000))
-                text = f"document {number} {row} " + sample[at : at + int(dice.integers(500, 9000))]
+            for _ in range(1000):
+                if dice.random() < 0.03:
+                    chosen[dice.integers(0, len(chosen))] = "An edited sentence."
+                else:
+                    chosen = dice.choice(sentences, int(dice.integers(5, 120)))
+                text = "\n".join(chosen)
                 left -= len(text)
                 file.write(json.dumps({"text": text}) + "\n")
                 if left <= 0:

@@ -58,8 +58,8 @@ def test_what_some_sources_do_not_tell_is_left_out(new_corpus):
 
     silent, sized = NamedSource("silent", DataSource()), NamedSource("sized", Sized())
     assert disk_need([silent], 3) is None
-    assert str(disk_need([sized], 2)) == "about 5.00 GB of disk"
-    assert str(disk_need([sized, silent], 2)) == "at least 5.00 GB of disk"
+    assert str(disk_need([sized], 2)) == "about 7.60 GB of disk"
+    assert str(disk_need([sized, silent], 2)) == "at least 7.60 GB of disk"
 
 
 @pytest.mark.parametrize("name", ["text", "compressed"])
