@@ -48,7 +48,9 @@ def outside(folder: Path, names: Iterable[str]) -> Iterator[str]:
     """Lines that list the files outside ``folder`` that names and globs lead to, links followed: one by
     one, or folder by folder with counts if a glob finds many."""
     home = folder.resolve()
-    found = [{path.resolve() for path in _matches(name, home)} for name in names]
+    found = [
+        {Path(os.path.realpath(path)) for path in _matches(name, home)} for name in names
+    ]  # realpath, as resolve() fails at a link to itself
     away = [{path for path in paths if not path.is_relative_to(home)} for paths in found]
     many = [paths for paths in away if len(paths) > _NAMED]
     yield from map(str, sorted(set().union(*away).difference(*many)))
@@ -69,7 +71,7 @@ def _matches(name: str, home: Path) -> Iterator[Path]:
     try:
         if os.path.exists(name):
             yield Path(name)
-            inside = Path(name).resolve().is_relative_to(home)
+            inside = Path(os.path.realpath(name)).is_relative_to(home)
             yield from _links(name) if inside else ()
         elif glob.has_magic(name):
             yield from (p for p in map(Path, glob.iglob(name, recursive=True)) if p.is_file())

@@ -27,13 +27,18 @@ def check_folder(folder: Path) -> None:
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 deep = len(path.relative_to(folder).parts) > _OURS and not path.is_dir()
-                if not deep and not path.resolve().is_relative_to(Path(parent).resolve()):
+                if not deep and not _target(path).is_relative_to(_target(parent)):
                     raise RunError(
                         f"{path}: is a link out of its folder, which is not followed in a run's folder",
                         hint="remove it, or move its target here",
                     )
             elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise RunError(f"{path}: is neither a file nor a folder", hint="remove it")
+
+
+def _target(path: str | Path) -> Path:
+    """Where a path leads, links followed; of a link to itself, the link."""
+    return Path(os.path.realpath(path))
 
 
 def opened_at_end(path: Path) -> IO[bytes]:

@@ -78,6 +78,7 @@ def test_links_within_their_own_folder_are_a_trackers_own(tmp_path):
     """They lead down, so that nothing is reached that is not reached without them."""
     (tmp_path / "wandb" / "offline-run").mkdir(parents=True)
     (tmp_path / "wandb" / "latest-run").symlink_to("offline-run")
+    (tmp_path / "wandb" / "itself").symlink_to("itself")
     logs = tmp_path / "base" / "wandb" / "offline-run" / "logs"
     logs.mkdir(parents=True)
     (logs / "debug-core.log").symlink_to(tmp_path.parent / "core.log")  # as wandb has it

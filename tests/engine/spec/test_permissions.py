@@ -207,6 +207,7 @@ def test_links_in_a_folder_that_is_named_are_listed(tiny_spec, write_spec, tmp_p
     (tmp_path / "set" / "part" / "train.txt").symlink_to(texts / "00.txt")
     (tmp_path / "model" / "deep").symlink_to(texts)
     (tmp_path / "model" / "own").symlink_to(tmp_path / "set")
+    (tmp_path / "model" / "itself").symlink_to("itself")
     source = {"type": "hugging-face", "path": str(tmp_path / "set")}
     rows = {"type": "hellaswag", "rows": str(tmp_path / "model")}
     tiny_spec["stages"]["corpus"]["prepare"]["sources"] = [source]
