@@ -57,10 +57,10 @@ def table_of(records: Sequence[Text]) -> pa.Table:
     """The documents of a part."""
     return pa.table(
         {
-            "id": [_whole(record.id) for record in records],
+            "id": [whole_name(record.id) for record in records],
             "text": [record.text for record in records],
-            "source": [_whole(record.source) for record in records],
-            "license": [record.license and _whole(record.license) for record in records],
+            "source": [whole_name(record.source) for record in records],
+            "license": [record.license and whole_name(record.license) for record in records],
             "url": [_url(record.meta) for record in records],
             "meta": [json.dumps(dict(record.meta), default=str) for record in records],
         },
@@ -164,11 +164,11 @@ def _joined(table: pa.Table, columns: pa.Table) -> pa.Table:
     return table
 
 
-def _whole(name: str) -> str:
+def whole_name(name: str) -> str:
     """A name as characters, also of a file whose name is not UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def _url(meta: Mapping[str, Any]) -> str | None:
     url = meta.get("url")
-    return _whole(url) if isinstance(url, str) else None
+    return whole_name(url) if isinstance(url, str) else None

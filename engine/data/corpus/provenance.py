@@ -16,14 +16,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from engine.data.corpus.parts import DOCUMENT, Part
+from engine.data.corpus.parts import DOCUMENT, Part, whole_name
 from engine.data.corpus.store import Store
 from engine.errors import RunError
 from engine.files.reading import read_json
+from engine.files.regular import check_folder
 
 _NAME = "provenance.json"
-_MADE = "holdout"
-"""The engine's own step whose column says what is held out."""
 
 
 def work_folder(folder: Path) -> Path:
@@ -32,11 +31,14 @@ def work_folder(folder: Path) -> Path:
 
 
 def plain_values(row: dict[str, Any]) -> dict[str, Any]:
-    """Of a row of columns the annotations that are single values, for people to read."""
+    """Of a row of columns the annotations that are single values, for people to read; names that begin
+    with ``_`` are the engine's own."""
     return {
         name: value
         for name, value in row.items()
-        if isinstance(value, str | int | float) and name not in ("text", "drop")
+        if isinstance(value, str | int | float)
+        and name not in ("text", "drop")
+        and not name.startswith("_")
     }
 
 
@@ -60,6 +62,7 @@ class DocumentWay:
     license: str | None
     url: str | None
     text: str
+    held_out: bool
     steps: tuple[StepTaken, ...]
 
     @property
@@ -67,8 +70,7 @@ class DocumentWay:
         """``kept``, ``held out`` or ``dropped``."""
         if self.steps and self.steps[-1].rule is not None:
             return "dropped"
-        held = any(one.step == _MADE and one.found.get("_held") for one in self.steps)
-        return "held out" if held else "kept"
+        return "held out" if self.held_out else "kept"
 
 
 def write_provenance(folder: Path, steps: Sequence[str], parts: Sequence[Part]) -> None:
@@ -83,6 +85,7 @@ def document_ways(folder: Path, name: str) -> Iterator[DocumentWay]:
     Raises RunError for a folder without provenance, and one whose tables were removed or damaged.
     """
     steps, parts = _told(folder)
+    name = whole_name(name)
     work = work_folder(folder)
     store = Store(work) if work.is_dir() else None
     for part in parts:
@@ -103,35 +106,45 @@ def _told(folder: Path) -> tuple[list[str], list[Part]]:
         told = read_json(file)
         steps = [str(step) for step in told["steps"]]
         parts = [Part(**{**part, "columns": tuple(part["columns"])}) for part in told["parts"]]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except OSError as error:
         raise RunError(
-            f"{file}: cannot be read ({error})",
-            hint="name the folder of a finished prepare stage, such as runs/NAME/corpus",
+            f"{folder}: is not a finished prepare stage ({_NAME}: {error.strerror or error})",
+            hint="name its folder, such as runs/NAME/corpus",
+        ) from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{file}: damaged ({error})", hint="`engine run SPEC --rerun STAGE` makes it again"
         ) from error
     return steps, parts
 
 
 def _way(store: Store, part: Part, names: Sequence[str], row: int) -> DocumentWay:
     (read,) = store.read(part.documents).slice(row, 1).select(DOCUMENT.names).to_pylist()
-    steps = []
+    steps, held = [], False
     for name, key in zip(names, part.columns, strict=True):
         (found,) = store.read(key).slice(row, 1).to_pylist() or [{}]
         given = {n: v for n, v in found.items() if v is not None}
+        held = held or bool(given.pop("_held", False))
         if given:
             steps.append(StepTaken(name, plain_values(given), given.get("text"), given.get("drop")))
         if "drop" in given:
             break
     named = {name: read[name] for name in ("id", "license", "url", "text")}
-    return DocumentWay(source=part.name or read["source"], steps=tuple(steps), **named)
+    source = part.name or read["source"]
+    return DocumentWay(source=source, held_out=held, steps=tuple(steps), **named)
 
 
 def clean_corpus(folder: Path) -> int:
     """Removes the tables that a finished folder was prepared from; returns the number of bytes freed.
 
-    Raises RunError for a folder that is not finished, whose preparation goes on from them.
+    Raises RunError for a folder that is not finished, whose preparation goes on from them, and for
+    tables that a link leads to.
     """
     _told(folder)
     work = work_folder(folder)
+    check_folder(work.parent)
+    if work.parent.is_symlink():
+        raise RunError(f"{work.parent}: is a link", hint="remove what it leads to yourself")
     size = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
     shutil.rmtree(work, ignore_errors=True)
     return size

@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from engine import SpecError, Terminal, read_json, write_cleaned, write_durably
+from engine import RunError, SpecError, Terminal, read_json, write_cleaned, write_durably
 from engine_corpus.report.bias import bias
 from engine_corpus.report.sizes import size_of, values_of
 from engine_corpus.report.waterfall import Row, bad_rows, waterfall
@@ -22,12 +22,15 @@ _SHOWN = 100
 
 def show(folder: Path, html: Path | None, samples: int, as_json: bool) -> None:
     """Prints the card of a prepared folder, and writes it as a page where ``html`` names a file. Raises
-    SpecError where there is none."""
+    SpecError where there is none, RunError where the page cannot be written."""
     card = _card(folder)
     if html is not None:
         from engine_corpus.report.page import page
 
-        write_durably(html, page(str(folder), card).encode())
+        try:
+            write_durably(html, page(str(folder), card).encode())
+        except OSError as error:
+            raise RunError(f"{html}: cannot be written: {error.strerror or error}") from error
     print_card(card, samples, as_json)
 
 
@@ -81,7 +84,7 @@ def remarks(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"{one['source']}: weight {one['weight']:g}, {one['epochs']:.2f} epochs"
     for source in card["sources"]:
         for reason, count in bad_rows(source).items():
-            yield f"{source['source']}: {count:,} bad rows: {reason}"
+            yield f"{source['source']}: {count:,} bad {'row' if count == 1 else 'rows'}: {reason}"
     for step in card.get("processors", ()):
         for warning in step.get("warnings", ()):
             yield f"{step['step']}: {warning}"
@@ -118,9 +121,12 @@ def _card(folder: Path) -> Any:
     try:
         card = read_json(file)
         accounted = all("account" in source for source in card["sources"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        if accounted:
+            waterfall(card)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
         raise SpecError(
-            f"{folder}: not a prepared corpus ({error})",
+            f"{folder}: not a prepared corpus (card.json: {why})",
             hint="name the folder of a prepare stage, such as runs/NAME/corpus",
         ) from error
     if not accounted:

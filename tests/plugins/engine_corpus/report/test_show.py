@@ -92,7 +92,11 @@ def test_the_page_stands_alone_and_shows_names_as_text(folder):
     assert made.count("<svg") >= 4, "a waterfall, languages, histograms and the curve"
 
 
-@pytest.mark.parametrize("content", [None, "{", "[1]", '{"sources": [{"source": "old"}]}'])
+_OLD = '{"sources": [{"source": "old"}]}'
+_STRANGE = '{"sources": [{"source": "x", "account": 3}]}'
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", _OLD, _STRANGE])
 def test_a_folder_without_such_a_card_is_told(content, tmp_path):
     """With what to name or to do."""
     from engine_corpus.report.show import show
@@ -126,8 +130,15 @@ def test_why_tells_the_whole_way_of_a_document(folder, engine, tmp_path):
     assert max(map(len, told.splitlines())) <= 80
     assert "kept" in told.splitlines()[0]
     assert "near_banding" in told
-    missing = engine("corpus", "why", folder, "nobody", status=2).stderr
-    assert "no document has the id 'nobody'" in missing
+    assert "_held" not in told
+    (line,) = (folder / "holdout.jsonl").read_text().splitlines()[:1]
+    aside = engine("corpus", "why", folder, json.loads(line)["id"], "--json").stdout
+    assert json.loads(aside)[0]["outcome"] == "held out"
+    for name in ("nobody", "caf\udce9"):  # as a name of a file that is not UTF-8
+        missing = engine("corpus", "why", folder, name, status=2).stderr
+        assert f"no document has the id '{name[:3]}" in missing
+    missing = engine("corpus", "why", tmp_path, "nobody", status=1).stderr
+    assert "is not a finished prepare stage (provenance.json: No such file" in missing
 
 
 def test_cleaning_keeps_what_training_reads_and_ends_why(folder, engine, tmp_path):
@@ -140,6 +151,22 @@ def test_cleaning_keeps_what_training_reads_and_ends_why(folder, engine, tmp_pat
     assert engine("corpus", "show", run / "corpus", "--json").stdout
     gone = engine("corpus", "why", run / "corpus", "any", status=1).stderr
     assert "--rerun STAGE" in gone
+
+
+def test_cleaning_follows_no_link(folder, engine, tmp_path):
+    """As a run's folder may come from somebody else."""
+    run, aside = tmp_path / "shown", tmp_path / "aside"
+    (aside / "corpus").mkdir(parents=True)
+    (aside / "corpus" / "letter.txt").write_text("mine")
+    shutil.copytree(folder.parent, run)
+    shutil.rmtree(run / ".work" / "corpus")
+    (run / ".work" / "corpus").symlink_to(aside / "corpus")
+    assert "is a link" in engine("corpus", "clean", run / "corpus", status=1).stderr
+    (run / ".work" / "corpus").unlink()
+    (run / ".work").rmdir()
+    (run / ".work").symlink_to(aside)
+    assert "is a link" in engine("corpus", "clean", run / "corpus", status=1).stderr
+    assert (aside / "corpus" / "letter.txt").is_file()
 
 
 def test_trying_shows_what_the_steps_would_do_and_keeps_nothing(folder, engine, tmp_path):
