@@ -34,9 +34,10 @@ class SelectStep(CorpusStep):
         self._keep = dict(config.keep)
 
     def run(self, corpus: Corpus) -> Dataset:
-        """See :class:`engine.CorpusStep`. Raises RunError for an annotation that a source lacks."""
+        """See :class:`engine.CorpusStep`. Raises RunError for an annotation that a source lacks or
+        that is no number."""
         values = corpus.map(partial(_values, names=list(self._keep)), corpus.documents)
-        by_source = corpus.shuffle(values, "key")
+        by_source = corpus.shuffle(values, "_key")
         thresholds = corpus.map(partial(_thresholds, keep=self._keep), by_source)
         return corpus.map(partial(_fallen, keep=self._keep, thresholds=thresholds), values)
 
@@ -60,17 +61,27 @@ def build(config: Select, context: Context) -> SelectStep:
 
 
 def _values(documents: pa.Table, names: list[str]) -> pa.Table:
-    """The annotations of documents as numbers, with a key of their source."""
+    """The annotations of documents as numbers, with a key of their source. Raises RunError for one of
+    another kind."""
     count = documents.num_rows
     columns = {name: documents.column(name) for name in ("part", "row", "source")}
+    there = {field.name: field.type for field in documents.schema if field.name not in columns}
     for name in names:
-        if name in documents.column_names:
-            columns[name] = documents.column(name).cast(pa.float64())
-        else:
-            columns[name] = pa.chunked_array([pa.nulls(count, pa.float64())])
+        kind = there.get(name, pa.null())
+        if not _is_number(kind):
+            raise RunError(
+                f"select: '{name}' is not a number", hint="name an annotation that is one"
+            )
+        found = documents.column(name) if name in there else pa.nulls(count)
+        columns[name] = found.cast(pa.float64())
     keys = {one: _key(one) for one in pc.unique(documents.column("source")).to_pylist()}
     key = np.array([keys[one] for one in documents.column("source").to_pylist()], np.uint64)
-    return pa.table({**columns, "key": key})
+    return pa.table({**columns, "_key": key})
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def _key(source: str) -> int:

@@ -66,6 +66,18 @@ def test_an_annotation_that_nothing_gives_is_named():
         _rules({"quality": "> 2"})
 
 
+@pytest.mark.parametrize("name", ["word", "text"])
+def test_what_is_no_number_is_named(name):
+    """Without what stands in the documents; any name of an annotation may be compared."""
+    noted = each(lambda document: {"word": document.text, "key": 1})
+    keep = Select(keep={"key": ">= 1", name: ">= 1"})
+    document = Text(id="1", source="a", text="secret")
+    with pytest.raises(RunError, match=f"^select: '{name}' is not a number;") as told:
+        processed([noted, SelectStep(keep)], [document])
+    assert "secret" not in str(told.value)
+    assert processed([noted, SelectStep(Select(keep={"key": ">= 1"}))], [document]) == [document]
+
+
 @pytest.mark.parametrize(
     "text", ["80%", "best 0% of each source", "best 101% of each source", "= 3"]
 )
