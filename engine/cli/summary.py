@@ -35,12 +35,14 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
 
 
 def _how_to_go_on(folder: RunFolder, spec: Spec) -> str:
-    """How to continue a run: a train stage resumes from its checkpoints, an evaluation from its rows;
-    any other stage starts over."""
+    """How to continue a run: a train stage resumes from its checkpoints, an evaluation from its rows, a
+    preparation from its parts; any other stage starts over."""
     for name in spec.order:
         standing = folder.standing(name)
         if standing is None or standing.status == "done" or spec.stages[name].evaluate:
             continue
+        if spec.stages[name].prepare:
+            return f"run the same command; '{name}' goes on from the parts that are done"
         if not any((folder.path / name / "checkpoints").glob("step-*")):
             return f"run the same command; '{name}' starts over, finished stages are kept"
     return "run the same command to continue"

@@ -106,8 +106,7 @@ def test_a_signal_outside_training_ends_the_run(tiny_spec, run_here, install_her
         assert len(run.events("interrupted")) == number
         assert not (run.folder / "corpus" / "manifest.json").exists()
         assert summary(run) == (
-            "tiny is not finished: run the same command; 'corpus' starts over, "
-            "finished stages are kept."
+            "tiny is not finished: run the same command; 'corpus' goes on from the parts that are done."
         )
     assert run_here(tiny_spec).status == 0
     assert signal.getsignal(signal.SIGTERM) == before
