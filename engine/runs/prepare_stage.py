@@ -11,7 +11,7 @@ from typing import Any
 from engine.contracts.records import Record
 from engine.contracts.scoring import BenchmarkTexts
 from engine.contracts.spec import Prepare
-from engine.data.corpus.disk import DiskNeed, disk_need
+from engine.data.corpus.disk import DiskNeed, disk_need, disk_size
 from engine.data.corpus.executors import Means
 from engine.data.corpus.prepare import prepare
 from engine.data.corpus.steps import NamedProcessor
@@ -100,7 +100,7 @@ def _tell_need(run: RunContext, name: str, need: DiskNeed | None) -> None:
     run.log.emit("disk", stage=name, needed=need.needed, message=f"needs {need}")
     if free < need.needed:
         run.log.warn(
-            f"it needs {need}, and {free / 1e9:,.2f} GB are free below {run.folder.path}",
+            f"it needs {need}, and {disk_size(free)} are free below {run.folder.path}",
             stage=name,
         )
 

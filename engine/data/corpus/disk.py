@@ -22,7 +22,12 @@ class DiskNeed:
     at_least: bool
 
     def __str__(self) -> str:
-        return f"{'at least' if self.at_least else 'about'} {self.needed / 1e9:,.2f} GB of disk"
+        return f"{'at least' if self.at_least else 'about'} {disk_size(self.needed)} of disk"
+
+
+def disk_size(count: int) -> str:
+    """A number of bytes in MB, from a thousand on in GB."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def disk_need(sources: Sequence[NamedSource], steps: int) -> DiskNeed | None:

@@ -29,9 +29,9 @@ def key_of(*made_by: Any) -> str:
 
 
 def refused(folder: Path, error: OSError) -> RunError:
-    """The error where the disk refuses to write below a folder."""
+    """The error where the disk refuses to write below a folder; it names the file, if that is known."""
     return RunError(
-        f"{folder}: {os.strerror(error.errno) if error.errno else error}",
+        f"{error.filename or folder}: {os.strerror(error.errno) if error.errno else error}",
         hint="free some space or mend the folder's rights",
     )
 

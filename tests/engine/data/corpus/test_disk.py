@@ -34,7 +34,7 @@ def test_a_preparation_needs_about_what_it_says(prepared):
     (told,) = (event for event in run.events if event["event"] == "disk")
     used = sum(file.stat().st_size for file in run.folder.rglob("*"))
     assert 0.5 < used / told["needed"] < 1.2
-    assert told["message"] == "needs about 0.00 GB of disk"
+    assert told["message"] == f"needs about {told['needed'] / 1e6:.1f} MB of disk"
 
 
 def test_too_little_disk_is_warned_of_before_anything_is_read(prepared, monkeypatch):
@@ -42,7 +42,7 @@ def test_too_little_disk_is_warned_of_before_anything_is_read(prepared, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
     run = prepared()
     (warning,) = (event for event in run.events if event["event"] == "warning")
-    assert "0.00 GB are free" in warning["message"]
+    assert "0.0 MB are free" in warning["message"]
     assert (run.folder / "corpus" / "manifest.json").is_file()
 
 
