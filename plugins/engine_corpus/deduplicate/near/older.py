@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from engine import RunError, pretrained_tokenizer, read_json
+from engine import RunError, json_of, pretrained_tokenizer, read_json
 from engine_corpus.deduplicate.near.banding import Banding
 from engine_corpus.deduplicate.near.hashing import Hashes
 from engine_corpus.deduplicate.near.matrices import matrix_of
@@ -34,7 +34,7 @@ _HINT = "prepare that corpus again: `engine run SPEC --rerun STAGE`"
 
 def tables_of(folders: Sequence[str]) -> list[list[str]]:
     """Of every source of these prepared folders: the folder as it is named, the source's number, and a
-    hash of the folder's content. Raises RunError."""
+    hash of the folder's content. Raises RunError, also where their tables of documents were damaged."""
     found = []
     for folder in folders:
         try:
@@ -43,8 +43,22 @@ def tables_of(folders: Sequence[str]) -> list[list[str]]:
         except (OSError, ValueError) as error:
             raise RunError(f"{folder}: not a prepared corpus ({error})", hint=_HINT) from error
         digest = blake2b(content, digest_size=16).hexdigest()
+        for number in numbers:
+            _check(folder, f"shards/{number}/documents.parquet", content)
         found += [[folder, str(number), digest] for number in numbers]
     return found
+
+
+def _check(folder: str, name: str, manifest: bytes) -> None:
+    """Raises RunError unless a file has the checksum that the folder's manifest lists."""
+    place = Path(expanduser(folder)) / name
+    try:
+        with place.open("rb") as file:
+            differs = file_digest(file, "sha256").hexdigest() != json_of(manifest)["files"][name]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise RunError(f"{place}: damaged ({error})", hint=_HINT) from error
+    if differs:
+        raise RunError(f"{place}: damaged (its checksum differs)", hint=_HINT)
 
 
 def tickets(documents: pa.Table, parts: int) -> pa.Table:

@@ -124,6 +124,15 @@ def test_a_folder_that_is_no_prepared_corpus_is_named(decided, with_bands, tmp_p
     (damaged / "shards" / "0" / "00000.idx").unlink()
     with pytest.raises(RunError, match="shards/0: damaged"):
         decided(_new(), against=[str(damaged)])
+    documents = damaged / "shards" / "0" / "documents.parquet"
+    content = bytearray(documents.read_bytes())
+    content[len(content) // 2] ^= 1
+    documents.write_bytes(content)
+    with pytest.raises(RunError, match=r"documents\.parquet: damaged \(its checksum differs\)"):
+        decided(_new(), against=[str(damaged)])
+    documents.unlink()
+    with pytest.raises(RunError, match=r"documents\.parquet: damaged"):
+        decided(_new(), against=[str(damaged)])
     (damaged / "manifest.json").unlink()
     with pytest.raises(RunError, match="not a prepared corpus"):
         decided(_new(), against=[str(damaged)])
