@@ -70,7 +70,9 @@ class Prepare(Config):
 class Ramp(Config):
     """A growing batch: tokens · factor^⌊t / every⌋, at most ``most``; t in the unit of ``every``."""
 
-    every: Annotated[Interval, units("tokens", "steps")] = Field(description="Interval.")
+    every: Annotated[Interval, units("tokens", "steps")] = Field(
+        description="Interval at which it grows."
+    )
     factor: Number = Field(2.0, gt=1, description="Growth at each interval.")
     most: Count | None = Field(
         None, description="Largest batch, in tokens; without it, 16 × the first."

@@ -1,4 +1,4 @@
-"""Markdown reference of plugins and hooks, generated from their declarations.
+"""Markdown reference of specs, hooks and plugins, generated from their declarations.
 
 ``python -m engine.testing.reference README.md`` rewrites it between the marks in a file::
 
@@ -26,12 +26,12 @@ from engine.contracts import hooks as hookspecs
 from engine.contracts.amounts import Amount
 from engine.contracts.component import Component, Kind
 from engine.contracts.config import Config, Of, StageRef
-from engine.contracts.spec import Train
+from engine.contracts.spec import Evaluate, Prepare, Spec, Train
 from engine.errors import PluginError
 from engine.registry import Plugin, Plugins
 
 _MARKED = re.compile(
-    r"(?P<head><!-- reference: (?P<what>hooks|plugin (?P<name>[\w-]+)) -->\n)"
+    r"(?P<head><!-- reference: (?P<what>hooks|spec|plugin (?P<name>[\w-]+)) -->\n)"
     r".*?(?P<tail><!-- end of reference -->)",
     re.DOTALL,
 )
@@ -47,7 +47,13 @@ def refreshed(text: str) -> str:
     """A Markdown text with every marked part generated again. Raises PluginError."""
 
     def write(found: re.Match[str]) -> str:
-        made = hooks_reference() if found["what"] == "hooks" else plugin_reference(found["name"])
+        match found["what"]:
+            case "hooks":
+                made = hooks_reference()
+            case "spec":
+                made = spec_reference()
+            case _:
+                made = plugin_reference(found["name"])
         return f"{found['head']}\n{made}\n{found['tail']}"
 
     return _MARKED.sub(write, text)
@@ -61,6 +67,16 @@ def hooks_reference() -> str:
             arguments = ", ".join(inspect.signature(hook).parameters)
             lines.append(f"| `{name}({arguments})` | {_cell(inspect.getdoc(hook) or '')} |")
     return "\n".join(lines) + "\n"
+
+
+def spec_reference() -> str:
+    """All fields of a spec and of the three verbs of its stages."""
+    installed = Plugins.discover().selected(())
+    parts = [_table(Spec, installed), f"{_RUNTIME}\n"]
+    for verb, config in (("prepare", Prepare), ("train", Train), ("evaluate", Evaluate)):
+        parts += [f"### `{verb}`\n", f"{inspect.cleandoc(config.__doc__ or '')}\n"]
+        parts += _tables(config, installed)
+    return "\n".join(parts)
 
 
 def plugin_reference(name: str) -> str:
@@ -115,11 +131,15 @@ def _component(
         lines += [f"Stands where a spec names no {kind}.", ""]
     if config.model_fields and kind in _runtime_kinds():
         lines += ["In a train stage all its fields are *runtime*.", ""]
-    lines.append(_table(config, installed))
+    return "\n".join([*lines, *_tables(config, installed)])
+
+
+def _tables(config: type[BaseModel], installed: Plugins) -> Iterator[str]:
+    """The fields of a configuration, and of those inside it."""
+    yield _table(config, installed)
     for part in dict.fromkeys(nested(config)):
-        lines += [f"`{part.__name__}`: {inspect.cleandoc(part.__doc__ or '')}", ""]
-        lines.append(_table(part, installed))
-    return "\n".join(lines)
+        yield f"`{part.__name__}`: {inspect.cleandoc(part.__doc__ or '').replace('``', '`')}\n"
+        yield _table(part, installed)
 
 
 def _table(config: type[BaseModel], installed: Plugins) -> str:
@@ -163,7 +183,8 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
         if isinstance(mark, Of):
             return mark.kind + (" or a prepare stage's name" if mark.or_stage else "")
         if isinstance(mark, StageRef):
-            return f"name of a {mark.verb} stage"
+            verbs = " or ".join(verb for verb in (mark.verb, mark.other) if verb)
+            return f"name of a {verbs} stage"
     limits = _limits(flat)
     return _type(annotation) + (f", {limits}" if limits else "")
 

@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from engine.contracts.spec import Evaluate, Prepare, Spec, Train
 from engine.errors import PluginError
 from engine.testing import check_readme
-from engine.testing.reference import hooks_reference, plugin_reference, refreshed
+from engine.testing.reference import (
+    hooks_reference,
+    nested,
+    plugin_reference,
+    refreshed,
+    spec_reference,
+)
 
 ROOT = Path(__file__).parents[3]
 PLUGINS = sorted(ROOT.glob("plugins/*/README.md"))
@@ -22,7 +29,9 @@ def _folder(file: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "file", [ROOT / "README.md", ROOT / "contrib" / "README.md", *PLUGINS], ids=_folder
+    "file",
+    [*(ROOT / place / "README.md" for place in (".", "contrib", "specs")), *PLUGINS],
+    ids=_folder,
 )
 def test_readmes_are_up_to_date(file):
     """Those of contrib packages their own tests check."""
@@ -151,17 +160,29 @@ def test_a_plugins_reference_says_all_that_it_declares():
     assert plugin_reference("shown") == REFERENCE
 
 
+def test_the_reference_of_specs_has_every_field():
+    """Of the spec, of the three verbs, and of what is inside them."""
+    text = spec_reference()
+    for config in (Spec, Prepare, Train, Evaluate):
+        for part in (config, *nested(config)) if config is not Spec else (config,):
+            for name, field in part.model_fields.items():
+                assert f"| `{name}` | " in text
+                assert field.description in text.replace("\\|", "|")
+
+
 @pytest.mark.usefixtures("shown")
 def test_only_what_is_marked_is_written_anew():
     """What stood there goes, all around it stays; and a second time nothing changes."""
     part = "<!-- reference: {} -->\nold\n<!-- end of reference -->\n"
     text = refreshed(
         f"# Title\n\n{part.format('plugin shown')}\nBetween.\n\n{part.format('hooks')}"
+        f"{part.format('spec')}"
     )
     assert text == (
         f"# Title\n\n<!-- reference: plugin shown -->\n\n{REFERENCE}\n<!-- end of reference -->\n"
         "\nBetween.\n\n"
         f"<!-- reference: hooks -->\n\n{hooks_reference()}\n<!-- end of reference -->\n"
+        f"<!-- reference: spec -->\n\n{spec_reference()}\n<!-- end of reference -->\n"
     )
     assert refreshed(text) == text
 
