@@ -32,6 +32,8 @@ def print_summary(folder: RunFolder, spec: Spec, status: str) -> None:
         elif spec.stages[name].train:
             for line in _trained(folder, spec, name, standing.summary):
                 console.print(line)
+        elif (page := folder.path / name / "card.html").is_file():
+            console.print(f"[bold]{name}[/]: what became of its documents: {escape(str(page))}")
 
 
 def _how_to_go_on(folder: RunFolder, spec: Spec) -> str:
