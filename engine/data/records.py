@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from engine.contracts.data import DataSource
@@ -22,6 +24,10 @@ _NAMED = 10
 _DEEPEST = 100
 """Levels of nesting allowed in a record; a conversation with tools has ten."""
 _NOT_LEARNT = frozenset({"id", "source", "license", "meta"})
+
+
+_OWN = ("engine", "contextlib")
+"""Packages whose lines do not help the author of a component."""
 
 
 Say = Callable[..., None]
@@ -131,13 +137,26 @@ class Rows:
 
 @contextmanager
 def blaming(what: str) -> Iterator[None]:
-    """Turns any error of a component into a RunError that names the component."""
+    """Turns any error of a component into a RunError that names the component, and the line of its
+    author's code where it came from."""
     try:
         yield
     except EngineError:
         raise
     except Exception as error:
-        raise RunError(f"{what} failed: {type(error).__name__}: {error}") from error
+        told = f"{what} failed: {type(error).__name__}: {error}{_place(error)}"
+        raise RunError(told) from error
+
+
+def _place(error: Exception) -> str:
+    """Where an error left the package that the engine has called: `` (file.py:12)``; empty if it called
+    none."""
+    package, place = "", ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name, _, _ = str(frame.f_globals.get("__name__")).partition(".")
+        if name == package or (not package and name not in _OWN):
+            package, place = name, f" ({Path(frame.f_code.co_filename).name}:{line})"
+    return place
 
 
 def unreadable(record: Record) -> Bad | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from engine.contracts.data import DataSource
@@ -73,6 +75,18 @@ def test_what_is_neither_a_record_nor_a_bad_row_is_the_sources_error():
 
     told = "source 's' failed: TypeError: it yielded {'text': 'a'}, which is not a record"
     with pytest.raises(RunError, match=told):
+        list(Rows(NamedSource("s", Given())))
+
+
+def test_an_error_names_the_line_of_the_component_and_not_of_what_it_called():
+    """Of a library that it calls as well."""
+
+    class Given(DataSource):
+        def records(self, part):
+            yield Text(**json.loads("{"))
+
+    place = r"JSONDecodeError: .* \(test_bad_rows\.py:\d+\)$"
+    with pytest.raises(RunError, match=place):
         list(Rows(NamedSource("s", Given())))
 
 

@@ -187,7 +187,7 @@ def _untrained(texts):
 @pytest.mark.parametrize(
     ("source", "options", "told"),
     [
-        (_Failing(), {}, "source 'source-0' failed: KeyError: 'x'"),
+        (_Failing(), {}, r"source 'source-0' failed: KeyError: 'x' \(test_prepare\.py:\d+\)"),
         (_Wrong(), {}, r"source 'source-0' failed: TypeError: it yielded \{'text'"),
         ([], {}, r"source 'source-0' gave no document to train on: 0 read.*check its paths"),
         ([" "], {}, r"1 read, 1 dropped \{'empty': 1\}, 0 held out"),
@@ -195,7 +195,7 @@ def _untrained(texts):
         (
             ["a"],
             {"processors": [each(_failing)]},
-            "_failing, at record 'id of 'a'' of 'test', failed: ZeroDivisionError: nought",
+            r"_failing, at record 'id of 'a'' of 'test', failed: ZeroDivisionError: nought \(test_prep",
         ),
         (["a"], {"processors": [each(_wrong)]}, "it gave None, neither a record nor the name"),
         (
@@ -223,7 +223,11 @@ def _untrained(texts):
             {"processors": [_Step(lambda corpus: corpus.map(_dropped_by, corpus.documents))]},
             "processor '_Step' failed: TypeError: it gave bool as 'drop', which is not text",
         ),
-        (["a"], {"trainer": _untrained}, "the tokenizer failed: OverflowError: too much"),
+        (
+            ["a"],
+            {"trainer": _untrained},
+            r"the tokenizer failed: OverflowError: too much \(test_pr",
+        ),
         (["a"], {"trainer": _no_end}, "the tokenizer has no end-of-sequence token"),
         (["a"], {"trainer": _holes}, "token 300 is none of the tokenizer's 2; .* leave holes"),
     ],
