@@ -114,12 +114,30 @@ def _standing(folder: RunFolder, stage: str) -> dict[str, Any]:
     if standing is None:
         return {"status": "missing"}
     shown: dict[str, Any] = {"status": standing.status}
+    if standing.status == "begun":
+        shown |= _ended(folder)
     if "steps" in standing.summary:
         shown["steps"] = standing.summary["steps"]
     scores = [f"{s['metric']} {s['value']:.4g}" for s in standing.summary.get("scores") or ()]
     if scores:
         shown["score"] = ", ".join(scores)
     return shown
+
+
+def _ended(folder: RunFolder) -> dict[str, str]:
+    """How a run with a stage that is begun has ended, by its last event: ``failed``, with the error, or
+    ``stopped``. Nothing where it goes on or was killed."""
+    try:
+        last = folder.last_event()
+    except EngineError:
+        return {}
+    match last:
+        case {"event": "failed", "error": str(error)}:
+            return {"status": "failed", "error": error}
+        case {"event": "interrupted" | "stopped"}:
+            return {"status": "stopped"}
+        case _:
+            return {}
 
 
 def _problems(installed: Plugins, *, factories: bool) -> dict[str, str]:

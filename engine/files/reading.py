@@ -31,6 +31,16 @@ def read_regular(path: Path, most: int = 1 << 30) -> bytes:
     return content
 
 
+def read_end(path: Path, most: int) -> bytes:
+    """The last bytes of a regular file, at most so many. Raises OSError as :func:`read_regular`."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        file.seek(max(0, found.st_size - most))
+        return file.read(most)
+
+
 def json_of(text: str | bytes) -> Any:
     """Parses JSON. Raises ValueError, also if it is nested too deeply."""
     try:

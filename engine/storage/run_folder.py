@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunError
-from engine.files.reading import read_regular
+from engine.files.reading import json_of, read_end, read_regular
 from engine.files.regular import check_folder, opened_at_end
 from engine.spec.loading import RESOLVED, Loaded, resolved_yaml
 from engine.storage.manifest import sealed, unsealed, write_durably
 from engine.storage.stage_record import Standing
 
 _STAGE = "stage.json"
+_TAIL = 1 << 16
+"""Bytes of a log's last event at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,15 @@ class RunFolder:
                 f"{self.path / stage / _STAGE}: cannot be read ({error})",
                 hint=f"restart the stage with --rerun {stage}",
             ) from error
+
+    def last_event(self) -> Mapping[str, Any]:
+        """The last event of the run's log; empty if there is none. Raises RunError."""
+        try:
+            *_, last = read_end(self.path / "events.jsonl", _TAIL).split(b"\n")[:-1] or [b"{}"]
+            found = json_of(last)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / 'events.jsonl'}: cannot be read ({error})") from error
+        return found if isinstance(found, dict) else {}
 
     def record(self, stage: str, standing: Standing) -> None:
         """Writes the stage's record."""

@@ -35,6 +35,37 @@ def test_a_run_that_is_not_whole(command, copied):
     assert "cannot be read" in told["torn"]["?"]["error"]
 
 
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [
+        ({"event": "failed", "error": "out of luck"}, {"status": "failed", "error": "out of luck"}),
+        ({"event": "interrupted"}, {"status": "stopped"}),
+        (
+            {"event": "stopped", "stage": "base", "step": 3, "reason": "signal"},
+            {"status": "stopped"},
+        ),
+        ({"event": "step", "step": 4}, {"status": "begun"}),
+        ({"event": "failed", "error": 7}, {"status": "begun"}),
+        (None, {"status": "begun"}),
+    ],
+)
+def test_how_a_run_ended_that_is_not_done(command, copied, event, shown):
+    """By the last event of its log, of which the last line may be torn."""
+    file = copied / "base" / "stage.json"
+    told = json.loads(file.read_text())
+    del told["checksum"]
+    file.write_text(json.dumps(told | {"status": "begun", "summary": {}}))
+    log = copied / "events.jsonl"
+    if event is None:
+        log.unlink()
+    else:
+        with log.open("a") as lines:
+            lines.write(json.dumps(event) + '\n{"event": "st')
+    (row,) = json.loads(command("runs", "--runs", copied.parent, "--json")[0])
+    assert row["stages"]["base"] == shown
+    assert row["stages"]["corpus"] == {"status": "done"}
+
+
 BOMB = "a0: &a0 [1]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
 )
