@@ -39,14 +39,18 @@ _BASES: Mapping[Kind, tuple[type[Any], ...]] = {
 
 @cache
 def code_of(package: str) -> str:
-    """A hash of the source files of a package, which may be edited without a new version; of none where
-    they are not files."""
+    """A hash of the source files of a package, or of a module of its own, which may be edited without
+    a new version; of none where they are not files."""
     found = blake2b(digest_size=16)
     spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in sorted(Path(folder).rglob("*.py")):
-            found.update(file.relative_to(folder).as_posix().encode(errors="surrogateescape"))
-            found.update(file.read_bytes())
+    files: dict[Path, Path] = {}
+    for folder in map(Path, (spec.submodule_search_locations or ()) if spec else ()):
+        files |= {file.relative_to(folder): file for file in folder.rglob("*.py")}
+    if not files and spec and spec.origin and (alone := Path(spec.origin)).is_file():
+        files[Path(alone.name)] = alone
+    for name, file in sorted(files.items()):
+        found.update(name.as_posix().encode(errors="surrogateescape"))
+        found.update(file.read_bytes())
     return found.hexdigest()
 
 
