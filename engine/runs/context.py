@@ -26,6 +26,7 @@ from engine.files.matching import each_once, expanded, matches, version_of
 from engine.processes.process import Process
 from engine.runs.benchmarks import benchmark_texts, told
 from engine.runs.components import code_of, of_kind
+from engine.runs.failures import Built
 from engine.runs.recipe import Recipe
 from engine.spec.identity import identity_fields
 from engine.spec.loading import Loaded, LoadedSituation
@@ -61,6 +62,8 @@ class RunContext:
         """A stage and its records, cached because every evaluator of every model asks for them."""
         self._inference: tuple[str, Inference] | None = None
         """A stage and its inference component, built once because it may start slowly."""
+        self.built: list[Built] = []
+        """Components, for messages about errors in them."""
         self.said: set[tuple[str, str, str]] = set()
         """Messages of components, each logged once: a source is read again for its held-out records."""
 
@@ -69,11 +72,19 @@ class RunContext:
         found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
         for field, what in self.loaded.permissions.refusals(config.needs()):
             raise self.loaded.told(config, FieldError(field, what))
+        factory = found.load_factory()
+        name = (
+            f"{kind} '{found.component.type}' ({found.plugin.distribution} {found.plugin.version})"
+        )
+        number = len(self.built)  # a factory may build other components
+        self.built.append(Built.of(name, factory, factory))
         try:
-            built = found.load_factory()(config, context)
+            built = factory(config, context)
         except FieldError as error:
             raise self.loaded.told(config, error) from error
-        return of_kind(kind, config, built, found)
+        component = of_kind(kind, config, built, found)
+        self.built[number] = Built.of(name, factory, component)
+        return component
 
     def key(self, kind: Kind, config: Config) -> str:
         """Names what a component is: its settings, and its plugin's version and code."""

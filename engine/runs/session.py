@@ -19,6 +19,7 @@ from engine.event_log import (
 from engine.hardware.devices import remark
 from engine.processes.heartbeat import Watch
 from engine.processes.process import Process
+from engine.runs.failures import explained
 from engine.runs.run import Run
 from engine.spec.loading import Loaded
 from engine.storage.run_folder import RunFolder
@@ -63,14 +64,19 @@ def run_spec(
         stack.callback(log.close)
         if first and (unused := remark(process.device)):
             log.warn(unused)
+        run = Run(loaded, folder, process, log, inexact=inexact)
         try:
-            run = Run(loaded, folder, process, log, inexact=inexact)
             status = run.execute(only=only, rerun=rerun)
         except EngineError as error:
             _note_failure(log, error)
             raise
         except OSError as error:  # any file of the run may be the one that fails
             failed = _disk_failed(folder.path, error)
+            _note_failure(log, failed)
+            raise failed from error
+        except Exception as error:
+            name = "traceback.txt" if first else f"traceback-{process.rank}.txt"
+            failed = explained(error, run.built, folder.path / name)
             _note_failure(log, failed)
             raise failed from error
         except KeyboardInterrupt:

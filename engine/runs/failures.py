@@ -1,0 +1,86 @@
+"""Says in a line which component an unexpected error comes from, and keeps the whole traceback."""
+
+from __future__ import annotations
+
+import traceback
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from engine.errors import RunError
+from engine.storage.manifest import write_durably
+
+_CALLERS = frozenset({"wrapper", "inner"})
+"""Names of functions that only call a method, besides those that begin with an underscore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A component that a run has built: its ``name`` in messages, the code of its factory and of itself
+    if it is a function, and a reference to it that keeps it from nothing."""
+
+    name: str
+    codes: tuple[CodeType, ...]
+    reference: weakref.ref[Any] | None
+
+    @classmethod
+    def of(cls, name: str, factory: Any, component: Any) -> Built:
+        """Notes a component."""
+        functions = (getattr(one, "func", one) for one in (factory, component))
+        codes = [code for one in functions if (code := getattr(one, "__code__", None))]
+        try:
+            return cls(name, tuple(codes), weakref.ref(component))
+        except TypeError:  # such as a tuple
+            return cls(name, tuple(codes), None)
+
+    def runs(self, frame: FrameType) -> bool:
+        """Whether a frame is of a method of the component, or of its function or factory."""
+        if frame.f_code in self.codes:
+            return True
+        own = frame.f_locals.get("self")
+        return own is not None and self.reference is not None and self.reference() is own
+
+
+def explained(error: Exception, built: Sequence[Built], file: Path) -> RunError:
+    """The error for a person, with the component that it comes from and the line of its author's code;
+    ``file`` gets the whole traceback."""
+    write_durably(file, "".join(traceback.format_exception(error)))
+    frames = list(traceback.walk_tb(error.__traceback__))
+    what = str(error).strip().splitlines()
+    told = f"{type(error).__name__}{f': {what[0]}' if what else ''}"
+    culprit, entered = _culprit(frames, built)
+    own = frames[entered:]
+    frame, line = [one for one in own if _package(one[0]) == _package(own[0][0])][-1]
+    place = f"{Path(frame.f_code.co_filename).name}:{line}"
+    who = (
+        "the engine failed"
+        if culprit is None
+        else f"{culprit.name} failed in {_method(own, culprit)}"
+    )
+    return RunError(f"{who}: {told} ({place})", hint=f"{file} has the whole traceback")
+
+
+def _culprit(
+    frames: Sequence[tuple[FrameType, int]], built: Sequence[Built]
+) -> tuple[Built | None, int]:
+    """The component that was entered last, and the number of its first frame since."""
+    found: tuple[Built | None, int] = None, len(frames) - 1
+    for number, (frame, _) in enumerate(frames):
+        for one in built:
+            if one is not found[0] and one.runs(frame):
+                found = one, number
+    return found
+
+
+def _method(frames: Sequence[tuple[FrameType, int]], culprit: Built) -> str:
+    """The first of the component's methods that is more than a wrapper of another."""
+    names = [frame.f_code.co_name for frame, _ in frames if culprit.runs(frame)]
+    plain = (name for name in names if name[0] not in "_<" and name not in _CALLERS)
+    return next(plain, names[-1])
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
