@@ -10,6 +10,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from torch import nn
+
 from engine.errors import RunError
 from engine.storage.manifest import write_durably
 
@@ -19,48 +21,59 @@ _CALLERS = frozenset({"wrapper", "inner"})
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A component that a run has built: its ``name`` in messages, the code of its factory and of itself
-    if it is a function, and a reference to it that keeps it from nothing."""
+    """A component that a run has built: its ``name`` in messages, its ``package``, the code of its
+    factory and of itself if it is a function, and a reference that does not keep it in memory."""
 
     name: str
+    package: str
     codes: tuple[CodeType, ...]
     reference: weakref.ref[Any] | None
 
     @classmethod
     def of(cls, name: str, factory: Any, component: Any) -> Built:
         """Notes a component."""
-        functions = (getattr(one, "func", one) for one in (factory, component))
+        functions = [getattr(one, "func", one) for one in (factory, component)]
         codes = [code for one in functions if (code := getattr(one, "__code__", None))]
+        package = str(getattr(functions[0], "__module__", "")).partition(".")[0]
         try:
-            return cls(name, tuple(codes), weakref.ref(component))
+            return cls(name, package, tuple(codes), weakref.ref(component))
         except TypeError:  # such as a tuple
-            return cls(name, tuple(codes), None)
+            return cls(name, package, tuple(codes), None)
 
     def runs(self, frame: FrameType) -> bool:
-        """Whether a frame is of a method of the component, or of its function or factory."""
+        """Whether a frame is of a method of the component or of a module in it, or of its function or
+        factory."""
         if frame.f_code in self.codes:
             return True
-        own = frame.f_locals.get("self")
-        return own is not None and self.reference is not None and self.reference() is own
+        own, component = frame.f_locals.get("self"), self.reference and self.reference()
+        if own is None or component is None:
+            return False
+        inside = component.modules() if isinstance(component, nn.Module) else ()
+        return own is component or any(own is module for module in inside)
 
 
 def explained(error: Exception, built: Sequence[Built], file: Path) -> RunError:
     """The error for a person, with the component that it comes from and the line of its author's code;
-    ``file`` gets the whole traceback."""
-    write_durably(file, "".join(traceback.format_exception(error)))
+    ``file`` gets the whole traceback, unless the disk refuses."""
+    hint = f"{file} has the whole traceback"
+    try:
+        write_durably(file, "".join(traceback.format_exception(error)))
+    except OSError as refused:
+        hint = f"the traceback could not be written: {refused.strerror}"
     frames = list(traceback.walk_tb(error.__traceback__))
     what = str(error).strip().splitlines()
     told = f"{type(error).__name__}{f': {what[0]}' if what else ''}"
     culprit, entered = _culprit(frames, built)
     own = frames[entered:]
-    frame, line = [one for one in own if _package(one[0]) == _package(own[0][0])][-1]
+    package = culprit.package if culprit else ""
+    frame, line = [one for one in own if _package(one[0]) == package or one is own[0]][-1]
     place = f"{Path(frame.f_code.co_filename).name}:{line}"
     who = (
         "the engine failed"
         if culprit is None
         else f"{culprit.name} failed in {_method(own, culprit)}"
     )
-    return RunError(f"{who}: {told} ({place})", hint=f"{file} has the whole traceback")
+    return RunError(f"{who}: {told} ({place})", hint=hint)
 
 
 def _culprit(

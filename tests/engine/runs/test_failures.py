@@ -71,10 +71,10 @@ def objective(config, context):
 
 def model(config, context):
     made = build_llama(config, context)
-    class Strange(type(made)):
+    class Strange(type(made.model)):
         def forward(self, *args, **kwargs):
             return failing() if self.training else super().forward(*args, **kwargs)
-    made.__class__ = Strange
+    made.model.__class__ = Strange
     return made
 
 def callback(config, context):
