@@ -44,18 +44,19 @@ def test_perplexity_is_computed_from_the_models_own_logits(tiny_spec, run_here):
     "evaluator/perplexity.every", "evaluator/perplexity.limit", "evaluator/perplexity.stride"
 )
 def test_it_is_taken_as_often_and_on_as_much_as_asked(tiny_spec, run_here):
-    """In steps of training; with a stride every token has more context, so it is easier to guess."""
+    """In steps of training; with a stride every token has more context, so it is easier to guess, for a
+    model that has learnt to use it: after 200 steps by 3 to 6 % over three seeds, after 100 not yet."""
     train = tiny_spec["stages"]["base"]["train"]
-    train |= {"budget": "100 steps", "precision": "fp32"}
+    train |= {"budget": "200 steps", "precision": "fp32"}
     train["optimizer"]["lr"] = 5e-3
     train["evaluate"] = [
-        {"type": "perplexity", "every": "25 steps"},
+        {"type": "perplexity", "every": "50 steps"},
         {"type": "perplexity", "limit": 3},
         {"type": "perplexity", "stride": 4},
     ]
     found = _scores(run_here(tiny_spec), "perplexity")
     every, (limited, strided) = found[:-2], found[-2:]
-    assert [e["step"] for e in every] == [25, 50, 75, 100]
+    assert [e["step"] for e in every] == [50, 100, 150, 200]
     assert limited["n"] == 3 < strided["n"]
     assert strided["value"] < 0.995 * every[-1]["value"]
 

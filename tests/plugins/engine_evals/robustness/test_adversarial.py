@@ -43,8 +43,9 @@ def test_the_text_found_does_what_is_said_of_it(lm):
 
 def test_gradients_find_more_than_chance_does(taught, monkeypatch):
     """With the slopes replaced by noise, as many tries get less far by a tenth, over ten seeds of ten
-    steps: of a model that has learnt, as one that has not has no slopes to speak of."""
-    artifact = Artifact(taught(150, 1e-2))
+    steps: of a model that has learnt, as one that has not has no slopes to speak of. After 600 steps
+    they get half as far, after 150 the order of documents decides."""
+    artifact = Artifact(taught(600, 1e-2))
     lm = SharedPrefixLM(artifact.model(), artifact.tokenizer(), context=512)
     attacks = [replace(ATTACK, seed=seed, steps=10) for seed in range(10)]
     guided = sum(r.logprob for r in lm.answer(attacks))

@@ -98,7 +98,8 @@ def test_two_processes_train_as_one(spec, write_spec, run_here, warm, tmp_path):
     strategies = map(json.dumps, STRATEGIES)
     warm.ranks(2, [script, write_spec(spec), tmp_path / "shared", *strategies])
     wanted = _curves(alone.folder)
-    assert all(e["kl"] > 0 for e in wanted["kto"][1:])
+    # The estimate of KL is never below 0, so the policy's first steps may show none.
+    assert all(e["kl"] > 1 for e in wanted["kto"][2:])
     for number in range(len(STRATEGIES)):
         _same_curves(_curves(tmp_path / "shared" / str(number) / "tiny"), wanted, 1e-4)
 
