@@ -26,7 +26,7 @@ from engine.files.matching import each_once, expanded, matches, version_of
 from engine.processes.process import Process
 from engine.runs.benchmarks import benchmark_texts, told
 from engine.runs.components import code_of, of_kind
-from engine.runs.failures import Built
+from engine.runs.failures import Built, noted
 from engine.runs.recipe import Recipe
 from engine.spec.identity import identity_fields
 from engine.spec.loading import Loaded, LoadedSituation
@@ -72,19 +72,11 @@ class RunContext:
         found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
         for field, what in self.loaded.permissions.refusals(config.needs()):
             raise self.loaded.told(config, FieldError(field, what))
-        factory = found.load_factory()
-        name = (
-            f"{kind} '{found.component.type}' ({found.plugin.distribution} {found.plugin.version})"
-        )
-        number = len(self.built)  # a factory may build other components
-        self.built.append(Built.of(name, factory, factory))
         try:
-            built = factory(config, context)
+            built = noted(self.built, kind, found, config, context)
         except FieldError as error:
             raise self.loaded.told(config, error) from error
-        component = of_kind(kind, config, built, found)
-        self.built[number] = Built.of(name, factory, component)
-        return component
+        return of_kind(kind, config, built, found)
 
     def key(self, kind: Kind, config: Config) -> str:
         """Names what a component is: its settings, and its plugin's version and code."""

@@ -1,20 +1,32 @@
-"""Says in a line which component an unexpected error comes from, and keeps the whole traceback."""
+"""Explains failures: which component an unexpected error comes from, and what helps where memory ran
+out."""
 
 from __future__ import annotations
 
 import traceback
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import torch
 from torch import nn
 
+from engine.contracts.component import Kind
+from engine.contracts.config import Config
+from engine.contracts.model_sizes import MICRO_TOKENS
+from engine.contracts.spec import Train
 from engine.errors import RunError
+from engine.processes.process import Process
+from engine.registry import Found
+from engine.spec.loading import Loaded
 from engine.storage.manifest import write_durably
 
+_ON_A_CPU = "DefaultCPUAllocator: "
+"""Part of the message of a CPU's RuntimeError; torch has an exception type only for accelerators."""
 _CALLERS = frozenset({"wrapper", "inner"})
 """Names of functions that only call a method, besides those that begin with an underscore."""
 
@@ -50,6 +62,17 @@ class Built:
             return False
         inside = component.modules() if isinstance(component, nn.Module) else ()
         return own is component or any(own is module for module in inside)
+
+
+def noted(built: list[Built], kind: Kind, found: Found, config: Config, context: Any) -> Any:
+    """Calls a component's factory, and notes factory and component. Raises what the factory raises."""
+    name = f"{kind} '{found.component.type}' ({found.plugin.distribution} {found.plugin.version})"
+    factory = found.load_factory()
+    number = len(built)  # a factory may build other components
+    built.append(Built.of(name, factory, factory))
+    component = factory(config, context)
+    built[number] = Built.of(name, factory, component)
+    return component
 
 
 def explained(error: Exception, built: Sequence[Built], file: Path) -> RunError:
@@ -97,3 +120,30 @@ def _method(frames: Sequence[tuple[FrameType, int]], culprit: Built) -> str:
 
 def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+@contextmanager
+def memory_errors_explained(
+    loaded: Loaded, stage: str, config: Train, process: Process
+) -> Iterator[None]:
+    """Turns torch's out-of-memory errors into RunError with hints."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and _ON_A_CPU not in str(error):
+            raise
+        reason = str(error).splitlines()[0].strip()
+        situation = loaded.situation(process.world_size, process.local_world_size, [stage])
+        hook = loaded.plugins.hooks().hook
+        known = hook.engine_out_of_memory(spec=loaded.spec, stage=stage, situation=situation)
+        raise RunError(
+            "; ".join([f"{stage}: out of memory on {process.device}: {reason}", *known]),
+            hint="; or ".join(_what_helps(config)),
+        ) from error
+
+
+def _what_helps(config: Train) -> Iterator[str]:
+    yield f"lower `batch.micro_tokens` from {config.batch.micro_tokens or MICRO_TOKENS}"
+    if not config.activation_checkpointing:
+        yield "set `activation_checkpointing: true`"
+    yield "let more processes share the weights: `strategy: {type: mesh, shard: N}`"

@@ -163,7 +163,7 @@ class Run(RunContext):
         return isinstance(body, Train) and standing.summary.get("budget") != str(body.budget)
 
     def _train(self, name: str, config: Train) -> tuple[str, dict[str, Any]]:
-        from engine.runs.memory_error import memory_errors_explained
+        from engine.runs.failures import memory_errors_explained
         from engine.runs.train_stage import train
 
         if config.processors:  # the other ranks read what rank 0 finds

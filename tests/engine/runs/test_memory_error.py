@@ -40,5 +40,7 @@ def test_other_errors_stay_what_they_are(tiny_spec, run_here, monkeypatch):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(Replicated, "forward_backward", broken)
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with pytest.raises(
+        RunError, match=r"^the engine failed: RuntimeError: mat1 and mat2 .* multiplied"
+    ):
         run_here(tiny_spec)
