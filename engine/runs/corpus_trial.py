@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -32,28 +33,38 @@ class _Sample(DataSource):
         self._source, self._documents = source, documents
 
     def parts(self) -> Sequence[str]:
+        """See :class:`engine.DataSource`."""
+        return self._parts
+
+    def records(self, part: str) -> Iterator[Record | Bad]:
+        """See :class:`engine.DataSource`."""
+        return islice(self._source.records(part), ceil(self._documents / len(self._parts)))
+
+    @cached_property
+    def _parts(self) -> Sequence[str]:
         parts = self._source.parts()
         return parts[:: ceil(len(parts) / self._documents)] if parts else parts
 
-    def records(self, part: str) -> Iterator[Record | Bad]:
-        share = ceil(self._documents / len(self.parts()))
-        return islice(self._source.records(part), share)
-
 
 def try_corpus(
-    loaded: Loaded, stage: str, documents: int, *, silent: bool = False
+    loaded: Loaded, stage: str | None, documents: int, *, silent: bool = False
 ) -> dict[str, Any]:
-    """The card of a prepare stage for a sample: of each source about so many documents. Nothing is
-    kept, no tokenizer is trained, and what other stages hold out is not searched for. Progress is
-    shown unless ``silent``.
+    """The card of a prepare stage, by default the only one, for a sample: of each source about so many
+    documents. Nothing is kept, no tokenizer is trained, and what other stages hold out is not searched
+    for. Progress is shown unless ``silent``.
 
     Raises SpecError for a stage that does not prepare, and RunError as the stage itself does.
     """
-    found = loaded.spec.stages.get(stage)
-    if found is None or found.prepare is None:
-        there = ", ".join(n for n, s in loaded.spec.stages.items() if s.prepare) or "none"
-        raise SpecError(f"{stage}: not a prepare stage; prepare stages of the spec: {there}")
-    config = found.prepare
+    there = {name: one.prepare for name, one in loaded.spec.stages.items() if one.prepare}
+    if stage is None and len(there) == 1:
+        (stage,) = there
+    if stage is None or stage not in there:
+        wrong = f"{stage}: not a prepare stage; " if stage else ""
+        raise SpecError(
+            f"{wrong}prepare stages of the spec: {', '.join(there) or 'none'}",
+            hint="name one with --stage",
+        )
+    config = there[stage]
     display: Display = SilentDisplay() if silent else RichDisplay()
     with closing(display), tempfile.TemporaryDirectory() as folder:
         log = EventLog(None, display)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from engine import allow_option, block_option, json_option, set_option, spec_argument
+from engine import (
+    allow_option,
+    block_option,
+    json_option,
+    set_option,
+    spec_argument,
+    stage_argument,
+)
 
 
 @click.group()
@@ -15,7 +22,7 @@ def corpus() -> None:
 
 
 @corpus.command()
-@click.argument("folder", metavar="RUN/STAGE", type=click.Path(path_type=Path))
+@stage_argument
 @click.option(
     "--html",
     metavar="FILE",
@@ -29,22 +36,22 @@ def corpus() -> None:
     help="Show so many of the documents that each rule has dropped.",
 )
 @json_option
-def show(folder: Path, html: Path | None, samples: int, as_json: bool) -> None:
+def show(stage: Path, html: Path | None, samples: int, as_json: bool) -> None:
     """Shows what became of the documents of a prepared corpus, step by step."""
     from engine_corpus.report.show import show as shown
 
-    shown(folder, html, samples, as_json)
+    shown(stage, html, samples, as_json)
 
 
 @corpus.command()
-@click.argument("folder", metavar="RUN/STAGE", type=click.Path(path_type=Path))
+@stage_argument
 @click.argument("name", metavar="ID")
 @json_option
-def why(folder: Path, name: str, as_json: bool) -> None:
+def why(stage: Path, name: str, as_json: bool) -> None:
     """Shows what each step found of a document, and what became of it."""
     from engine_corpus.report.ways import why as told
 
-    told(folder, name, as_json)
+    told(stage, name, as_json)
 
 
 @corpus.command("try")
@@ -77,22 +84,17 @@ def try_(
     as_json: bool,
 ) -> None:
     """Shows what each step of a prepare stage would do to a sample; keeps nothing."""
-    from engine import SpecError, load_spec, try_corpus
+    from engine import load_spec, try_corpus
     from engine_corpus.report.show import print_card
 
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, allow=allow)
-    there = [name for name, one in loaded.spec.stages.items() if one.prepare]
-    if stage is None and len(there) != 1:
-        named = ", ".join(there) or "none"
-        raise SpecError(f"{spec}: its prepare stages: {named}", hint="name one with --stage")
-    card = try_corpus(loaded, stage or there[0], documents, silent=as_json)
-    print_card(card, samples, as_json)
+    print_card(try_corpus(loaded, stage, documents, silent=as_json), samples, as_json)
 
 
 @corpus.command()
-@click.argument("folder", metavar="RUN/STAGE", type=click.Path(path_type=Path))
-def clean(folder: Path) -> None:
+@stage_argument
+def clean(stage: Path) -> None:
     """Removes what a corpus was prepared from; what training reads stays."""
     from engine_corpus.report.ways import clean as cleaned
 
-    cleaned(folder)
+    cleaned(stage)

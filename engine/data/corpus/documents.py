@@ -170,7 +170,7 @@ class Documents:
                 "read_bytes": account.read["bytes"],
                 "held_out_bytes": held["bytes"],
                 "steps": account.steps(),
-                **({"flags": account.flags()} if account.flags() else {}),
+                **({"flags": flags} if (flags := account.flags()) else {}),
             },
         }
 

@@ -88,14 +88,17 @@ def document_ways(folder: Path, name: str) -> Iterator[DocumentWay]:
     name = whole_name(name)
     work = work_folder(folder)
     store = Store(work) if work.is_dir() else None
+    gone = RunError(
+        f"{work}: no longer has all documents that {folder} was made of",
+        hint="`engine run SPEC --rerun STAGE` makes them again",
+    )
     for part in parts:
-        if store is None or not all(map(store.has, (part.documents, *part.columns))):
-            raise RunError(
-                f"{work}: no longer has all documents that {folder} was made of",
-                hint="`engine run SPEC --rerun STAGE` makes them again",
-            )
+        if store is None or not store.has(part.documents):
+            raise gone
         ids = store.read_columns(part.documents, ["id"]).column("id")
         for row in pc.indices_nonzero(pc.equal(ids, name)).to_pylist():
+            if not all(map(store.has, part.columns)):
+                raise gone
             yield _way(store, part, steps, row)
 
 

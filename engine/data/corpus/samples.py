@@ -10,7 +10,6 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.corpus.parts import Part, named_source
@@ -66,26 +65,36 @@ class Samples:
     ) -> list[dict[str, Any]]:
         """The samples of each step and rule as plain data. ``decided_by``: for steps by number, the
         columns that decided, by rule; without them all of the step's columns are shown."""
+        shown: dict[_Fallen, dict[str, Any]] = {}
+        for (number, step), chosen in self._by_table().items():
+            rows = [one.row for _, one in chosen]
+            found = store.read(parts[number].columns[step]).take(rows).to_pylist()
+            read = store.read_columns(parts[number].documents, ["id", "source", "text"]).take(rows)
+            documents = named_source(read, parts[number]).to_pylist()
+            for (rule, one), values, document in zip(chosen, found, documents, strict=True):
+                names = decided_by.get(step, {}).get(rule)
+                shown[one] = _shown(document, values, names)
         return [
             {
                 "step": self._names[step],
                 "rule": rule,
-                "documents": [
-                    _shown(store, parts, one, step, decided_by.get(step, {}).get(rule))
-                    for one in chosen
-                ],
+                "documents": [shown[one] for one in chosen],
             }
             for (step, rule), chosen in sorted(self._chosen.items())
         ]
 
+    def _by_table(self) -> dict[tuple[int, int], list[tuple[str, _Fallen]]]:
+        """What was chosen, with its rule, by part and step, so that each table is read once."""
+        found = defaultdict(list)
+        for (step, rule), chosen in self._chosen.items():
+            for one in chosen:
+                found[one.part, step].append((rule, one))
+        return found
+
 
 def _shown(
-    store: Store, parts: Sequence[Part], one: _Fallen, step: int, names: Sequence[str] | None
+    document: Mapping[str, Any], found: dict[str, Any], names: Sequence[str] | None
 ) -> dict[str, Any]:
-    part = parts[one.part]
-    (found,) = store.read(part.columns[step]).slice(one.row, 1).to_pylist()
-    read: pa.Table = store.read_columns(part.documents, ["id", "source", "text"]).slice(one.row, 1)
-    (document,) = named_source(read, part).to_pylist()
     values = plain_values(found)
     if names is not None:
         values = {name: value for name, value in values.items() if name in names}

@@ -8,123 +8,27 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from support.record_stages import ITEM, SHAPES, STEPS, texts, with_records
 from support.runs import events
 
 from engine.data import pieces
 from engine.data.contents import of_examples
 from engine.data.corpus import filtered_records
 from engine.data.corpus.store import Store
-from engine.errors import RunError, SpecError
+from engine.errors import RunError
 from engine.runs.finished_stage import open_stage
 from engine.runs.lineage import heeded_as
 from engine.runs.train_inputs import open_tokenizer, stage_data
 from engine.spec.identity import changes, identity
 from engine.spec.loading import load_spec
 
-_TOPICS = "tides bread clocks rivers glass salt bridges wool maps lamps".split()
-_QUESTION = (
-    "Where would somebody who has lost a key look for it first of all, before asking others?"
-)
-_ITEM = {
-    "question": _QUESTION,
-    "choices": {"label": list("ABCDE"), "text": ["under the mat", "in the sea", "x", "y", "z"]},
-    "answerKey": "A",
-}
-_STEPS = [{"type": "exact-dedup"}, {"type": "near-dedup"}, {"type": "decontaminate"}]
-_SHOUTING = {
-    "engine_shouting/__init__.py": "",
-    "engine_shouting/plugin.py": """
-from engine import Component, hookimpl
-
-@hookimpl
-def engine_processors():
-    return [Component("shout", "engine_shouting.shout:Shout", "engine_shouting.shout:build", "Shouts.")]
-""",
-    "engine_shouting/shout.py": """
-from dataclasses import replace
-from engine import Config, each
-
-class Shout(Config):
-    pass
-
-def build(config, context):
-    return each(lambda document: replace(document, text=document.text.upper()))
-""",
-}
 _DROPPED = {"duplicate": 2, "near-duplicate": 1, "contaminated": 1}
-
-
-def _words(number, count=60):
-    """Words of a text that shares no five in a row with those of other numbers."""
-    return [f"{_TOPICS[(number + i * i) % 10]}{number * count + i}" for i in range(count)]
-
-
-def _texts():
-    """A question and an answer of 14 records: 10 that stay, then planted ones."""
-    own = [(" ".join(_words(n)[:20]), " ".join(_words(n)[20:])) for n in range(10)]
-    edited = _words(3)
-    edited[45] = "x"  # shorter than the one that stays
-    near = (" ".join(edited[:20]), " ".join(edited[20:]))
-    return [*own, own[1], own[2], near, (f"Tell me. {_QUESTION.upper()}", "under the mat")]
-
-
-def _chat(question, answer):
-    turns = zip(("user", "assistant"), (question, answer), strict=True)
-    return {"messages": [{"role": role, "content": content} for role, content in turns]}
-
-
-_SHAPES = {
-    "chat": (_chat, {"type": "sft", "template": "chatml"}),
-    "completion": (
-        lambda q, a: {"prompt": q, "completion": a},
-        {"type": "sft", "template": "chatml"},
-    ),
-    "preference": (
-        lambda q, a: {"prompt": q, "chosen": a, "rejected": f"{a.split()[0]} no"},
-        {"type": "dpo"},
-    ),
-    "labelled": (
-        lambda q, a: {"prompt": q, "completion": a, "label": len(a) % 2 == 0},
-        {"type": "kto"},
-    ),
-    "prompt": (
-        lambda q, a: {"prompt": q, "answer": a},
-        {"type": "grpo", "rewards": [{"type": "length"}], "answers": 2, "answer_tokens": 4},
-    ),
-    "text": (lambda q, a: {"text": f"{q}\n{a}"}, {"type": "next-token"}),
-}
 
 
 @pytest.fixture
 def spec(tiny_spec, tmp_path):
-    """The tiny spec, scored by a benchmark, with a stage `tuned` that learns from records."""
-    items = tmp_path / "items.jsonl"
-    items.write_text(json.dumps(_ITEM) + "\n", encoding="utf-8")
-    base = tiny_spec["stages"]["base"]["train"]
-    base["model"]["context"] = 512
-    base |= {"budget": "1 steps", "batch": {"tokens": 1024}}
-    base["evaluate"] = [{"type": "commonsense-qa", "rows": str(items), "limit": 1}]
-
-    def build(schema="chat", rows=None, processors=_STEPS, **train):
-        shape, objective = _SHAPES[schema]
-        file = tmp_path / "records.jsonl"
-        rows = [shape(*text) for text in _texts()] if rows is None else rows
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        tiny_spec["stages"]["tuned"] = {
-            "train": {
-                "data": {"type": "files", "paths": [str(file)], "records": schema},
-                "processors": processors,
-                "model": "base",
-                "objective": objective,
-                "optimizer": {"type": "adamw"},
-                "batch": {"examples": 2, "sequence": 512},
-                "budget": "1 steps",
-                **train,
-            }
-        }
-        return tiny_spec
-
-    return build
+    """See `with_records`."""
+    return with_records(tiny_spec, tmp_path)
 
 
 def _told(run):
@@ -142,7 +46,7 @@ def _stage(run):
 
 
 @pytest.mark.covers("Train.processors")
-@pytest.mark.parametrize("schema", _SHAPES)
+@pytest.mark.parametrize("schema", SHAPES)
 def test_copies_near_copies_and_items_of_benchmarks_are_left_out(schema, spec, run_here):
     """Of any kind of records; each is counted by its rule, with the first that it drops."""
     run = run_here(spec(schema))
@@ -163,7 +67,7 @@ def test_only_what_is_read_again_is_kept(spec, run_here):
     run = run_here(spec())
     names = {file.suffix for file in (run.folder / "tuned" / "records").iterdir()}
     assert names == {".json", ".parquet"}
-    assert len(list((run.folder / "tuned" / "records").glob("*.parquet"))) == 1 + len(_STEPS)
+    assert len(list((run.folder / "tuned" / "records").glob("*.parquet"))) == 1 + len(STEPS)
 
 
 def test_what_is_held_out_and_what_commands_show_are_of_the_same_records(spec, run_here):
@@ -209,8 +113,8 @@ def test_a_stage_goes_on_with_the_records_that_it_began_with(spec, run_here, tmp
         patch.setattr(filtered_records, "carried_out", None)
         made["stages"]["tuned"]["train"]["budget"] = "2 steps"
         items = tmp_path / "more.jsonl"
-        question = _texts()[0][0]
-        items.write_text(json.dumps({**_ITEM, "question": question}) + "\n", encoding="utf-8")
+        question = texts()[0][0]
+        items.write_text(json.dumps({**ITEM, "question": question}) + "\n", encoding="utf-8")
         more = {"type": "commonsense-qa", "rows": str(items), "name": "more"}
         made["stages"]["base"]["train"]["evaluate"].append(more)
         run = run_here(made)
@@ -260,7 +164,7 @@ def test_a_stage_that_is_broken_off_in_its_processors_ends_as_if_it_had_not_been
         assert run_here(made, runs="again", rerun=["tuned"]).status == 1
     before = len(written)
     run = run_here(made, runs="again")
-    assert len(written) == len(set(written)) > before > len(_STEPS)
+    assert len(written) == len(set(written)) > before > len(STEPS)
     assert {**_told(run), "time": 0} == {**_told(whole), "time": 0}
     mine, other = run.weights("tuned"), whole.weights("tuned")
     assert all(mine[name].equal(other[name]) for name in other)
@@ -291,47 +195,6 @@ def test_records_that_have_changed_since_are_not_taken_for_others(spec, run_here
     file.write_text("".join(lines[:-1]), encoding="utf-8")
     with pytest.raises(RunError, match="it has changed since"):
         list(stage.stage_rows())
-
-
-@pytest.mark.parametrize(
-    "processor",
-    [{"type": "substring-dedup"}, {"type": "c4"}, {"type": "pii"}],
-    ids=lambda processor: processor["type"],
-)
-def test_a_processor_that_replaces_texts_is_refused_before_anything_runs(
-    processor, spec, write_spec
-):
-    """With its place, and what it may do instead."""
-    wrong = f"tuned.train.processors.0: '{processor['type']}' replaces texts, but in a train stage"
-    with pytest.raises(SpecError, match=wrong):
-        load_spec(write_spec(spec(processors=[processor])))
-
-
-def test_a_processor_that_replaces_no_text_at_its_settings_is_none_of_these(spec, run_here):
-    """Documents may also be annotated, for a later processor to decide by."""
-    rows = [_chat(*text) for text in _texts()]
-    rows[4] = _chat("Write to jane.doe@gmail.com", "I will.")
-    processors = [{"type": "pii", "action": "drop"}, {"type": "c4", "drop": False}]
-    told = _told(run_here(spec(rows=rows, processors=processors)))
-    assert told["dropped"] == {"pii": 1}
-
-
-def test_a_processor_that_replaces_texts_unannounced_is_refused_when_it_does(
-    spec, run_here, install_here
-):
-    """Before a single record is taken for one that it is not."""
-    install_here(_SHOUTING)
-    made = spec(processors=[{"type": "shout"}])
-    made["plugins"] = ["shouting"]
-    with pytest.raises(RunError, match="processor 'shout' replaces texts, but in a train stage"):
-        run_here(made)
-
-
-def test_processors_belong_to_the_stage_that_prepares_the_data(tiny_spec, write_spec):
-    """Where there is one."""
-    tiny_spec["stages"]["base"]["train"]["processors"] = ["exact-dedup"]
-    with pytest.raises(SpecError, match="'corpus' prepares the documents: list the processors in"):
-        load_spec(write_spec(tiny_spec))
 
 
 def test_two_ranks_train_on_the_same_records(spec, write_spec, run_here, warm, tmp_path):
