@@ -37,6 +37,7 @@ from .contracts.component_config import (
     ModelConfig as ModelConfig,
     ObjectiveConfig as ObjectiveConfig,
     OptimizerConfig as OptimizerConfig,
+    OptimizerWrapperConfig as OptimizerWrapperConfig,
     RewardConfig as RewardConfig,
     StrategyConfig as StrategyConfig,
     TokenizerConfig as TokenizerConfig,

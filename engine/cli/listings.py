@@ -13,7 +13,7 @@ from rich.table import Table
 
 from engine.errors import EngineError, PluginError
 from engine.registry import Found, Plugin, Plugins
-from engine.spec.composition import Composer, json_schema
+from engine.spec.composition import json_schema, own_class
 from engine.spec.loading import RESOLVED, load_resolved, spec_class
 from engine.storage.run_folder import RunFolder
 from engine.terminal.console import Terminal
@@ -143,11 +143,10 @@ def _ended(folder: RunFolder) -> dict[str, str]:
 def _problems(installed: Plugins, *, factories: bool) -> dict[str, str]:
     """Why plugins fail to load, by name: broken configs, and factories whose extra is installed."""
     problems = {p.name: p.error or p.status for p in installed.plugins if p.status == "broken"}
-    composer = Composer(installed)
     for kind in installed.kinds():
-        for type_name, found in installed.of_kind(kind).items():
+        for found in installed.of_kind(kind).values():
             try:
-                composer.config_class(kind, type_name)
+                own_class(found).model_json_schema()
                 if factories and not found.missing_requirements():
                     _check_factory(found)
             except Exception as error:  # a plugin's classes may raise anything

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.contracts.amounts import Count, Interval, Number, Share
 from engine.contracts.component import Schema
@@ -180,6 +180,16 @@ class TokenizerConfig(ComponentConfig):
         return None
 
 
+class ParameterGroup(Config):
+    """Parameters, selected by name, with their own learning rate or weight decay."""
+
+    match: str = Field(description="Glob over parameter names, e.g. '*.embed_tokens.*'.")
+    lr_scale: Number = Field(1.0, ge=0, description="Factor on the learning rate.")
+    weight_decay: Number | None = Field(
+        None, ge=0, description="Decay in place of the optimizer's."
+    )
+
+
 class OptimizerConfig(ComponentConfig):
     """Base of optimizers: learning rate, schedule and weight decay, with the same meaning for all."""
 
@@ -201,14 +211,30 @@ class OptimizerConfig(ComponentConfig):
         return 2
 
 
-class ParameterGroup(Config):
-    """Parameters, selected by name, with their own learning rate or weight decay."""
+class OptimizerWrapperConfig(OptimizerConfig):
+    """Base of optimizers around another one, whose learning rate, schedule, decay and groups count."""
 
-    match: str = Field(description="Glob over parameter names, e.g. '*.embed_tokens.*'.")
-    lr_scale: Number = Field(1.0, ge=0, description="Factor on the learning rate.")
-    weight_decay: Number | None = Field(
-        None, ge=0, description="Decay in place of the optimizer's."
+    optimizer: Annotated[OptimizerConfig, Of("optimizer")] = Field(
+        description="The optimizer inside, with the learning rate and all that belongs to it."
     )
+
+    @model_validator(mode="after")
+    def _takes_from_inside(self) -> OptimizerWrapperConfig:
+        for name in OptimizerConfig.model_fields:
+            inside = getattr(self.optimizer, name)
+            if name in self.model_fields_set and getattr(self, name) != inside:
+                raise ValueError(f"{name}: set it inside `optimizer`, whose {name} counts")
+            object.__setattr__(self, name, inside)
+        return self
+
+    @property
+    def elementwise(self) -> bool:  # type: ignore[override]
+        """Whether the optimizer inside works on parts of matrices."""
+        return self.optimizer.elementwise
+
+    def state_floats(self, *, hidden: bool) -> float:
+        """See :class:`OptimizerConfig`: those of the optimizer inside; add what the wrapper keeps."""
+        return self.optimizer.state_floats(hidden=hidden)
 
 
 class StrategyConfig(ComponentConfig):
@@ -263,6 +289,3 @@ class EvaluatorConfig(ComponentConfig):
 
 class InferenceConfig(ComponentConfig):
     """Base of inference components."""
-
-
-OptimizerConfig.model_rebuild()

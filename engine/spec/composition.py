@@ -2,6 +2,8 @@
 
 Each such field becomes the union, discriminated by ``type``, of the configs of the available
 components of that kind. The result validates, dumps and has a JSON schema like any pydantic model.
+A component may contain others of its own kind, such as an optimizer around an optimizer: while a union
+is made, fields that need it wait, and are completed before pydantic builds any of the classes.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from engine.contracts.component_config import (
 )
 from engine.contracts.config import Config, Of, StageRef
 from engine.errors import PluginError
-from engine.registry import Plugins
+from engine.registry import Found, Plugins
 
 BASES: Mapping[Kind, type[Config]] = {
     "data-source": DataSourceConfig,
@@ -75,44 +77,42 @@ class Composer:
         self._plugins = plugins
         self._unions: dict[Of, Any] = {}
         self._classes: dict[tuple[Kind, str], type[Config]] = {}
-        self._open: list[str] = []
+        self._open: list[Of] = []
+        """Unions that are being made, from the outermost to the innermost."""
+        self._waiting: list[tuple[type[Config], str, FieldInfo]] = []
+        """Fields that contain one of these unions: class, name, and the field before composition."""
 
     def compose(self, cls: type[Config], type_name: str | None = None) -> type[Config]:
         """``cls`` with every Of field replaced; with ``type_name``, also with a ``type`` field."""
         fields: dict[str, Any] = {}
+        waiting = []
         if type_name is not None:
             fields["type"] = (Literal[type_name], Field(description=_summary(cls)))
         for name, info in cls.model_fields.items():
-            annotation, of = self._replaced(info.annotation, info.metadata)
-            if annotation is info.annotation:
-                continue
-            replaced = copy(info)
-            replaced.metadata = [m for m in info.metadata if not isinstance(m, Of)]
-            if of:  # a new field, since a copy would hide the union's discriminator
-                replaced = _field(info, self._default(of))
-            fields[name] = (annotation, replaced)
+            try:
+                composed = self._composed(info)
+            except _UnionIsOpenError:
+                waiting.append((name, info))
+                composed = (Any, info)
+            if composed is not None:
+                fields[name] = composed
         if not fields:
             return cls
-        return create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, **fields)
+        # Pydantic builds it on first use, when no field waits any more.
+        deferred = {"defer_build": True}
+        made = create_model(
+            cls.__name__, __base__=cls, __doc__=cls.__doc__, __cls_kwargs__=deferred, **fields
+        )
+        self._waiting += [(made, name, info) for name, info in waiting]
+        return made
 
     def config_class(self, kind: Kind, type_name: str) -> type[Config]:
-        """The composed class of one component. Raises PluginError for a class that is no Config, and
-        for components that contain each other."""
+        """The composed class of one component. Raises PluginError for a class that is no Config."""
         key = (kind, type_name)
         if key not in self._classes:
-            name = f"{kind} '{type_name}'"
-            if name in self._open:
-                chain = " → ".join([*self._open[self._open.index(name) :], name])
-                raise PluginError(f"components contain each other: {chain}")
-            self._open.append(name)
-            found = self._plugins.of_kind(kind)[type_name]
-            cls = found.load_config()
-            if not (isinstance(cls, type) and issubclass(cls, Config)):
-                raise PluginError(
-                    f"plugin {found.plugin}: {found.component.config} is not a Config"
-                )
-            self._classes[key] = self.compose(_with_base(cls, kind), type_name)
-            self._open.pop()
+            own = own_class(self._plugins.of_kind(kind)[type_name])
+            made = self.compose(_with_base(own, kind), type_name)
+            self._classes.setdefault(key, made)  # there already if it may contain itself
         return self._classes[key]
 
     def installed(self, kind: Kind) -> dict[str, type[Config]]:
@@ -122,22 +122,38 @@ class Composer:
 
     def union(self, of: Of) -> Any:
         """The annotation of a field that holds any component of this kind."""
+        if of in self._open:
+            raise _UnionIsOpenError
         if of not in self._unions:
-            classes = [self.config_class(of.kind, t) for t in self._plugins.of_kind(of.kind)]
-            if of.or_stage:
-                classes.append(self.compose(StageData, "stage"))
-            if not classes:
-                return Annotated[None, BeforeValidator(_nothing_installed(of.kind))]
-            types = {get_args(c.model_fields["type"].annotation)[0] for c in classes}
-            union: Any = Annotated[
-                Union[tuple(classes)],  # noqa: UP007 - the classes are known only at run time
-                Field(discriminator="type"),
-            ]
-            check = _component("stage" if "stage" in types else None)
-            self._unions[of] = Annotated[
-                union, WrapValidator(check, json_schema_input_type=union | str)
-            ]
+            self._open.append(of)
+            try:
+                classes = [self.config_class(of.kind, t) for t in self._plugins.of_kind(of.kind)]
+                if of.or_stage:
+                    classes.append(self.compose(StageData, "stage"))
+            finally:
+                self._open.pop()
+            self._unions[of] = _union(of.kind, classes)
+            if not self._open:
+                self._complete()
         return self._unions[of]
+
+    def _complete(self) -> None:
+        """Gives the fields that wait their types, now that every union is made."""
+        for made, name, info in self._waiting:
+            composed: Any = self._composed(info)
+            made.model_fields[name] = FieldInfo.from_annotated_attribute(*composed)
+        self._waiting.clear()
+
+    def _composed(self, info: FieldInfo) -> tuple[Any, FieldInfo] | None:
+        """A field's composed annotation and what else it says; None for a field without components."""
+        annotation, of = self._replaced(info.annotation, info.metadata)
+        if annotation is info.annotation:
+            return None
+        if of:  # a new field, since a copy would hide the union's discriminator
+            return annotation, _field(info, self._default(of))
+        replaced = copy(info)
+        replaced.metadata = [m for m in info.metadata if not isinstance(m, Of)]
+        return annotation, replaced
 
     def _default(self, of: Of) -> dict[str, str] | None:
         found = self._plugins.default_of(of.kind)
@@ -165,6 +181,31 @@ class Composer:
         if origin in (Union, types.UnionType):
             return Union[new], None  # noqa: UP007
         return origin[new], None
+
+
+def own_class(found: Found) -> type[Config]:
+    """A component's configuration as its plugin defines it. Raises PluginError if it is no Config."""
+    cls = found.load_config()
+    if not (isinstance(cls, type) and issubclass(cls, Config)):
+        raise PluginError(f"plugin {found.plugin}: {found.component.config} is not a Config")
+    return cls
+
+
+class _UnionIsOpenError(Exception):
+    """A field needs a union that is being made: its component contains others of the same kind."""
+
+
+def _union(kind: Kind, classes: list[type[Config]]) -> Any:
+    """The annotation of a field with one of these classes, whose ``type`` tells which."""
+    if not classes:
+        return Annotated[None, BeforeValidator(_nothing_installed(kind))]
+    types_ = {get_args(c.model_fields["type"].annotation)[0] for c in classes}
+    union: Any = Annotated[
+        Union[tuple(classes)],  # noqa: UP007 - the classes are known only at run time
+        Field(discriminator="type"),
+    ]
+    check = _component("stage" if "stage" in types_ else None)
+    return Annotated[union, WrapValidator(check, json_schema_input_type=union | str)]
 
 
 def _with_base(cls: type[Config], kind: Kind) -> type[Config]:

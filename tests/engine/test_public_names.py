@@ -25,10 +25,10 @@ Context Corpus CorpusStep Count DataSource DataSourceConfig Dataset DocumentWay 
 Evaluator EvaluatorConfig Example Executor ExternalLoop Feed FeedSetup FieldError Flops
 Generation Inference InferenceConfig Item ItemTexts Job LOGITS Labelled LanguageModel Layout
 Loaded LogLikelihood Loss Lost Messages ModelConfig ModelShape Need Number Objective
-ObjectiveConfig Of OpenedStage OptimizerConfig Optimizers OwnRequest Parameters Plugins Precision
-Preference Problem Processor Progress Prompt RECOMPUTED Recompute Record Response Reward
-RewardConfig RollBack Rolling Rollout RunError SEQUENCE Said Schedule Schema Score Scores Setup
-Share Situation Spec SpecError Stage StageRef State Step Stepwise Stop Strategy
+ObjectiveConfig Of OpenedStage OptimizerConfig OptimizerWrapperConfig Optimizers OwnRequest
+Parameters Plugins Precision Preference Problem Processor Progress Prompt RECOMPUTED Recompute
+Record Response Reward RewardConfig RollBack Rolling Rollout RunError SEQUENCE Said Schedule Schema
+Score Scores Setup Share Situation Spec SpecError Stage StageRef State Step Stepwise Stop Strategy
 StrategyConfig Taken Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value
 VariableName allow_option block_option clean_corpus cleaned document_ways each file_fault
 hookimpl host_of is_loopback json_of json_option kernel_of load_spec loading_fault micro_batches
