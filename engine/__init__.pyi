@@ -18,7 +18,9 @@ from .contracts.amounts import (
 from .contracts.batch import (
     Batch as Batch,
     Example as Example,
+    ForwardPass as ForwardPass,
     Loss as Loss,
+    Penalty as Penalty,
 )
 from .contracts.callback import (
     Callback as Callback,
@@ -38,6 +40,8 @@ from .contracts.component_config import (
     ObjectiveConfig as ObjectiveConfig,
     OptimizerConfig as OptimizerConfig,
     OptimizerWrapperConfig as OptimizerWrapperConfig,
+    PenaltyConfig as PenaltyConfig,
+    PenaltyInput as PenaltyInput,
     RewardConfig as RewardConfig,
     StrategyConfig as StrategyConfig,
     TokenizerConfig as TokenizerConfig,

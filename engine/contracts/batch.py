@@ -1,9 +1,9 @@
-"""Training examples, micro-batches and losses."""
+"""Training examples, micro-batches, losses, and penalties, which are terms beside a loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -79,3 +79,65 @@ class Loss(ABC):
         ``hidden_BTD``: last hidden states; ``head``: the model's output head. Terms that are only
         metrics have no gradient and a name that begins with ``metric/``.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """What the forward pass of a micro-batch gave, for a penalty.
+
+    ``outputs``: of the modules that :meth:`Penalty.start` named, as they returned them; ``hidden``: the
+    last hidden states ``_BTD``; ``head``: the model's output head; ``real``: ``_BT``, False where there
+    is padding.
+    """
+
+    outputs: Mapping[str, Any]
+    hidden: Tensor
+    head: nn.Module
+    batch: Batch
+    real: Tensor
+
+
+class Penalty:
+    """A term of the loss beside any objective. Override what belongs to the ``inputs`` of the config.
+
+    A step's loss is the objective's + weight · Σ ``output_loss`` / input tokens of the global batch
+    + weight · Σ ``parameter_loss`` over the trained parameters. The engine calls ``start`` and ``keep``
+    when the stage starts or resumes; in a step ``output_loss`` for each micro-batch, then
+    ``parameter_loss`` for each trained parameter, ``measured`` and ``update``. It does so on every
+    rank, so that a state that only ``update`` changes is the same on all of them.
+    """
+
+    def start(self, model: nn.Module) -> Sequence[str]:
+        """Called with the whole model as it is at the start of the stage. Returns the names of the
+        modules whose outputs ``output_loss`` reads; each runs once in a forward pass."""
+        return ()
+
+    def output_loss(self, forward: ForwardPass) -> Tensor | None:
+        """Scalar float32: the term's sum over the real tokens of a micro-batch."""
+        return None
+
+    def keep(self, name: str, weight: Tensor) -> Mapping[str, Tensor]:
+        """Tensors of the shape of a trained parameter that ``parameter_loss`` needs beside it;
+        ``weight``: the parameter at the start of the stage, not to be changed."""
+        return {}
+
+    def parameter_loss(
+        self, name: str, weight: Tensor, kept: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """Scalar float32: the term of one parameter, a sum over its elements, or None. Ranks may each
+        have a part of the parameter, and the same part of what was kept."""
+        return None
+
+    def measured(self) -> Mapping[str, float]:
+        """This rank's sums since the last call, by name; with the same names on every rank."""
+        return {}
+
+    def update(self, sums: Mapping[str, float]) -> None:
+        """Called after each step that was not skipped; ``sums``: what was measured, over all ranks."""
+
+    def state(self) -> dict[str, Any]:
+        """State as JSON-serialisable data, kept in checkpoints."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`state` returned."""

@@ -19,6 +19,7 @@ Kind = Literal[
     "optimizer",
     "schedule",
     "objective",
+    "penalty",
     "reward",
     "evaluator",
     "callback",

@@ -77,6 +77,26 @@ class ObjectiveConfig(ComponentConfig):
         return Beside()
 
 
+PenaltyInput = Literal["hidden", "modules", "parameters"]
+"""What a penalty reads: the last hidden states and the head, what modules put out, or parameters."""
+
+
+class PenaltyConfig(ComponentConfig):
+    """Base of penalties."""
+
+    inputs: ClassVar[frozenset[PenaltyInput]]
+    """What the penalty reads, which decides under which strategies it works."""
+    kept_floats: ClassVar[float] = 0
+    """Numbers per parameter that :meth:`engine.Penalty.keep` keeps, for ``engine plan``."""
+
+    weight: Number = Field(1.0, description="Factor on the term.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Name in logs; without it, the type.",
+    )
+
+
 class RewardConfig(ComponentConfig):
     """Base of rewards."""
 
@@ -246,6 +266,12 @@ class StrategyConfig(ComponentConfig):
     """True for a strategy that selects one of the others, such as ``auto``."""
     automatic: ClassVar[bool] = False
     """True for a strategy that may be selected automatically; others only if a spec names them."""
+
+    @property
+    def penalty_inputs(self) -> frozenset[PenaltyInput]:
+        """What penalties may read under this strategy, with the loss and the gradient of one process;
+        others are refused."""
+        return frozenset({"hidden"})
 
     def check_processes(self, processes: int) -> str | None:
         """Why the strategy cannot run on this many processes, and which numbers work; or None."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_WINDOWS_KEPT = 256
+"""Last steps whose data a roll-back can leave out."""
+
+
 @dataclass
 class State:
     """Progress of training, saved with every checkpoint.
@@ -37,6 +41,17 @@ class State:
     ended: str | None = None
     excluded: list[tuple[int, int]] = field(default_factory=list)
     windows: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def stepped(self, taken: Taken, tokens: int, seconds: float, *, skipped: bool) -> None:
+        """Counts a step of so many tokens, over all ranks."""
+        self.step += 1
+        self.tokens += tokens
+        self.samples += taken.samples
+        self.seconds += seconds
+        self.skipped = self.skipped + 1 if skipped else 0
+        window = (self.step, taken.start, taken.cursor)
+        self.windows = [*self.windows[1 - _WINDOWS_KEPT :], window]
+        self.cursor = taken.cursor
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ HOOK_OF_KIND: Mapping[Kind, str] = {
     "optimizer": "engine_optimizers",
     "schedule": "engine_schedules",
     "objective": "engine_objectives",
+    "penalty": "engine_penalties",
     "reward": "engine_rewards",
     "evaluator": "engine_evaluators",
     "callback": "engine_callbacks",
@@ -95,6 +96,11 @@ def engine_schedules() -> Sequence[Component]:  # type: ignore[empty-body]
 @hookspec
 def engine_objectives() -> Sequence[Component]:  # type: ignore[empty-body]
     """Training objectives; the factory returns an ``Objective``."""
+
+
+@hookspec
+def engine_penalties() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Terms of the loss beside any objective; the factory returns a ``Penalty``."""
 
 
 @hookspec

@@ -26,15 +26,11 @@ from engine.contracts.component_config import (
     ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,
+    PenaltyConfig,
     StrategyConfig,
     TokenizerConfig,
 )
-from engine.contracts.config import (
-    Config,
-    Of,
-    StageRef,
-    runtime,
-)
+from engine.contracts.config import Config, Of, StageRef, runtime
 from engine.contracts.references import ordered, references
 
 _LONGEST_NAME = 100
@@ -137,6 +133,9 @@ class Train(Config):
     objective: Annotated[ObjectiveConfig, Of("objective")] = Field(
         description="What training minimises."
     )
+    penalties: tuple[Annotated[PenaltyConfig, Of("penalty")], ...] = Field(
+        (), description="Terms that are added to the objective's loss."
+    )
     optimizer: Annotated[OptimizerConfig, Of("optimizer")] = Field(description="The optimizer.")
     strategy: Annotated[StrategyConfig, Of("strategy")] = runtime(
         description="How processes share the work."
@@ -204,11 +203,11 @@ class Train(Config):
         return self.batch.sequence or model.row_length(tokens)
 
 
-def evaluator_names(evaluators: Sequence[EvaluatorConfig]) -> list[str]:
-    """Names of a stage's evaluators in scores: the name or type; from its second use on, numbered."""
+def names_of(components: Sequence[EvaluatorConfig | PenaltyConfig]) -> list[str]:
+    """Names in a stage's events: the name or type; from its second use on, numbered."""
     names: list[str] = []
-    for evaluator in evaluators:
-        called = evaluator.name or evaluator.type_name
+    for component in components:
+        called = component.name or component.type_name
         numbered = (f"{called}-{number}" for number in count(2))
         names.append(next(name for name in chain([called], numbered) if name not in names))
     return names

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine._deprecated import warn
-from engine.contracts.batch import Batch, Loss
+from engine.contracts.batch import Batch, Loss, Penalty
 from engine.contracts.optimizer import Optimizers
 
 if TYPE_CHECKING:
@@ -17,11 +17,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterTerm:
+    """A term of the loss that depends on parameters: weight · Σ parameter_loss of a penalty.
+
+    ``name``: in events; ``kept``: by parameter, what the penalty keeps beside it, whole.
+    """
+
+    name: str
+    weight: float
+    penalty: Penalty
+    kept: Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """What a strategy needs to make a model trainable.
 
     ``frozen``: models used by the objective that are not trained; ``ema``: decay of the averaged
-    weights. ``activation_checkpointing`` recomputes whole layers (``full`` or True), or all but their
+    weights; ``parameter_terms``: to be added to the loss, as :class:`engine.modeling.ParameterTerms`
+    does. ``activation_checkpointing`` recomputes whole layers (``full`` or True), or all but their
     products with weights (``selective``); a strategy that supports only ``full`` uses it for both.
     """
 
@@ -35,6 +49,7 @@ class Setup:
     offload_activations: bool = False
     ema: float | None = None
     seed: int = 0
+    parameter_terms: Sequence[ParameterTerm] = ()
 
     @property
     def build(self) -> Callable[[], nn.Module]:
@@ -80,7 +95,8 @@ class Strategy(ABC):
     ) -> dict[str, Tensor]:
         """Accumulates the gradient of Σ_terms sum/count; returns this rank's sums by term, detached.
 
-        ``counts``: terms over all ranks and micro-batches. Ranks that share samples return the same
+        Sums of parameter terms are such that those of all ranks add up to the term. ``counts``: terms
+        over all ranks and micro-batches. Ranks that share samples return the same
         sums. Every rank gets equally many micro-batches; those with 0 tokens add nothing.
         """
 

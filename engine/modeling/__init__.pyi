@@ -59,6 +59,9 @@ from .packing import (
     join as join,
     pack as pack,
 )
+from .parameter_terms import (
+    ParameterTerms as ParameterTerms,
+)
 from .rendering import (
     Piece as Piece,
     RecordError as RecordError,

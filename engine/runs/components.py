@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from engine.contracts.batch import Penalty
 from engine.contracts.callback import Callback
 from engine.contracts.component import Kind
 from engine.contracts.component_config import ObjectiveConfig
@@ -27,6 +28,7 @@ _STEPS = (Processor, CorpusStep)
 _BASES: Mapping[Kind, tuple[type[Any], ...]] = {
     "strategy": (Strategy,),
     "objective": (Objective,),
+    "penalty": (Penalty,),
     "evaluator": (Evaluator,),
     "callback": (Callback,),
     "data-source": (DataSource,),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from engine.contracts.spec import Evaluate, evaluator_names
+from engine.contracts.spec import Evaluate, names_of
 from engine.evaluation import Measured, evaluate, gains
 from engine.modeling.heads import attend
 from engine.modeling.model_check import examine
@@ -48,7 +48,7 @@ def score_models(run: RunContext, name: str, config: Evaluate) -> list[ModelScor
         examine(model, learns=False)
         for_scoring(model)
         lm = context.language_model(model.to(run.process.device).eval(), tokenizer)
-        evaluators = zip(evaluator_names(config.evaluators), config.evaluators, strict=True)
+        evaluators = zip(names_of(config.evaluators), config.evaluators, strict=True)
         for index, (evaluator_name, evaluator_config) in enumerate(evaluators):
             evaluator = run.build("evaluator", evaluator_config, context)
             touched = touched_items(evaluator, evaluator_name, texts)

@@ -24,7 +24,7 @@ from engine.contracts.spec import (
     BatchSize,
     Checkpoints as CheckpointConfig,
     Train,
-    evaluator_names,
+    names_of,
 )
 from engine.contracts.strategy import Strategy
 from engine.data.examples import TrainingData
@@ -49,6 +49,7 @@ from engine.training.loop_plan import (
     Ramp,
 )
 from engine.training.model_flops import counted, multiplied, overhead
+from engine.training.penalties import Named
 
 _KEPT_EXAMPLES = 1000
 """Examples that an objective may read again when its model is finished."""
@@ -117,7 +118,7 @@ def _parts(
         _budget_tokens(config.budget, data, config.batch.in_tokens(sequence), sequence)
     )
     compiled = choose_compile(
-        run, name, config, flops.model.total, alike=_rows_are_full(objective, data, sequence)
+        run, name, config, flops.model.total, alike=_alike(config, objective, data, sequence)
     )
     plan = Plan(
         stage=name,
@@ -151,6 +152,10 @@ def _parts(
         schedule=run.build("schedule", config.optimizer.schedule, context),
         checkpoints=_checkpoints(run, name, config.checkpoint, tell),
         callbacks=callbacks,
+        penalties=[
+            Named(called, given, run.build("penalty", given, context))
+            for called, given in zip(names_of(config.penalties), config.penalties, strict=True)
+        ],
         frozen=frozen,
         activation_checkpointing=config.activation_checkpointing,
         offload_activations=config.offload_activations,
@@ -235,7 +240,7 @@ def _evaluations(run: RunContext, inputs: TrainInputs, strategy: Strategy) -> li
 
         return Evaluation(name, config.every, score)
 
-    names = evaluator_names(evaluate_configs)
+    names = names_of(evaluate_configs)
     return [evaluation(*one) for one in zip(names, evaluate_configs, strict=True)]
 
 
@@ -293,9 +298,10 @@ def _budget_tokens(budget: Amount, data: TrainingData, step_tokens: int, sequenc
     return budget.value * per_unit[budget.unit]
 
 
-def _rows_are_full(objective: Objective, data: TrainingData, sequence: int) -> bool:
-    """Whether rows fill the sequence, judged by the first examples; answers of the model never do."""
-    if objective.unbatched:
+def _alike(config: Train, objective: Objective, data: TrainingData, sequence: int) -> bool:
+    """Whether layers can be compiled: rows fill the sequence, judged by the first examples, which
+    answers of the model never do, and no penalty reads modules, which compiled layers hide."""
+    if objective.unbatched or any("modules" in penalty.inputs for penalty in config.penalties):
         return False
     first = data.examples(_LOOKED_AT)
     return are_full([objective.collate([example]) for example in first], sequence)

@@ -82,6 +82,7 @@ _CHECKS: tuple[Check, ...] = (
     stage_checks.training_records,
     stage_checks.processed_records,
     stage_checks.division_of_work,
+    stage_checks.penalties,
     stage_checks.budget,
     stage_checks.trained_model,
     stage_checks.intervals,

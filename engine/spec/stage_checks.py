@@ -109,6 +109,26 @@ def division_of_work(parsed: ParsedStages, name: str) -> Problems:
         yield ("train", "strategy"), impossible
 
 
+def penalties(parsed: ParsedStages, name: str) -> Problems:
+    """Penalties that the objective, the strategy or compiled layers cannot serve."""
+    train = parsed.train(name)
+    for index, penalty in enumerate(train.penalties if train else ()):
+        assert train is not None
+        at = ("train", "penalties", index)
+        lacks = sorted(penalty.inputs - train.strategy.penalty_inputs)
+        if train.objective.external_loop:
+            yield at, f"'{train.objective.type_name}' has a loop of its own, without penalties"
+        elif lacks and not train.strategy.chooses:
+            yield (
+                at,
+                f"'{penalty.type_name}' reads {' and '.join(lacks)}, which strategy "
+                f"'{train.strategy.type_name}' does not give as one process does; leave the penalty "
+                "out, or use another strategy",
+            )
+        elif "modules" in penalty.inputs and train.compile is True:
+            yield at, f"'{penalty.type_name}' reads modules, which `compile` hides; leave that out"
+
+
 def budget(parsed: ParsedStages, name: str) -> Problems:
     """A budget that ends before the first step, or is a share of itself."""
     train = parsed.train(name)

@@ -22,6 +22,7 @@ from engine.testing import (
     external_loop,
     inference,
     optimization,
+    penalties,
     training,
 )
 from engine.testing.standalone import (
@@ -200,6 +201,7 @@ _CONTRACTS: Mapping[Kind, Callable[[Callable[[], Any], Any, StandAloneContext], 
     "optimizer": optimization.optimizer,
     "schedule": optimization.schedule,
     "objective": _objective,
+    "penalty": penalties.penalty,
     "reward": _reward,
     "evaluator": evaluation.evaluator,
     "callback": _callback,

@@ -87,6 +87,8 @@ class StandAloneContext:
     """Words of ``--allow``."""
     benchmarks: Sequence[BenchmarkTexts] = ()
     """What :meth:`benchmark_texts` gives."""
+    model: Mapping[str, Any] = field(default_factory=lambda: dict(TINY_MODEL))
+    """Settings of the model of :func:`tiny_model`."""
 
     def config(self, kind: Kind, settings: Mapping[str, Any]) -> Config:
         """A component's configuration from settings as in a spec: ``{"type": …, …}``.
@@ -199,11 +201,11 @@ class StandAloneContext:
 
 
 def tiny_model(context: StandAloneContext) -> Any:
-    """A small language model with fixed weights, in training mode."""
+    """A small language model with fixed weights, in training mode: the context's ``model``."""
     import torch
 
     torch.manual_seed(0)
-    return context.build("model", TINY_MODEL)
+    return context.build("model", context.model)
 
 
 def require(condition: object, contract: str) -> None:

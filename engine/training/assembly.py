@@ -22,6 +22,7 @@ from engine.storage.checkpoints import Checkpoints
 from engine.training.feed import RecordFeed
 from engine.training.loop import Loop
 from engine.training.loop_plan import Plan
+from engine.training.penalties import Named, Penalties
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class TrainingParts:
     schedule: Schedule
     checkpoints: Checkpoints
     callbacks: Sequence[Callback] = ()
+    penalties: Sequence[Named] = ()
     frozen: Mapping[str, nn.Module] = field(default_factory=dict)
     activation_checkpointing: Literal["selective", "full"] | bool = False
     offload_activations: bool = False
@@ -55,11 +57,12 @@ class TrainingParts:
 def assemble_training(parts: TrainingParts) -> Loop:
     """Prepares the strategy and returns the loop, ready to run; collective."""
     plan, strategy = parts.plan, parts.strategy
+    penalties = Penalties(parts.penalties, parts.model)
     strategy.prepare(
         Setup(
             model=parts.model,
             optimizer=parts.optimizer,
-            objective=parts.objective,
+            objective=penalties.around(parts.objective),
             frozen=parts.frozen,
             precision=parts.context.precision,
             compile=plan.compile,
@@ -67,6 +70,7 @@ def assemble_training(parts: TrainingParts) -> Loop:
             offload_activations=parts.offload_activations,
             ema=parts.ema,
             seed=plan.seed,
+            parameter_terms=penalties.parameter_terms,
         )
     )
     setup = FeedSetup(
@@ -85,6 +89,7 @@ def assemble_training(parts: TrainingParts) -> Loop:
         strategy=strategy,
         schedule=parts.schedule,
         callbacks=parts.callbacks,
+        penalties=penalties,
         checkpoints=parts.checkpoints,
         process=parts.process,
         log=parts.log,

@@ -41,10 +41,8 @@ from engine.training.loop_plan import (
     skipped_too_often,
 )
 from engine.training.loss_terms import counts, means
+from engine.training.penalties import Penalties
 from engine.training.silent_faults import find_fault, silent_fault
-
-_WINDOWS_KEPT = 256
-"""Last steps whose data a roll-back can leave out."""
 
 
 class Loop:
@@ -59,6 +57,7 @@ class Loop:
         strategy: Strategy,
         schedule: Schedule,
         callbacks: Sequence[Callback],
+        penalties: Penalties,
         checkpoints: Checkpoints,
         process: Process,
         log: EventLog,
@@ -68,7 +67,7 @@ class Loop:
         self.state = State()
         self._data, self._feed = data, feed
         self._strategy, self._schedule = strategy, schedule
-        self._callbacks, self._checkpoints = callbacks, checkpoints
+        self._callbacks, self._penalties, self._checkpoints = callbacks, penalties, checkpoints
         self._process, self._log, self._on_step = process, log, on_step
         self._signals = Signals()
         self._score: float | None = None
@@ -132,7 +131,7 @@ class Loop:
         taken = self._feed.take(state, self.progress(), self._stopping)
         if taken is None:
             return None
-        micro_batches, cursor = taken.micro_batches, taken.cursor
+        micro_batches = self._penalties.counted(taken.micro_batches)
         forget_peak(self._process.device)
         totals = strategy.all_sum({**counts(micro_batches), "stop": float(self._signals.count)})
         if totals.pop("stop"):
@@ -142,7 +141,7 @@ class Loop:
         torch.manual_seed(seed_of(plan.seed, state.step, strategy.data_rank))
         lr = plan.lr * self._schedule(self.progress())
         with compiled(micro_batches, plan.sequence) if plan.compile else nullcontext():
-            sums = strategy.forward_backward(micro_batches, totals)
+            sums = self._penalties.forward_backward(strategy, micro_batches, totals)
         limit = min((c.spike_limit for c in self._callbacks), default=math.inf)
         step = strategy.step(lr, plan.clip, limit)
         norms = {f"grad_norm/{name}": norm for name, norm in step.companions.items()}
@@ -150,17 +149,12 @@ class Loop:
             sums, {"skipped": step.skipped, "grad_norm": step.grad_norm, **norms}
         )
         skipped = bool(scalars.pop("skipped"))
+        self._penalties.end_step(strategy.all_sum, skipped=skipped)
         # All ranks use one mean time, so that they agree on when a budget in time is spent.
         own = {"seconds": time.perf_counter() - started}
         figures = strategy.all_sum({**summed, **own})
         seconds = figures.pop("seconds") / strategy.data_size
-        state.step += 1
-        state.tokens += tokens
-        state.samples += taken.samples
-        state.seconds += seconds
-        state.skipped = state.skipped + 1 if skipped else 0
-        state.windows = [*state.windows[1 - _WINDOWS_KEPT :], (state.step, taken.start, cursor)]
-        state.cursor = cursor
+        state.stepped(taken, tokens, seconds, skipped=skipped)
         self._score = None
         return {
             "step": state.step,
@@ -296,6 +290,7 @@ class Loop:
         state = {
             "loop": asdict(self.state),
             "callbacks": {name: c.state() for name, c in named(self._callbacks).items()},
+            "penalties": self._penalties.state(),
             "data": self._data.mixture.state(),
             "feed": feed,
             "budget": str(self.plan.budget),
@@ -312,6 +307,7 @@ class Loop:
         state = self._checkpoints.load(saved, tensors)
         self._strategy.load(tensors)
         self._feed.load(state["feed"], self._checkpoints.blob(saved))
+        self._penalties.load(state.get("penalties", {}))
         self.state = State(**state["loop"])
         self._saved_at = self.state.step
         return state

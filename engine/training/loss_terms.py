@@ -23,7 +23,8 @@ def means(sums: Mapping[str, float], counts: Mapping[str, float]) -> dict[str, f
 
     A term whose name begins with ``metric/`` has no gradient and is not part of the loss.
     """
-    means = {name: total / max(counts[name], 1.0) for name, total in sums.items()}
+    # Terms of parameters have no count.
+    means = {name: total / max(counts.get(name, 1.0), 1.0) for name, total in sums.items()}
     metrics = {n: means.pop(n) for n in sorted(means) if n.startswith("metric/")}
     parts = {f"loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
     measured = {name.removeprefix("metric/"): mean for name, mean in metrics.items()}

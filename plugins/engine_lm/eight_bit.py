@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from engine import Context, Optimizers
 from engine.modeling import parameter_groups
-from engine_lm.config import AdamW8Bit
+from engine_lm.training_config import AdamW8Bit
 
 # On CPUs it warns about a kernel for 4-bit weights, which is not used here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ from engine import (
     Text,
 )
 from engine.modeling import cross_entropy, document_tokens, labelled_rows
-from engine_lm.config import NextToken
+from engine_lm.training_config import NextToken
 
 
 class NextTokenObjective(Objective):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from engine import Context, Optimizers
 from engine.modeling import parameter_groups
-from engine_lm.config import AdamW, Muon
 from engine_lm.muon import Muon as MuonOptimizer
+from engine_lm.training_config import AdamW, Muon
 
 Named = tuple[str, Tensor]
 _PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

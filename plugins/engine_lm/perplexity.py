@@ -15,7 +15,7 @@ from engine import (
     Text,
 )
 from engine.modeling import ratio
-from engine_lm.config import Perplexity
+from engine_lm.training_config import Perplexity
 
 
 class PerplexityEvaluator(Evaluator):

@@ -48,10 +48,29 @@ def engine_objectives() -> Sequence[Component]:
     return [
         Component(
             "next-token",
-            "engine_lm.config:NextToken",
+            "engine_lm.training_config:NextToken",
             "engine_lm.next_token:build",
             "The mean of -log P(token | tokens before it in its document).",
         )
+    ]
+
+
+@hookimpl
+def engine_penalties() -> Sequence[Component]:
+    """Terms for logits and for weights."""
+    return [
+        Component(
+            "z-loss",
+            "engine_lm.training_config:ZLoss",
+            "engine_lm.penalties:build_z_loss",
+            "Keeps the normaliser of the next token's logits near 1.",
+        ),
+        Component(
+            "distance-to-start",
+            "engine_lm.training_config:DistanceToStart",
+            "engine_lm.penalties:build_distance",
+            "Keeps weights near those at the start of the stage.",
+        ),
     ]
 
 
@@ -61,21 +80,21 @@ def engine_optimizers() -> Sequence[Component]:
     return [
         Component(
             "adamw",
-            "engine_lm.config:AdamW",
+            "engine_lm.training_config:AdamW",
             "engine_lm.optimizers:build_adamw",
             "Fused AdamW, with weight decay on matrices only.",
             default=True,
         ),
         Component(
             "adamw-8bit",
-            "engine_lm.config:AdamW8Bit",
+            "engine_lm.training_config:AdamW8Bit",
             "engine_lm.eight_bit:build",
             "AdamW with 8-bit moments, by bitsandbytes.",
             extra="lm",
         ),
         Component(
             "muon",
-            "engine_lm.config:Muon",
+            "engine_lm.training_config:Muon",
             "engine_lm.optimizers:build_muon",
             "Muon on hidden matrices, AdamW on the rest.",
         ),
@@ -88,26 +107,26 @@ def engine_schedules() -> Sequence[Component]:
     return [
         Component(
             "constant",
-            "engine_lm.config:Constant",
+            "engine_lm.training_config:Constant",
             "engine_lm.schedules:build_constant",
             "Linear warm-up, then a constant rate.",
             default=True,
         ),
         Component(
             "warmup-cosine",
-            "engine_lm.config:WarmupCosine",
+            "engine_lm.training_config:WarmupCosine",
             "engine_lm.schedules:build_cosine",
             "Linear warm-up, then cosine decay to the final rate.",
         ),
         Component(
             "warmup-stable-decay",
-            "engine_lm.config:WarmupStableDecay",
+            "engine_lm.training_config:WarmupStableDecay",
             "engine_lm.schedules:build_stable_decay",
             "Linear warm-up, a constant rate, then linear decay at the end.",
         ),
         Component(
             "inverse-sqrt",
-            "engine_lm.config:InverseSqrt",
+            "engine_lm.training_config:InverseSqrt",
             "engine_lm.schedules:build_inverse_sqrt",
             "min(t / warmup, sqrt(warmup / t)).",
         ),
@@ -120,7 +139,7 @@ def engine_evaluators() -> Sequence[Component]:
     return [
         Component(
             "perplexity",
-            "engine_lm.config:Perplexity",
+            "engine_lm.training_config:Perplexity",
             "engine_lm.perplexity:build",
             "Perplexity per token and bits per byte on held-out documents.",
         )

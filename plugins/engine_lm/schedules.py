@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from engine import Context, Progress, Schedule
-from engine_lm.config import Constant, InverseSqrt, WarmupCosine, WarmupStableDecay
+from engine_lm.training_config import Constant, InverseSqrt, WarmupCosine, WarmupStableDecay
 
 
 def build_constant(config: Constant, context: Context) -> Schedule:

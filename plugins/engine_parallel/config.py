@@ -12,14 +12,18 @@ from engine import (
     Layout,
     ModelShape,
     Number,
+    PenaltyInput,
     StrategyConfig,
 )
+
+_ALL: frozenset[PenaltyInput] = frozenset({"hidden", "modules", "parameters"})
 
 
 class Single(StrategyConfig):
     """One process."""
 
     automatic: ClassVar[bool] = True
+    penalty_inputs: ClassVar = _ALL
 
     def check_processes(self, processes: int) -> str | None:
         """See :class:`engine.StrategyConfig`: one process only."""
@@ -37,6 +41,7 @@ class DDP(StrategyConfig):
     """Data parallelism: every process holds the whole model; gradients are averaged."""
 
     automatic: ClassVar[bool] = True
+    penalty_inputs: ClassVar = _ALL
     bucket_mb: Number = Field(25.0, gt=0, description="Size of a gradient bucket, in MiB.")
 
     @classmethod
@@ -71,6 +76,14 @@ class Mesh(StrategyConfig):
     def whole_matrices(self) -> bool:  # type: ignore[override]
         """Whether every rank holds whole matrices."""
         return self.shard * self.tensor * self.context * self.expert == 1
+
+    @property
+    def penalty_inputs(self) -> frozenset[PenaltyInput]:
+        """See :class:`engine.StrategyConfig`: all where no degree divides layers; nothing where ranks
+        divide the head, or only the last one of a pipeline has it."""
+        if self.pipeline * self.tensor > 1:
+            return frozenset()
+        return _ALL if self.context * self.expert == 1 else frozenset({"hidden"})
 
     @property
     def runs_of_layers(self) -> int:

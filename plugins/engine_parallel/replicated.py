@@ -24,6 +24,7 @@ from engine import (
 )
 from engine.modeling import (
     ObjectiveModule,
+    ParameterTerms,
     attend,
     compile_layers,
     place,
@@ -61,6 +62,9 @@ class Replicated(Strategy):
             for parameter in self._model.parameters():
                 parameter.data = parameter.data.to(DTYPES[setup.precision])
         self._optimized = MasterWeights(self._names, self._masters, setup, self._device)
+        self._terms = ParameterTerms(
+            setup.parameter_terms, self._names, self._device, copies=self.data_size
+        )
 
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
@@ -77,7 +81,7 @@ class Replicated(Strategy):
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         self._sum_over_ranks()
-        return sums
+        return sums | self._terms.add_gradients(self._masters, self._optimized.scale)
 
     def gradient_norm(self) -> Tensor:
         """See :class:`engine.Strategy`."""

@@ -69,7 +69,8 @@ class Work:
     """The size of a training step on ``cpu`` or ``cuda``.
 
     A micro-batch has ``rows`` of ``sequence`` tokens; each rank processes ``micro_batches`` per step.
-    ``state_floats`` are optimizer states per parameter of hidden matrices, and of others. ``averaged``
+    ``state_floats`` are optimizer states per parameter of hidden matrices, and of others;
+    ``kept_floats`` what penalties keep per parameter. ``averaged``
     keeps a moving average of the weights; ``staged`` copies a checkpoint in this memory before saving;
     ``offload`` moves kept activations elsewhere. Other models have ``frozen`` bytes in all;
     ``companions`` are trained after the model, one after the other.
@@ -85,6 +86,7 @@ class Work:
     recompute: Recompute = "none"
     offload: bool = False
     state_floats: tuple[float, float] = (2, 2)
+    kept_floats: float = 0
     averaged: bool = False
     staged: bool = False
     frozen: float = 0
@@ -140,11 +142,12 @@ def estimate(work: Work, layout: Layout) -> Estimate:
         sequence_parallel=True,
         context=layout.context,
     )
+    beside = _FLOAT * work.kept_floats * mine.all / layout.parameters_over
     layers = math.ceil(shape.layers / layout.pipeline)
     flying = min(layout.pipeline, work.micro_batches)  # in the first stage of a 1F1B schedule
     kept = layers * layer_bytes(shape, one, work.recompute) + model_bytes(shape, one)
     memory = Memory(
-        sum(s.parameters for s in states) + work.frozen,
+        sum(s.parameters for s in states) + work.frozen + beside,
         sum(s.gradients for s in states),
         sum(s.optimizer for s in states),
         0 if work.offload else kept * flying,

@@ -212,6 +212,7 @@ def candidates(train: Train, work: Work, machine: Machine, situation: Situation)
             and strategy.check_model(work.shape, processes) is None
             and strategy.check_train(train, processes) is None
             and (optimizer.elementwise or strategy.whole_matrices)
+            and all(penalty.inputs <= strategy.penalty_inputs for penalty in train.penalties)
         )
         if possible:
             found.append(_candidate(strategy, train, work, processes, machine))
@@ -271,6 +272,7 @@ def _work(
         recompute=RECOMPUTED[train.activation_checkpointing],
         offload=train.offload_activations and device != "cpu",
         state_floats=floats,
+        kept_floats=sum(penalty.kept_floats for penalty in train.penalties),
         averaged=train.ema is not None,
         staged=train.checkpoint.background and device == "cpu",
     )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from engine import Layout, StrategyConfig
+from engine import Layout, PenaltyInput, StrategyConfig
 from engine_zero import merge
 
 Place = Literal["none", "cpu", "disk"]
@@ -17,6 +17,8 @@ class Zero(StrategyConfig):
     """DeepSpeed's ZeRO: data parallelism in which each process keeps a part of the training state."""
 
     whole_matrices: ClassVar[bool] = False
+
+    penalty_inputs: ClassVar[frozenset[PenaltyInput]] = frozenset({"hidden", "modules"})
 
     stage: Literal[1, 2, 3] = Field(
         2,

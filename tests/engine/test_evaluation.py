@@ -11,7 +11,7 @@ from engine_inference.language_model import SharedPrefixLM
 
 from engine.contracts.language_model import Generation, LogLikelihood
 from engine.contracts.scoring import Item, Score
-from engine.contracts.spec import evaluator_names
+from engine.contracts.spec import names_of
 from engine.errors import RunError, SpecError
 from engine.evaluation import Measured, evaluate, gains
 from engine.processes.process import Process
@@ -203,12 +203,12 @@ def test_each_evaluator_of_a_stage_has_a_name_of_its_own():
     """The one that it was given, or its type; numbered, so that no figure hides another."""
     configs = [found.load_config() for found in EVALUATORS.values()]
     named = [config.model_construct(name=f"own-{n}") for n, config in enumerate(configs)]
-    assert evaluator_names(named) == [f"own-{n}" for n in range(len(configs))]
+    assert names_of(named) == [f"own-{n}" for n in range(len(configs))]
     given = [
         SimpleNamespace(type_name="perplexity", name=n)
         for n in (None, "short", None, "perplexity-2")
     ]
-    assert evaluator_names(given) == ["perplexity", "short", "perplexity-2", "perplexity-2-2"]
+    assert names_of(given) == ["perplexity", "short", "perplexity-2", "perplexity-2-2"]
 
 
 def test_ranks_share_items_and_agree(

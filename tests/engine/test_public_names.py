@@ -22,32 +22,32 @@ NAMES = {
     engine: """
 Adapter Amount Artifact Bad Batch BenchmarkTexts Beside Callback Chat Completion Component Config
 Context Corpus CorpusStep Count DataSource DataSourceConfig Dataset DocumentWay EngineError
-Evaluator EvaluatorConfig Example Executor ExternalLoop Feed FeedSetup FieldError Flops
-Generation Inference InferenceConfig Item ItemTexts Job LOGITS Labelled LanguageModel Layout
-Loaded LogLikelihood Loss Lost Messages ModelConfig ModelShape Need Number Objective
-ObjectiveConfig Of OpenedStage OptimizerConfig OptimizerWrapperConfig Optimizers OwnRequest
-Parameters Plugins Precision Preference Problem Processor Progress Prompt RECOMPUTED Recompute
-Record Response Reward RewardConfig RollBack Rolling Rollout RunError SEQUENCE Said Schedule Schema
-Score Scores Setup Share Situation Spec SpecError Stage StageRef State Step Stepwise Stop Strategy
-StrategyConfig Taken Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value
-VariableName allow_option block_option clean_corpus cleaned document_ways each file_fault
-hookimpl host_of is_loopback json_of json_option kernel_of load_spec loading_fault micro_batches
-micro_rows misplaced model_of neighbours network_need open_stage parameter_count pieces_of
-pretrained_tokenizer rank_parameters read_json read_regular record_from_row record_or_bad
-record_to_row runtime secret_need seed_of set_option shape_of shrunk_config spec_argument
-stage_argument time_limit token_flops tokenizer_fault try_corpus write_cleaned write_durably
+Evaluator EvaluatorConfig Example Executor ExternalLoop Feed FeedSetup FieldError Flops ForwardPass
+Generation Inference InferenceConfig Item ItemTexts Job LOGITS Labelled LanguageModel Layout Loaded
+LogLikelihood Loss Lost Messages ModelConfig ModelShape Need Number Objective ObjectiveConfig Of
+OpenedStage OptimizerConfig OptimizerWrapperConfig Optimizers OwnRequest Parameters Penalty
+PenaltyConfig PenaltyInput Plugins Precision Preference Problem Processor Progress Prompt RECOMPUTED
+Recompute Record Response Reward RewardConfig RollBack Rolling Rollout RunError SEQUENCE Said
+Schedule Schema Score Scores Setup Share Situation Spec SpecError Stage StageRef State Step Stepwise
+Stop Strategy StrategyConfig Taken Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value
+VariableName allow_option block_option clean_corpus cleaned document_ways each file_fault hookimpl
+host_of is_loopback json_of json_option kernel_of load_spec loading_fault micro_batches micro_rows
+misplaced model_of neighbours network_need open_stage parameter_count pieces_of pretrained_tokenizer
+rank_parameters read_json read_regular record_from_row record_or_bad record_to_row runtime
+secret_need seed_of set_option shape_of shrunk_config spec_argument stage_argument time_limit
+token_flops tokenizer_fault try_corpus write_cleaned write_durably
 """,
     engine.files: """
 each_once expanded matches unmatched version_of
 """,
     engine.modeling: """
-IGNORE LogitMap ObjectiveModule Piece RecordError ScoredRow TAIL attend average_decay backbone
-boundary chunked_loss compile_layers context_of continuation conversation_pieces cross_entropy
-document_rows document_tokens end_of_turn ends examine example_tokens for_training head head_parts
-hidden_states is_marked is_scalar join label_places labelled_rows layers loss_terms mapped_head
-mark_bounds opened pack padded parameter_groups place plain_head prompt_tokens ratio read_scalars
-readable reads_packed recompute_layers scalar_head scored_rows small_copy through token_logprobs
-with_scalar_head
+IGNORE LogitMap ObjectiveModule ParameterTerms Piece RecordError ScoredRow TAIL attend average_decay
+backbone boundary chunked_loss compile_layers context_of continuation conversation_pieces
+cross_entropy document_rows document_tokens end_of_turn ends examine example_tokens for_training
+head head_parts hidden_states is_marked is_scalar join label_places labelled_rows layers loss_terms
+mapped_head mark_bounds opened pack padded parameter_groups place plain_head prompt_tokens ratio
+read_scalars readable reads_packed recompute_layers scalar_head scored_rows small_copy through
+token_logprobs with_scalar_head
 """,
     engine.hardware: """
 ACCELERATORS AUTO TYPES accelerator keep_freed_memory measured product_speed resolved threads

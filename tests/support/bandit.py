@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine_lm.config import AdamW, Constant
 from engine_lm.optimizers import build_adamw
+from engine_lm.training_config import AdamW, Constant
 from engine_parallel.replicated import Replicated
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn

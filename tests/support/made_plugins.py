@@ -56,6 +56,14 @@ def install_here(
 
 
 @pytest.fixture
+def outside(install_here, tmp_path) -> Path:
+    """Installs the plugin of tests here; the folder in which other processes find it."""
+    source = Path(__file__).with_name("outside_plugin")
+    install_here({f"engine_outside/{file.name}": file.read_text() for file in source.glob("*.py")})
+    return tmp_path / "site"
+
+
+@pytest.fixture
 def installed(tmp_path: Path) -> Callable[[Path], Engine]:
     """Installs a project with pip, in an environment that sees this one's packages too.
 

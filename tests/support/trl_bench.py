@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from engine_lm.config import AdamW, Constant
 from engine_lm.optimizers import build_adamw
+from engine_lm.training_config import AdamW, Constant
 from engine_rlhf.trl_ppo.objective import build
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput

@@ -14,10 +14,11 @@ from torch import Tensor
 from engine import Batch, SpecError, parameter_count
 from engine.modeling import ObjectiveModule, examine
 from engine.testing import StandAloneContext
-from engine_lm.config import CausalLM, NextToken
+from engine_lm.config import CausalLM
 from engine_lm.models import build_causal_lm
 from engine_lm.next_token import build as next_token
 from engine_lm.opening import open_model
+from engine_lm.training_config import NextToken
 
 _MOST_PARAMETERS = 5_000_000
 _SEED = 19

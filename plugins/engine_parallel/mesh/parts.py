@@ -50,6 +50,15 @@ class Part:
             part, self.mesh, self.placements, run_check=False, shape=self.shape, stride=self.stride
         )
 
+    def cut(self, whole: Tensor) -> Tensor:
+        """This rank's part of a whole tensor of the parameter's shape."""
+        places = self.mesh.get_coordinate() or ()
+        for placement, size, place in zip(self.placements, self.mesh.shape, places, strict=True):
+            if isinstance(placement, Shard):
+                chunks = whole.chunk(size, placement.dim)
+                whole = chunks[place] if place < len(chunks) else whole.narrow(placement.dim, 0, 0)
+        return whole
+
     def full(self, part: Tensor) -> Tensor:
         """The whole tensor on every rank of the mesh; collective."""
         whole = self.whole(part)

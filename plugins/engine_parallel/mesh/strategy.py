@@ -18,7 +18,7 @@ from engine import (
     Step,
     Strategy,
 )
-from engine.modeling import attend
+from engine.modeling import ParameterTerms, attend
 from engine_parallel import config as configs
 from engine_parallel.master_weights import MasterWeights
 from engine_parallel.mesh.cut_check import check_cut
@@ -53,12 +53,22 @@ class Mesh(Strategy):
         trained = self._model.trained
         names, weights = [part.name for part in trained], [part.weight for part in trained]
         self._masters = MasterWeights(names, weights, setup, self._device)
+        parts = dict(zip(names, trained, strict=True))
+        self._terms = ParameterTerms(
+            setup.parameter_terms,
+            names,
+            self._device,
+            cut=lambda name, whole: parts[name].cut(whole),
+            copies=self.layout.data,
+        )
 
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
     ) -> dict[str, Tensor]:
         """See :class:`engine.Strategy`."""
-        return self._model.forward_backward(micro_batches, counts, self._masters.scale)
+        scale = self._masters.scale
+        sums = self._model.forward_backward(micro_batches, counts, scale)
+        return sums | self._terms.add_gradients(self._masters.weights, scale)
 
     def gradient_norm(self) -> Tensor:
         """See :class:`engine.Strategy`."""

@@ -45,7 +45,13 @@ class JointStrategy(Strategy):
         self._main.prepare(setup)
         for strategy, companion in self._others.values():
             strategy.prepare(
-                replace(setup, model=companion.model, objective=companion.loss, frozen={})
+                replace(
+                    setup,
+                    model=companion.model,
+                    objective=companion.loss,
+                    frozen={},
+                    parameter_terms=(),
+                )
             )
 
     def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:

@@ -41,7 +41,8 @@ def engine_schedules():
 import json
 from engine import Callback as Base, Config, Evaluator as Scorer
 from engine import EvaluatorConfig, hookimpl
-from engine_lm.config import Llama, NextToken
+from engine_lm.config import Llama
+from engine_lm.training_config import NextToken
 from engine_lm.models import build_llama
 from engine_lm.next_token import NextTokenObjective
 

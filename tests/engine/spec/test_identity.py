@@ -20,8 +20,8 @@ IDENTITY = {
     Spec: ["seed"],
     Stage: ["prepare", "train", "evaluate"],
     Prepare: ["sources", "processors", "tokenizer", "holdout"],
-    Train: ["data", "processors", "model", "objective", "optimizer", "precision", "batch", "clip",
-            "freeze", "ema", "holdout", "limit"],
+    Train: ["data", "processors", "model", "objective", "penalties", "optimizer", "precision", "batch",
+            "clip", "freeze", "ema", "holdout", "limit"],
     Evaluate: ["models", "data", "evaluators", "baseline"],
 }  # fmt: skip
 RUNTIME = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from engine_inference.language_model import SharedPrefixLM
-from engine_lm.config import CausalLM, NextToken
+from engine_lm.config import CausalLM
 from engine_lm.models import build_causal_lm
 from engine_lm.next_token import build as build_next_token
+from engine_lm.training_config import NextToken
 from engine_lm.trials.table import unread
 
 from engine import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine_lm.config import AdamW8Bit
 from engine_lm.eight_bit import build
+from engine_lm.training_config import AdamW8Bit
 from safetensors.torch import load_file
 
 from engine import Config

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine_lm.config import CausalLM, Llama, NextToken
+from engine_lm.config import CausalLM, Llama
 from engine_lm.models import build_causal_lm, build_llama
 from engine_lm.next_token import build as build_next_token
+from engine_lm.training_config import NextToken
 
 from engine import Batch, SpecError
 from engine.modeling import ObjectiveModule, head, hidden_states

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine_lm.config import AdamW, Muon
 from engine_lm.muon import orthogonalised
 from engine_lm.optimizers import build_adamw, build_muon
+from engine_lm.training_config import AdamW, Muon
 from torch import Tensor, nn
 
 from engine import Config

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from engine_lm.config import Perplexity
 from engine_lm.perplexity import PerplexityEvaluator
+from engine_lm.training_config import Perplexity
 from support.internals import Artifact, held_out
 
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 from engine_lm import schedules
-from engine_lm.config import Constant, InverseSqrt, WarmupCosine, WarmupStableDecay
+from engine_lm.training_config import Constant, InverseSqrt, WarmupCosine, WarmupStableDecay
 from hypothesis import given, strategies as st
 
 from engine import Amount, Progress

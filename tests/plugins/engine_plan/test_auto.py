@@ -65,6 +65,13 @@ def test_less_memory_is_made_up_for_by_traffic(train, chosen):
     assert chosen(256, 80e9, "cuda")[0].keys() == {"type", "pipeline"}
 
 
+def test_a_penalty_leaves_the_layouts_that_it_can_be_computed_with(train, chosen):
+    """Four processes need the least memory where they share matrices, which this penalty excludes."""
+    assert chosen(4, 1)[0] == {"type": "mesh", "tensor": 4}
+    train["penalties"] = ["distance-to-start"]
+    assert chosen(4, 1)[0] == {"type": "mesh", "shard": 4}
+
+
 def test_degrees_that_the_model_allows(train, chosen):
     """Nothing is chosen that a spec could not say: three processes share no eight heads."""
     least, why = chosen(3, 1)

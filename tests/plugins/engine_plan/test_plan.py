@@ -87,6 +87,7 @@ def test_the_plan_reads_what_training_reads(plan, train):
 
     assert changed(batch={"tokens": 8192, "micro_tokens": 2048})["activations"] < 0.5
     assert changed(batch={"tokens": 2048, "sequence": 128})["activations"] < 1
+    assert changed(penalties=["distance-to-start"])["parameters"] == 2
     assert changed(precision="bf16")["parameters"] == 0.5
     averaged = changed(ema=0.9)
     assert averaged["optimizer"] == pytest.approx(16 / 12)
