@@ -33,6 +33,9 @@ from engine.files.regular import opened_at_end
 from engine.terminal.console import Terminal
 from engine.terminal.output import StandardError
 
+_UNBROKEN = ("reads", "stage_skipped")
+"""Events whose line a console must not break: paths and commands are copied from it."""
+
 
 class Display(Protocol):
     """Shows events to a person or a machine."""
@@ -159,7 +162,7 @@ class RichDisplay:
         """See :class:`Display`."""
         line = _sentence(record)
         if line:
-            self.console.print(line, soft_wrap=record["event"] == "reads")
+            self.console.print(line, soft_wrap=record["event"] in _UNBROKEN)
 
     def progress(self, what: str, done: float, total: float, note: str = "") -> None:
         """See :class:`Display`."""
@@ -231,7 +234,8 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "stage_started":
             return f"[bold]{stage}[/]: {record['verb']}{record.get('detail', '')}"
         case "stage_skipped":
-            return f"[bold]{stage}[/]: already done"
+            made_by = f", {record['message']}" if "message" in record else ""
+            return f"[bold]{stage}[/]: already done{escape(made_by)}"
         case "strategy_chosen":
             fields = " ".join(str(v) for pair in record["strategy"].items() for v in pair)
             return f"  strategy {escape(fields.removeprefix('type '))}: {escape(record['why'])}"

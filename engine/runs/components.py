@@ -1,11 +1,13 @@
-"""What components are made of, and what their factories return."""
+"""What components are made of: their plugins' versions and code, and what their factories return."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from functools import cache
 from hashlib import blake2b
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ from engine.contracts.config import Config
 from engine.contracts.data import CorpusStep, DataSource, Executor, Processor
 from engine.contracts.external_loop import ExternalLoop
 from engine.contracts.objective import Objective
+from engine.contracts.references import every_config
 from engine.contracts.scoring import Evaluator
+from engine.contracts.spec import Spec
 from engine.contracts.strategy import Strategy
 from engine.data.corpus.former_processor import as_processor
 from engine.data.former_source import as_source
 from engine.errors import PluginError
-from engine.registry import Found
+from engine.registry import Found, Plugin, Plugins
 
 _STEPS = (Processor, CorpusStep)
 _BASES: Mapping[Kind, tuple[type[Any], ...]] = {
@@ -54,6 +58,41 @@ def code_of(package: str) -> str:
         found.update(name.as_posix().encode(errors="surrogateescape"))
         found.update(file.read_bytes())
     return found.hexdigest()
+
+
+def used_plugins(spec: Spec, stage: str, plugins: Plugins) -> dict[str, str]:
+    """The plugins whose components a stage uses, by name: distribution and version, and a hash of the
+    code where code may change without the version."""
+    configs = [config for _, config in every_config((), spec.stages[stage].body)]
+    used = [found for config in configs if (found := plugins.declaring(config))]
+    packages: dict[str, set[str]] = defaultdict(set)
+    for found in used:
+        paths = (found.component.config, found.component.factory)
+        packages[found.plugin.distribution] |= {package_of(path) for path in paths}
+    owners = sorted({found.plugin for found in used}, key=lambda plugin: plugin.name)
+    return {plugin.name: _version(plugin, packages[plugin.distribution]) for plugin in owners}
+
+
+def package_of(path: str) -> str:
+    """The package that an import path such as ``"engine_lm.llama:build"`` begins with."""
+    return path.partition(":")[0].partition(".")[0]
+
+
+def _version(plugin: Plugin, packages: Collection[str]) -> str:
+    version = f"{plugin.distribution} {plugin.version}"
+    if plugin.builtin or not _may_change(plugin.distribution):
+        return version
+    return f"{version} (code {'+'.join(code_of(package)[:12] for package in sorted(packages))})"
+
+
+def _may_change(distribution: str) -> bool:
+    """Whether code may differ under one version: where it is not installed, or not from an index, such
+    as an editable installation (PEP 610)."""
+    try:
+        found = metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return True
+    return found.files is None or found.read_text("direct_url.json") is not None
 
 
 def of_kind(kind: Kind, config: Config, built: object, found: Found) -> Any:

@@ -25,7 +25,7 @@ from engine.event_log import EventLog
 from engine.files.matching import each_once, expanded, matches, version_of
 from engine.processes.process import Process
 from engine.runs.benchmarks import benchmark_texts, told
-from engine.runs.components import code_of, of_kind
+from engine.runs.components import code_of, of_kind, package_of
 from engine.runs.failures import Built, noted
 from engine.runs.recipe import Recipe
 from engine.spec.identity import identity_fields
@@ -81,7 +81,7 @@ class RunContext:
     def key(self, kind: Kind, config: Config) -> str:
         """Names what a component is: its settings, and its plugin's version and code."""
         found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
-        code = code_of(found.component.factory.partition(".")[0].partition(":")[0])
+        code = code_of(package_of(found.component.factory))
         made_by = f"{found.plugin.distribution} {found.plugin.version} {code}"
         return key_of(kind, identity_fields(config), made_by)
 

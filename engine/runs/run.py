@@ -12,6 +12,7 @@ from typing import Any
 from engine.contracts.spec import Evaluate, Prepare, Train
 from engine.errors import RunError
 from engine.hardware.precision import AUTO
+from engine.runs.components import used_plugins
 from engine.runs.contamination import warn_of_answers, warn_of_benchmarks
 from engine.runs.context import RunContext
 from engine.runs.lineage import unequal
@@ -19,7 +20,7 @@ from engine.runs.observers import Observers
 from engine.runs.prepare_stage import prepare_stage
 from engine.spec.identity import changes, identity
 from engine.storage import run_folder as folders
-from engine.storage.stage_record import Standing
+from engine.storage.stage_record import Standing, changed_versions
 
 
 class Run(RunContext):
@@ -89,16 +90,20 @@ class Run(RunContext):
             shutil.rmtree(path, ignore_errors=True)
         self.process.barrier()
         standing = self.folder.standing(name)
+        plugins = used_plugins(self.spec, name, self.loaded.plugins)
         if standing is not None:
             self._check_inputs(name, standing, inputs)
+            changed = changed_versions(standing.plugins, plugins)
             if standing.status == "done" and not self._wants_more(name, standing):
-                self.log.emit("stage_skipped", stage=name)
+                self.log.emit("stage_skipped", stage=name, **_made_by(name, changed))
                 if isinstance(stage.body, Prepare):
                     body = stage.body
                     self.process.first_alone(lambda: warn_of_benchmarks(self, name, body))
                 return "done"
+            if changed:
+                self._check_kept(name, changed)
         asked = identity(self.spec, name)
-        begun = Standing(asked, "begun", inputs, {}, _choices(standing, asked))
+        begun = Standing(asked, "begun", inputs, {}, _choices(standing, asked), plugins)
         if self.process.rank == 0:
             self.folder.record(name, begun)
         self.log.emit("stage_started", stage=name, verb=stage.verb)
@@ -157,6 +162,20 @@ class Run(RunContext):
                     hint=f"start over with --rerun {name}, or give the run another name",
                 )
 
+    def _check_kept(self, name: str, changed: tuple[str, str]) -> None:
+        """Raises RunError if rows of an evaluation would be mixed with those of other plugins, unless
+        the user has allowed that. Records that a training chose before its first checkpoint are
+        chosen anew; later, the checkpoint has the versions."""
+        path, (was, now) = self.folder.path / name, changed
+        if (path / "rows").is_dir() and not self.inexact:
+            raise RunError(
+                f"{name}: its first rows were written with {was}, but {now} is installed",
+                hint=f"install the same versions, start over with --rerun {name}, or resume with "
+                "`--allow versions`: the scores will be of rows of both",
+            )
+        if self.process.rank == 0 and not any(path.glob("checkpoints/step-*")):
+            shutil.rmtree(path / "records", ignore_errors=True)
+
     def _wants_more(self, name: str, standing: Standing) -> bool:
         """Whether a finished train stage now has another budget."""
         body = self.spec.stages[name].body
@@ -184,6 +203,14 @@ class Run(RunContext):
         for rank, records in enumerate(self.process.gather(self.log.pending())):
             if rank:
                 self.log.adopt(records, rank)
+
+
+def _made_by(name: str, changed: tuple[str, str] | None) -> dict[str, str]:
+    """What to say of a stage that is done, if it was made by other versions of plugins."""
+    if changed is None:
+        return {}
+    was, now = changed
+    return {"message": f"made by {was}, while {now} is installed; make it anew with --rerun {name}"}
 
 
 def _choices(standing: Standing | None, asked: Mapping[str, Any]) -> Mapping[str, Any]:

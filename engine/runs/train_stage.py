@@ -33,6 +33,7 @@ from engine.hardware.compiling import are_full, eager
 from engine.modeling.heads import attend_alike
 from engine.modeling.weight_types import TYPES
 from engine.runs.automatic import choose_compile
+from engine.runs.components import used_plugins
 from engine.runs.context import RunContext
 from engine.runs.external_loop import train_outside
 from engine.runs.touched import touched_items, touched_texts, warn_of_touched
@@ -132,7 +133,7 @@ def _parts(
         checkpoint_every=config.checkpoint.every,
         evaluations=_evaluations(run, inputs, strategy),
         check_every=config.check_replicas,
-        versions={name: metadata.version(name) for name in _EXACT_WITH},
+        versions=_versions(run, name),
         inexact=run.inexact,
         inputs=inputs.digests(),
         compile=compiled,
@@ -305,6 +306,13 @@ def _alike(config: Train, objective: Objective, data: TrainingData, sequence: in
         return False
     first = data.examples(_LOOKED_AT)
     return are_full([objective.collate([example]) for example in first], sequence)
+
+
+def _versions(run: RunContext, stage: str) -> dict[str, str]:
+    """Versions of the distributions that may change a stage's numbers."""
+    plugins = used_plugins(run.spec, stage, run.loaded.plugins).values()
+    fixed = {name: metadata.version(name) for name in _EXACT_WITH}
+    return fixed | dict(made_by.split(" ", 1) for made_by in plugins)
 
 
 def _ramp(batch: BatchSize, sequence: int) -> Ramp:

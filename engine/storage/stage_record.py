@@ -1,4 +1,4 @@
-"""The record of a stage in its stage.json: identity, status, inputs, summary."""
+"""The record of a stage in its stage.json: identity, status, inputs, summary, plugins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Standing:
     """Record of a stage.
 
     ``identity``: its identity fields; ``status``: ``done`` or not yet; ``inputs``: fingerprints of its
-    inputs; ``summary``: results; ``choices``: values of ``auto``, fixed when the stage started.
+    inputs; ``summary``: results; ``choices``: values of ``auto``, fixed when the stage started;
+    ``plugins``: those that it used, by name, with distribution and version.
     """
 
     identity: Mapping[str, Any]
@@ -30,6 +31,7 @@ class Standing:
     inputs: Mapping[str, str]
     summary: Mapping[str, Any]
     choices: Mapping[str, Any] = field(default_factory=dict)
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Standing:
@@ -46,6 +48,16 @@ class Standing:
         if missing:
             raise ValueError(f"summary.{missing[0]}: missing")
         return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+
+
+def changed_versions(was: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, str] | None:
+    """What was used and what is installed now, each as one text, of the names with another version;
+    None if there are none. A name that is missing in either has not changed."""
+    pairs = [(was[name], now[name]) for name in was if now.get(name, was[name]) != was[name]]
+    if not pairs:
+        return None
+    before, after = (", ".join(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+    return before, after
 
 
 class _Open(BaseModel):
@@ -107,6 +119,7 @@ class _Record(_Open):
     inputs: dict[str, str]
     summary: _Summary
     choices: _Choices = _Choices()
+    plugins: dict[str, str] = {}
 
 
 _RECORD = TypeAdapter(_Record)

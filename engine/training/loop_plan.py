@@ -13,6 +13,7 @@ from engine.contracts.feed import State
 from engine.contracts.optimizer import Progress
 from engine.contracts.scoring import Score
 from engine.errors import RunError
+from engine.storage.stage_record import changed_versions
 
 SKIPS_ALLOWED = 50
 """Skipped steps in a row after which training fails; fp16's loss scale settles in fewer."""
@@ -64,9 +65,9 @@ class Plan:
     """Settings of the loop.
 
     ``sequence`` is tokens in a row, ``micro_rows`` rows in one forward pass. ``versions`` are those of
-    packages that affect exact numbers; ``inexact`` allows resuming with others. ``inputs`` are digests
-    of the training's inputs, by name. ``compile`` says whether layers are compiled. ``overhead`` is the
-    fixed cost of a micro-batch, in tokens.
+    distributions that affect exact numbers, plugins among them; ``inexact`` allows resuming with
+    others. ``inputs`` are digests of the training's inputs, by name. ``compile`` says whether layers
+    are compiled. ``overhead`` is the fixed cost of a micro-batch, in tokens.
     """
 
     stage: str
@@ -97,12 +98,15 @@ class Plan:
 
     def check_versions(self, saved: Mapping[str, str]) -> None:
         """Raises RunError if other versions may change numbers and the user has not allowed that."""
-        other = {k: v for k, v in saved.items() if self.versions.get(k) != v}
-        if other and not self.inexact:
-            was = ", ".join(f"{k} {v}" for k, v in other.items())
-            now = ", ".join(f"{k} {self.versions.get(k)}" for k in other)
+        was, now = (
+            {name: f"{name} {version}" for name, version in versions.items()}
+            for versions in (saved, self.versions)
+        )
+        changed = changed_versions(was, now)
+        if changed and not self.inexact:
             raise RunError(
-                f"{self.stage}: its checkpoint was written with {was}, but {now} is installed",
+                f"{self.stage}: its checkpoint was written with {changed[0]}, but {changed[1]} is "
+                "installed",
                 hint="install the same versions, or resume with `--allow versions`: the weights will "
                 "not be bit-identical to those of an uninterrupted run",
             )

@@ -141,6 +141,7 @@ def test_events_are_told_in_words():
         {"event": "ended_early", "stage": "base", "step": 60, "reason": "no better"},
         {"event": "stopped", "stage": "base", "step": 50, "reason": "signal"},
         {"event": "stage_skipped", "stage": "corpus"},
+        {"event": "stage_skipped", "stage": "a" * 40, "message": f"made by [b], while {'c' * 40}"},
     )
     assert shown.splitlines() == [
         "base: train",
@@ -158,6 +159,7 @@ def test_events_are_told_in_words():
         "  ended early at step 60: no better",
         "base: stopped at step 50: signal",
         "corpus: already done",
+        f"{'a' * 40}: already done, made by [b], while {'c' * 40}",
     ]
 
 
