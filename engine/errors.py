@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 Location = tuple[str | int, ...]
@@ -62,6 +64,12 @@ class PluginError(EngineError):
 
 class RunError(EngineError):
     """The run cannot continue; everything saved before is intact."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'this'?`` if one of the names is similar, else empty."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _restored(cls: type[EngineError], args: tuple[Any, ...], state: dict[str, Any]) -> EngineError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import pkgutil
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -22,11 +23,10 @@ import pluggy
 from engine.contracts import hooks as hookspecs
 from engine.contracts.component import Component, Kind
 from engine.contracts.hooks import AMONG, HOOK_OF_KIND
-from engine.errors import PluginError
+from engine.errors import PluginError, nearest
 
 BUILTIN_DISTRIBUTION = "training-engine"
-_TYPE = re.compile(r"\w[\w.-]*", re.ASCII)
-_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
+_GROUP = re.compile(r"engine\.v[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Found:
                 hint = self.install_command()
             raise PluginError(
                 f"plugin {self.plugin}: '{self.component.type}' cannot be loaded from {path}: "
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {error}{_meant(path, error)}",
                 hint=hint,
             ) from error
 
@@ -127,7 +127,7 @@ class Plugins:
     @classmethod
     def discover(cls, blocked: Collection[str] = ()) -> Plugins:
         """All installed plugins; those with ``blocked`` names are not imported. Raises PluginError."""
-        entries = list(metadata.entry_points(group=hookspecs.ENTRY_POINTS))
+        entries = _entries()
         owners: dict[str, list[str]] = {}
         for entry in entries:
             owners.setdefault(entry.name, []).append(_distribution(entry)[0])
@@ -198,7 +198,7 @@ class Plugins:
 
     def hooks(self) -> pluggy.PluginManager:
         """A pluggy manager with these plugins, for observer hooks and commands."""
-        manager = _manager()
+        manager = hookspecs.new_manager()
         for plugin in self.plugins:
             if plugin.status == "ok":
                 manager.register(plugin.module, plugin.name)
@@ -213,10 +213,24 @@ class Plugins:
         self.clashes |= {p.name: clash for p in (other.plugin, found.plugin) if not p.builtin}
 
 
-def _manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("engine")
-    manager.add_hookspecs(hookspecs)
-    return manager
+def _entries() -> list[metadata.EntryPoint]:
+    """The entry points of the plugins; those of another version of the interface only under names that
+    have none of this version."""
+    found = metadata.entry_points()
+    entries = list(found.select(group=hookspecs.ENTRY_POINTS))
+    names = {entry.name for entry in entries}
+    groups = sorted(group for group in found.groups if _GROUP.fullmatch(group))
+    others = {entry.name: entry for group in groups for entry in found.select(group=group)}
+    return entries + [entry for name, entry in others.items() if name not in names]
+
+
+def _other_version(group: str, plugin: Plugin) -> str:
+    ours, theirs = (int(one.rpartition("v")[2]) for one in (hookspecs.ENTRY_POINTS, group))
+    older = BUILTIN_DISTRIBUTION if ours < theirs else plugin.distribution
+    return (
+        f"it was written for {group}, and this engine has {hookspecs.ENTRY_POINTS}: "
+        f"pip install -U {older}"
+    )
 
 
 def _distribution(entry: metadata.EntryPoint) -> tuple[str, str]:
@@ -233,15 +247,16 @@ def _load(entry: metadata.EntryPoint, owners: Collection[str], blocked: Collecti
     if len(owners) > 1 and not plugin.builtin:
         error = f"several plugins have this name, of {' and '.join(owners)}; uninstall one of them"
         return replace(plugin, status="broken", error=error)
+    if entry.group != hookspecs.ENTRY_POINTS:
+        return replace(plugin, status="broken", error=_other_version(entry.group, plugin))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's own output
             module = entry.load()
-            manager = _manager()
-            manager.register(module, entry.name)
-            manager.check_pending()
-            components = {kind: c for kind in HOOK_OF_KIND if (c := _declared(manager, kind))}
-            commands = _commands(manager)
-            permissions = _permissions(manager)
+            manager = hookspecs.manager_of(module, entry.name)
+            kinds = ((kind, hookspecs.declared(manager, kind)) for kind in HOOK_OF_KIND)
+            components = {kind: declared for kind, declared in kinds if declared}
+            commands = hookspecs.declared_commands(manager)
+            permissions = hookspecs.declared_permissions(manager)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included
@@ -252,39 +267,18 @@ def _load(entry: metadata.EntryPoint, owners: Collection[str], blocked: Collecti
     )
 
 
-def _declared(manager: pluggy.PluginManager, kind: Kind) -> tuple[Component, ...]:
-    hook = HOOK_OF_KIND[kind]
-    declared = tuple(c for result in getattr(manager.hook, hook)() for c in result)
-    types = set()
-    for component in declared:
-        if not isinstance(component, Component):
-            raise TypeError(f"{hook} returned {component!r}, which is not a Component")
-        if not (isinstance(component.type, str) and _TYPE.fullmatch(component.type)):
-            raise ValueError(
-                f"{hook} returned the type {component.type!r}; types have letters, digits, -, _ and ."
-            )
-        if component.type in types:
-            raise ValueError(f"{hook} returned the type '{component.type}' twice")
-        types.add(component.type)
-    return declared
-
-
-def _commands(manager: pluggy.PluginManager) -> dict[str, click.Command]:
-    commands = [c for result in manager.hook.engine_commands() for c in result]
-    for command in commands:
-        if not isinstance(command, click.Command):
-            raise TypeError(f"engine_commands returned {command!r}, which is not a click.Command")
-    return {str(command.name): command for command in commands}
-
-
-def _permissions(manager: pluggy.PluginManager) -> dict[str, str]:
-    words = {w: does for result in manager.hook.engine_permissions() for w, does in result.items()}
-    for word in words:
-        if not _WORD.fullmatch(word):
-            raise ValueError(
-                f"engine_permissions returned {word!r}; words have lower-case letters and -"
-            )
-    return words
+def _meant(path: str, error: Exception) -> str:
+    """What an import path that does not exist may have meant, as a clause."""
+    module, colon, name = path.partition(":")
+    if not colon:
+        return "; a path is written as 'module:name'"
+    if isinstance(error, AttributeError) and error.obj is sys.modules.get(module):
+        return nearest(name, vars(error.obj))
+    parent, _, own = module.rpartition(".")
+    if isinstance(error, ModuleNotFoundError) and error.name == module and parent:
+        beside = pkgutil.iter_modules(getattr(sys.modules[parent], "__path__", ()))
+        return nearest(own, (found.name for found in beside))
+    return ""
 
 
 @cache

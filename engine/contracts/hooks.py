@@ -1,13 +1,17 @@
-"""All hooks. Component hooks declare components; observer hooks never change a result."""
+"""All hooks, and checks of what plugins make of them. Component hooks declare components; observer
+hooks never change a result."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from engine.contracts.component import Component, Kind
+from engine.errors import nearest
 
 if TYPE_CHECKING:
     import click
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("engine")
 hookimpl = pluggy.HookimplMarker("engine")
 ENTRY_POINTS = "engine.v1"
+_TYPE = re.compile(r"\w[\w.-]*", re.ASCII)
+_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 HOOK_OF_KIND: Mapping[Kind, str] = {
     "data-source": "engine_data_sources",
@@ -174,3 +180,70 @@ def engine_stage_finished(stage: str, verb: str, folder: str) -> None:
 @hookspec
 def engine_run_finished(folder: str, status: str) -> None:
     """The run ends: ``done``, ``failed`` or ``stopped``."""
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A pluggy manager that knows these hooks, and no plugin yet."""
+    manager = pluggy.PluginManager("engine")
+    manager.add_hookspecs(sys.modules[__name__])
+    return manager
+
+
+def manager_of(plugin: object, name: str) -> pluggy.PluginManager:
+    """A pluggy manager with one plugin. Raises PluginValidationError for hooks and arguments that do
+    not exist, with the nearest that do."""
+    manager, unchecked = new_manager(), pluggy.PluginManager("engine")
+    unchecked.register(plugin, name)
+    for caller in unchecked.get_hookcallers(plugin) or ():
+        hook = getattr(manager.hook, caller.name, None)
+        if hook is None:
+            known = (hook for hook in vars(manager.hook) if hook.startswith("engine_"))
+            message = f"unknown hook '{caller.name}'{nearest(caller.name, known)}"
+            raise pluggy.PluginValidationError(plugin, message)
+        names = hook.spec.argnames
+        for argument in caller.get_hookimpls()[0].argnames:
+            if argument not in names:
+                message = f"{caller.name}({', '.join(names)}) has no argument '{argument}'"
+                raise pluggy.PluginValidationError(plugin, message + nearest(argument, names))
+    manager.register(plugin, name)
+    return manager
+
+
+def declared(manager: pluggy.PluginManager, kind: Kind) -> tuple[Component, ...]:
+    """The components of a kind that a plugin declares. Raises TypeError, ValueError."""
+    hook = HOOK_OF_KIND[kind]
+    components = tuple(c for result in getattr(manager.hook, hook)() for c in result)
+    types = set()
+    for component in components:
+        if not isinstance(component, Component):
+            raise TypeError(f"{hook} returned {component!r}, which is not a Component")
+        if not (isinstance(component.type, str) and _TYPE.fullmatch(component.type)):
+            raise ValueError(
+                f"{hook} returned the type {component.type!r}; types have letters, digits, -, _ and ."
+            )
+        if component.type in types:
+            raise ValueError(f"{hook} returned the type '{component.type}' twice")
+        types.add(component.type)
+    return components
+
+
+def declared_commands(manager: pluggy.PluginManager) -> dict[str, click.Command]:
+    """A plugin's commands by name. Raises TypeError."""
+    import click
+
+    commands = [c for result in manager.hook.engine_commands() for c in result]
+    for command in commands:
+        if not isinstance(command, click.Command):
+            raise TypeError(f"engine_commands returned {command!r}, which is not a click.Command")
+    return {str(command.name): command for command in commands}
+
+
+def declared_permissions(manager: pluggy.PluginManager) -> dict[str, str]:
+    """A plugin's words for ``--allow``. Raises ValueError."""
+    words = {w: does for result in manager.hook.engine_permissions() for w, does in result.items()}
+    for word in words:
+        if not _WORD.fullmatch(word):
+            raise ValueError(
+                f"engine_permissions returned {word!r}; words have lower-case letters and -"
+            )
+    return words

@@ -11,13 +11,12 @@ from engine.contracts.batch import Example
 from engine.contracts.language_model import LanguageModel
 from engine.contracts.objective import Objective
 from engine.contracts.spec import Train
-from engine.errors import RunError, SpecError
+from engine.errors import RunError, SpecError, nearest
 from engine.event_log import EventLog, SilentDisplay
 from engine.files.regular import check_folder
 from engine.processes.process import Process
 from engine.runs.context import RunContext
 from engine.spec.loading import RESOLVED, load_resolved
-from engine.spec.messages import nearest
 from engine.storage import manifest
 from engine.storage.model_folder import Artifact
 from engine.storage.run_folder import RunFolder

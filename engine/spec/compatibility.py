@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.contracts.references import configs_in, every_config, ordered
-from engine.errors import Location
+from engine.errors import Location, nearest
 from engine.registry import Found, Plugins
 from engine.spec import stage_checks
 from engine.spec.heads import heads_in_evaluation, heads_in_references, heads_in_training
-from engine.spec.messages import nearest
 from engine.spec.parsed_stages import Check, ParsedStages, Problems
 from engine.spec.permissions import Permissions
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from engine.contracts.component import Kind
-from engine.errors import Location
+from engine.errors import Location, nearest
 from engine.registry import Plugins
 
 _LONGEST = 60
@@ -92,12 +91,6 @@ class Translator:
                     f"add it to the spec: `plugins: [{found.plugin.name}]`"
                 )
         return f"unknown type {_shown(tag)}{nearest(tag, known)}; known: {', '.join(known)}"
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'this'?`` if one of the names is similar, else empty."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def models_in(annotations: Iterable[Any]) -> list[type[BaseModel]]:

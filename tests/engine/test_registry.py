@@ -52,6 +52,7 @@ def install(tmp_path, monkeypatch) -> Callable[..., Path]:
         distribution: str | None = None,
         type_: str | None = None,
         extra: str = "",
+        group: str = "engine.v1",
     ) -> Path:
         distribution = distribution or f"engine-{name}"
         module = distribution.replace("-", "_")
@@ -63,7 +64,7 @@ def install(tmp_path, monkeypatch) -> Callable[..., Path]:
             "Requires-Dist: no-such-thing>=1; extra == 'fancy'\n"
             "Requires-Dist: pydantic; extra == 'plain'\n"
         )
-        (described / "entry_points.txt").write_text(f"[engine.v1]\n{name} = {module}\n")
+        (described / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
         words = {"type": type_ or name, "module": module, "extra": extra}
         for key, word in words.items():
             plugin = plugin.replace("{" + key + "}", word)
@@ -131,7 +132,11 @@ def test_a_plugin_that_is_not_installed(told, spec):
         ("import no_such_thing", "ModuleNotFoundError: No module named 'no_such_thing'"),
         ("def x(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
-        (PLUGIN.replace("engine_optimizers", "engine_optimisers"), "PluginValidationError"),
+        (PLUGIN.replace("engine_optimizers", "engine_optimisers"),
+         "PluginValidationError: unknown hook 'engine_optimisers'; did you mean 'engine_optimizers'?"),
+        ("from engine import hookimpl\n@hookimpl\ndef engine_check(spec, sitation): ...",
+         "PluginValidationError: engine_check(spec, situation) has no argument 'sitation'; did you "
+         "mean 'situation'?"),
         (PLUGIN.replace("return [", "return [1/0, "), "ZeroDivisionError: division by zero"),
         (PLUGIN.replace("return [", "return ['zesty', "),
          "TypeError: engine_optimizers returned 'zesty'"),
@@ -151,6 +156,42 @@ def test_a_broken_plugin(install, listed, told, spec, tiny_spec, write_spec, plu
     tiny_spec |= {"plugins": []}
     tiny_spec["stages"]["base"]["train"]["optimizer"] = "adamw"
     load_spec(write_spec(tiny_spec))
+
+
+@pytest.mark.parametrize(
+    ("group", "mend"),
+    [("engine.v0", "pip install -U engine-zesty"), ("engine.v2", "pip install -U training-engine")],
+)
+def test_a_plugin_of_another_version_of_the_interface(install, listed, told, spec, group, mend):
+    """Is named as such, and not as one that is missing; one that has both is of this one."""
+    install("zesty", group=group)
+    error = f"it was written for {group}, and this engine has engine.v1: {mend}"
+    row = listed()["engine-zesty", "zesty"]
+    assert (row["status"], row["error"]) == ("broken", error)
+    spec["plugins"] = ["zesty"]
+    assert told(spec)[0].endswith(f"plugins.0: zesty (engine-zesty 2.0) is broken: {error}")
+    install("dull", group=f"{group}]\ndull = nowhere\n[engine.v1")
+    assert listed()["engine-dull", "dull"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("engine_zesty_config:Owm", "has no attribute 'Owm'; did you mean 'Own'?"),
+        ("engine_zesty_config.Own", "; a path is written as 'module:name'"),
+        (
+            "engine.contracts.hoks:x",
+            "No module named 'engine.contracts.hoks'; did you mean 'hooks'?",
+        ),
+    ],
+)
+def test_what_an_import_path_may_have_meant(install, told, spec, path, meant):
+    """A misspelt module or name is told with the nearest; of a factory as of a configuration."""
+    install("zesty", PLUGIN.replace("{module}_config:Own", path))
+    spec["plugins"] = ["zesty"]
+    (problem,) = told(spec)
+    assert meant in problem
+    assert f"cannot be loaded from {path}: " in problem
 
 
 @pytest.mark.parametrize(
