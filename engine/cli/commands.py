@@ -219,7 +219,7 @@ def runs(runs: Path, as_json: bool) -> None:
 @cli.command()
 @json_option
 @click.option(
-    "--check", is_flag=True, help="Import every config and factory; exit with 1 if one fails."
+    "--check", is_flag=True, help="Check each plugin's declarations; exit with 1 if one is wrong."
 )
 @click.option(
     "--reference", metavar="NAME", help="Print a plugin's components and fields as Markdown."

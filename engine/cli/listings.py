@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.errors import EngineError, PluginError
-from engine.registry import Found, Plugin, Plugins
+from engine.errors import EngineError
+from engine.registry import Plugin, Plugins
 from engine.spec.composition import json_schema, own_class
 from engine.spec.loading import RESOLVED, load_resolved, spec_class
 from engine.storage.run_folder import RunFolder
@@ -45,9 +45,10 @@ def print_runs(runs: Path, as_json: bool) -> None:
 
 
 def print_plugins(as_json: bool, check: bool) -> int:
-    """Prints every plugin with its components; with ``check``, returns 1 if anything fails to load."""
+    """Prints every plugin with its components; with ``check``, also what is wrong with those that load,
+    and returns 1 if anything is wrong with any."""
     installed = Plugins.discover()
-    problems = _problems(installed, factories=True) if check else {}
+    problems = _wrong_declarations(installed) if check else {}
     rows = [_row(plugin, installed.clashes, problems) for plugin in installed.plugins]
     if as_json:
         _print_json(rows)
@@ -62,7 +63,7 @@ def print_schema(names: Collection[str]) -> None:
     """Prints the JSON schema of specs with these plugins, or with all that load and do not clash."""
     installed = Plugins.discover()
     if not names:
-        problems = {**installed.clashes, **_problems(installed, factories=False)}
+        problems = {**installed.clashes, **_unloadable(installed)}
         for name, problem in problems.items():
             write_cleaned(f"left out: {name}: {problem}\n", error=True)
         working = (p.name for p in installed.plugins if p.status == "ok")
@@ -70,12 +71,14 @@ def print_schema(names: Collection[str]) -> None:
     _print_json(json_schema(spec_class(installed.selected(names))))
 
 
-def _row(plugin: Plugin, clashes: Mapping[str, str], problems: Mapping[str, str]) -> dict[str, Any]:
+def _row(
+    plugin: Plugin, clashes: Mapping[str, str], problems: Mapping[Plugin, str]
+) -> dict[str, Any]:
     status, error = plugin.status, plugin.error
     if plugin.name in clashes:
         status, error = "clash", clashes[plugin.name]
-    if plugin.name in problems:
-        status, error = "broken", problems[plugin.name]
+    if plugin in problems:
+        status, error = "broken", problems[plugin]
     return {
         "name": plugin.name,
         "distribution": plugin.distribution,
@@ -90,8 +93,8 @@ def _print_plugin(console: Console, row: Mapping[str, Any]) -> None:
     colour = "green" if row["status"] == "ok" else "red"
     origin = escape(f"{row['distribution']} {row['version']}")
     console.print(f"[bold]{escape(row['name'])}[/]  {origin}  [{colour}]{row['status']}[/]")
-    if row["error"]:
-        console.print(f"  {escape(row['error'])}", style="red")
+    for line in (row["error"] or "").splitlines():
+        console.print(f"  {escape(line)}", style="red")
     components = Table.grid(padding=(0, 1))
     for kind, types in row["components"].items():
         components.add_row(f"  {kind:<11}", escape(", ".join(types)))
@@ -140,23 +143,24 @@ def _ended(folder: RunFolder) -> dict[str, str]:
             return {}
 
 
-def _problems(installed: Plugins, *, factories: bool) -> dict[str, str]:
-    """Why plugins fail to load, by name: broken configs, and factories whose extra is installed."""
+def _wrong_declarations(installed: Plugins) -> dict[Plugin, str]:
+    from engine.testing.declarations import declaration_problems
+
+    usable = [p for p in installed.plugins if p.status == "ok" and p.name not in installed.clashes]
+    found = declaration_problems(installed, usable)
+    return {plugin: "\n".join(problems) for plugin, problems in found.items()}
+
+
+def _unloadable(installed: Plugins) -> dict[str, str]:
+    """Why plugins cannot be in a schema, by name: broken ones, and configurations without one."""
     problems = {p.name: p.error or p.status for p in installed.plugins if p.status == "broken"}
     for kind in installed.kinds():
         for found in installed.of_kind(kind).values():
             try:
                 own_class(found).model_json_schema()
-                if factories and not found.missing_requirements():
-                    _check_factory(found)
             except Exception as error:  # a plugin's classes may raise anything
                 problems.setdefault(found.plugin.name, str(error))
     return problems
-
-
-def _check_factory(found: Found) -> None:
-    if not callable(found.load_factory()):
-        raise PluginError(f"plugin {found.plugin}: {found.component.factory} is not callable")
 
 
 def _print_json(value: Any) -> None:

@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from engine.contracts.config import (
 )
 from engine.errors import EngineError
 from engine.registry import Found, Plugin, Plugins
-from engine.spec.composition import BASES, Composer
+from engine.spec.composition import BASES, Composer, own_class
 from engine.testing.reference import nested, refreshed
 
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -37,9 +38,38 @@ def check_plugin(name: str) -> None:
     configurations (base class, frozen, no unknown fields, descriptions, valid defaults), factories and
     commands.
     """
-    problems = list(_problems(name))
-    if problems:
+    installed = Plugins.discover()
+    own = [plugin for plugin in installed.plugins if plugin.name == name]
+    found = declaration_problems(installed, own).values() if own else [[installed.problem(name)]]
+    if problems := list(chain.from_iterable(found)):
         raise AssertionError(f"plugin '{name}':\n" + "\n".join(f"- {p}" for p in problems))
+
+
+def declaration_problems(installed: Plugins, plugins: Sequence[Plugin]) -> dict[Plugin, list[str]]:
+    """What is wrong with the declarations of plugins; see :func:`check_plugin`.
+
+    Each is checked beside the built-in plugins only, so that none is blamed for another.
+    """
+    found: dict[Plugin, list[str]] = {}
+    modules: dict[Plugin, list[str]] = {}
+    built_in = installed.selected([])
+    composer = Composer(built_in)
+    for plugin in plugins:
+        if plugin.builtin and plugin.status == "ok":
+            found[plugin] = list(_problems(plugin, built_in, composer))
+        else:
+            try:
+                chosen = installed.selected([plugin.name])
+            except EngineError as error:
+                found[plugin] = [str(error)]
+                continue
+            found[plugin] = list(_problems(plugin, chosen, Composer(chosen)))
+        modules[plugin] = _light_modules(plugin)
+    if _heavy_imports(list(chain.from_iterable(modules.values()))):
+        for plugin, own in modules.items():
+            if heavy := _heavy_imports(own):
+                found[plugin].append(f"importing {', '.join(own)} imports {heavy}: keep them light")
+    return {plugin: problems for plugin, problems in found.items() if problems}
 
 
 def check_readme(file: Path) -> None:
@@ -53,29 +83,27 @@ def check_readme(file: Path) -> None:
         raise AssertionError(f"{file}: out of date; run: python -m engine.testing.reference {file}")
 
 
-def _problems(name: str) -> Iterator[str]:
-    try:
-        installed = Plugins.discover()
-        installed.selected([name])
-    except EngineError as error:
-        yield str(error)
-        return
-    plugin = next(p for p in installed.plugins if p.name == name)
-    composer = Composer(installed)
+def _problems(plugin: Plugin, plugins: Plugins, composer: Composer) -> Iterator[str]:
     yield from _unmarked_hooks(plugin)
     for _, command in plugin.commands_by_words():
         if not command.help:
             yield f"command '{command.name}' has no docstring, which is its help"
-    modules = [e.module for e in metadata.entry_points(group=hookspecs.ENTRY_POINTS, name=name)]
     for kind, components in plugin.components.items():
         for component in components:
-            found = installed.of_kind(kind)[component.type]
-            modules.append(component.config.partition(":")[0])
-            for problem in _component_problems(kind, found, composer):
-                yield f"{kind} '{component.type}': {problem}"
-    heavy = _heavy_imports(modules)
-    if heavy:
-        yield f"importing {', '.join(dict.fromkeys(modules))} imports {heavy}: keep them light"
+            found = plugins.of_kind(kind)[component.type]
+            try:
+                problems = list(_component_problems(kind, found, composer))
+            except Exception as error:  # a plugin's classes may raise anything
+                problems = [f"{type(error).__name__}: {error}"]
+            yield from (f"{kind} '{component.type}': {problem}" for problem in problems)
+
+
+def _light_modules(plugin: Plugin) -> list[str]:
+    """The modules of a plugin that every command may import."""
+    entries = metadata.entry_points(group=hookspecs.ENTRY_POINTS, name=plugin.name)
+    components = chain.from_iterable(plugin.components.values())
+    configs = (component.config.partition(":")[0] for component in components)
+    return list(dict.fromkeys([*(entry.module for entry in entries), *configs]))
 
 
 def _unmarked_hooks(plugin: Plugin) -> Iterator[str]:
@@ -97,7 +125,8 @@ def _component_problems(kind: Kind, found: Found, composer: Composer) -> Iterato
     if component.extra is not None and component.extra not in _extras(found.plugin.distribution):
         yield f"{found.plugin.distribution} has no extra '{component.extra}'"
     try:
-        config = found.load_config()
+        config = own_class(found)
+        config.model_json_schema()
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             composed = composer.config_class(kind, component.type)
         factory = None if found.missing_requirements() else found.load_factory()
@@ -110,7 +139,9 @@ def _component_problems(kind: Kind, found: Found, composer: Composer) -> Iterato
     for part in dict.fromkeys((config, *nested(config))):
         yield from _config_problems(part)
     yield from _default_problems(composed)
-    if factory is not None:
+    if factory is not None and not callable(factory):
+        yield f"{component.factory} is not callable"
+    elif factory is not None:
         try:
             inspect.signature(factory).bind("config", "context")
         except TypeError as error:

@@ -230,6 +230,25 @@ def test_a_factory_that_cannot_be_loaded_is_found_by_a_check(install, listed):
     assert "engine_dull_config:build is not callable" in row["error"]
 
 
+def test_a_check_finds_what_the_kit_finds_and_blames_nobody_else(install, listed):
+    """A hook without its mark and a field without description; a broken reward, which built-in
+    objectives may contain, is only its own plugin's."""
+    install("zesty", PLUGIN + "\n\ndef engine_run_finished(): ...\n",
+            config=CONFIG.replace(', description="Zest."', ""))  # fmt: skip
+    install("dull", PLUGIN.replace("engine_optimizers", "engine_rewards"), config="x = 1")
+    install("lm", distribution="zesty-lm")
+    rows = listed("--check", status=1)
+    assert rows["engine-zesty", "zesty"]["error"].splitlines() == [
+        "engine_run_finished lacks @hookimpl, so it is never called",
+        "optimizer 'zesty': Own.zest has no description",
+    ]
+    assert rows["engine-dull", "dull"]["status"] == "broken"
+    ours = {row["status"] for (owner, _), row in rows.items() if owner == "training-engine"}
+    assert ours == {"ok"}
+    schema = json.loads(CliRunner().invoke(cli, ["schema"]).stdout)
+    assert "ppo" in json.dumps(schema), "a plugin cannot take another out of the schema"
+
+
 def test_two_distributions_with_one_plugin_s_name(install, listed, told, spec):
     """Neither takes part, and both are named; the list still lists all."""
     install("zesty")
