@@ -21,18 +21,18 @@ from engine.terminal.output import write_cleaned
 
 
 def print_runs(runs: Path, as_json: bool) -> None:
-    """Prints every run in a folder, with its stages and their status."""
+    """Prints every run in a folder, with its stages and their status, and plugins that it lacks."""
     found = [file.parent for file in sorted(runs.glob(f"*/{RESOLVED}"))]
-    rows = [(folder.name, _standings(RunFolder(folder))) for folder in found]
+    rows = [(folder.name, *_standings(RunFolder(folder))) for folder in found]
     if as_json:
-        _print_json([{"run": name, "stages": stages} for name, stages in rows])
+        _print_json([{"run": n, "stages": stages, "needs": needs} for n, stages, needs in rows])
         return
     console = Terminal()
     if not rows:
         console.print(f"no runs in {runs}", markup=False)
         return
     table = Table("run", "stage", "status", "steps", "score", box=None)
-    for run, stages in rows:
+    for run, stages, _ in rows:
         for number, (name, standing) in enumerate(stages.items()):
             table.add_row(
                 escape(run) if number == 0 else "",
@@ -42,6 +42,9 @@ def print_runs(runs: Path, as_json: bool) -> None:
                 escape(standing.get("score", "")),
             )
     console.print(table)
+    for run, _, needs in rows:
+        for need in needs:
+            console.print(f"{run}: {need}", markup=False, soft_wrap=True)
 
 
 def print_plugins(as_json: bool, check: bool) -> int:
@@ -101,12 +104,13 @@ def _print_plugin(console: Console, row: Mapping[str, Any]) -> None:
     console.print(components)
 
 
-def _standings(folder: RunFolder) -> dict[str, dict[str, Any]]:
+def _standings(folder: RunFolder) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """A run's stages, and what it lacks of its plugins."""
     try:
-        stages = load_resolved(folder.path / RESOLVED).spec.order
+        loaded = load_resolved(folder.path / RESOLVED)
     except EngineError as error:
-        return {"?": {"status": "damaged", "error": str(error)}}
-    return {name: _standing(folder, name) for name in stages}
+        return {"?": {"status": "damaged", "error": str(error)}}, []
+    return {name: _standing(folder, name) for name in loaded.spec.order}, list(loaded.absent)
 
 
 def _standing(folder: RunFolder, stage: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,11 @@ def used_plugins(spec: Spec, stage: str, plugins: Plugins) -> dict[str, str]:
     configs = [config for _, config in every_config((), spec.stages[stage].body)]
     used = [found for config in configs if (found := plugins.declaring(config))]
     packages: dict[str, set[str]] = defaultdict(set)
-    for found in used:
-        paths = (found.component.config, found.component.factory)
-        packages[found.plugin.distribution] |= {package_of(path) for path in paths}
     owners = sorted({found.plugin for found in used}, key=lambda plugin: plugin.name)
+    for plugin in owners:  # all of its packages, as the same code should have the same hash
+        for component in chain.from_iterable(plugin.components.values()):
+            paths = (component.config, component.factory)
+            packages[plugin.distribution] |= {package_of(path) for path in paths}
     return {plugin.name: _version(plugin, packages[plugin.distribution]) for plugin in owners}
 
 
@@ -92,7 +94,7 @@ def _may_change(distribution: str) -> bool:
         found = metadata.distribution(distribution)
     except metadata.PackageNotFoundError:
         return True
-    return found.files is None or found.read_text("direct_url.json") is not None
+    return found.read_text("RECORD") is None or found.read_text("direct_url.json") is not None
 
 
 def of_kind(kind: Kind, config: Config, built: object, found: Found) -> Any:

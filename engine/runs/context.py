@@ -69,7 +69,7 @@ class RunContext:
 
     def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
         """Builds a component from its configuration. Raises SpecError for a wrong field."""
-        found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
+        found = self.loaded.found(kind, config)
         for field, what in self.loaded.permissions.refusals(config.needs()):
             raise self.loaded.told(config, FieldError(field, what))
         try:
@@ -80,7 +80,7 @@ class RunContext:
 
     def key(self, kind: Kind, config: Config) -> str:
         """Names what a component is: its settings, and its plugin's version and code."""
-        found = self.loaded.plugins.of_kind(kind)[getattr(config, "type", "")]
+        found = self.loaded.found(kind, config)
         code = code_of(package_of(found.component.factory))
         made_by = f"{found.plugin.distribution} {found.plugin.version} {code}"
         return key_of(kind, identity_fields(config), made_by)

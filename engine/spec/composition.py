@@ -9,8 +9,9 @@ is made, fields that need it wait, and are completed before pydantic builds any 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
+from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
@@ -56,6 +57,7 @@ BASES: Mapping[Kind, type[Config]] = {
     "inference": InferenceConfig,
 }
 """Base class of the configurations of each kind."""
+_Absent = Callable[[Mapping[str, Any]], Config]
 
 
 class StageData(DataConfig):
@@ -72,11 +74,20 @@ class StageData(DataConfig):
         return self.stage
 
 
-class Composer:
-    """Composes config classes for one set of plugins."""
+class _AbsentModel(ModelConfig):
+    """A model without its plugin: name and origin are among the fields that only the plugin knows."""
 
-    def __init__(self, plugins: Plugins) -> None:
+    def _field(self, name: str) -> Any:
+        return (self.model_extra or {}).get(name)
+
+
+class Composer:
+    """Composes config classes for one set of plugins. ``lenient``: also accepts components that none of
+    them has, with any further fields, for what looks at a run without their plugin."""
+
+    def __init__(self, plugins: Plugins, *, lenient: bool = False) -> None:
         self._plugins = plugins
+        self._lenient = lenient
         self._unions: dict[Of, Any] = {}
         self._classes: dict[tuple[Kind, str], type[Config]] = {}
         self._open: list[Of] = []
@@ -134,10 +145,17 @@ class Composer:
                     classes.append(self.compose(StageData, "stage"))
             finally:
                 self._open.pop()
-            self._unions[of] = _union(of.kind, classes)
+            absent = partial(self._absent, of.kind) if self._lenient else None
+            self._unions[of] = _union(of.kind, classes, absent)
             if not self._open:
                 self._complete()
         return self._unions[of]
+
+    def _absent(self, kind: Kind, fields: Mapping[str, Any]) -> Config:
+        """The configuration of a component that no plugin has."""
+        base = _AbsentModel if kind == "model" else BASES.get(kind, Config)
+        space = {"model_config": {"extra": "allow"}, "__module__": __name__}
+        return self.compose(type("Absent", (base,), space), fields["type"]).model_validate(fields)
 
     def _complete(self) -> None:
         """Gives the fields that wait their types, now that every union is made."""
@@ -197,8 +215,9 @@ class _UnionIsOpenError(Exception):
     """A field needs a union that is being made: its component contains others of the same kind."""
 
 
-def _union(kind: Kind, classes: list[type[Config]]) -> Any:
-    """The annotation of a field with one of these classes, whose ``type`` tells which."""
+def _union(kind: Kind, classes: list[type[Config]], absent: _Absent | None) -> Any:
+    """The annotation of a field with one of these classes, whose ``type`` tells which; ``absent`` reads
+    what has another type."""
     if not classes:
         return Annotated[None, BeforeValidator(_nothing_installed(kind))]
     types_ = {get_args(c.model_fields["type"].annotation)[0] for c in classes}
@@ -206,7 +225,7 @@ def _union(kind: Kind, classes: list[type[Config]]) -> Any:
         Union[tuple(classes)],  # noqa: UP007 - the classes are known only at run time
         Field(discriminator="type"),
     ]
-    check = _component("stage" if "stage" in types_ else None)
+    check = _component(types_, absent)
     return Annotated[union, WrapValidator(check, json_schema_input_type=union | str)]
 
 
@@ -235,14 +254,17 @@ def json_schema(model: type[Config]) -> dict[str, Any]:
     return schema
 
 
-def _component(stage_type: str | None) -> Any:
+def _component(types_: Collection[str], absent: _Absent | None) -> Any:
     """Validator that reads a bare string as a stage's name if the field accepts stages, else as the
     type of a component without fields."""
+    stage_type = "stage" in types_
 
     def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(value, str):
             value = {"type": "stage", "stage": value} if stage_type else {"type": value}
         try:
+            if absent and isinstance(value, dict) and value.get("type") not in (None, *types_):
+                return absent(value)
             return handler(value)
         except (ValueError, AssertionError):  # handled by pydantic
             raise

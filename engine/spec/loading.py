@@ -5,6 +5,7 @@ Nothing here imports torch or transformers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,11 +22,12 @@ from engine.contracts.spec import Spec
 from engine.errors import (
     FieldError,
     Location,
+    PluginError,
     RunError,
     SpecError,
 )
-from engine.files.reading import outside, read_regular
-from engine.registry import Plugins
+from engine.files.reading import outside, read_json, read_regular
+from engine.registry import Found, Plugins
 from engine.spec import overrides as sources
 from engine.spec.compatibility import inconsistencies
 from engine.spec.composition import Composer
@@ -37,6 +39,8 @@ from engine.spec.yaml_lines import Source, parse
 
 VERSION = 1
 RESOLVED = "resolved.yaml"
+_DISTRIBUTION = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*) ([A-Za-z0-9.!+-]+)")
+"""Name and version of a distribution, as a run's manifest.json has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,25 @@ class LoadedSituation:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A valid spec with the plugins it may use, its original text, and the user's permissions."""
+    """A valid spec with the plugins it may use, its original text, and the user's permissions.
+
+    ``absent``: of a run's resolved spec, what is wrong with each of its plugins that cannot be used.
+    """
 
     spec: Spec
     plugins: Plugins
     text: str
     source: Source = field(default_factory=lambda: Source(None))
     permissions: Permissions = field(default_factory=Permissions)
+    absent: Sequence[str] = ()
+
+    def found(self, kind: Kind, config: Config) -> Found:
+        """The component of a configuration. Raises PluginError if its plugin cannot be used."""
+        name = getattr(config, "type", "")
+        found = self.plugins.of_kind(kind).get(name)
+        if found is None:
+            raise PluginError(f"the {kind} '{name}' cannot be used: {'; '.join(self.absent)}")
+        return found
 
     def outside(self) -> list[str]:
         """Lines that list what this spec reads on this machine outside its own folder."""
@@ -89,9 +105,9 @@ class Loaded:
         return SpecError(*self.source.told([(at, what)]), hint=error.hint)
 
 
-def spec_class(plugins: Plugins) -> type[Spec]:
-    """The spec's pydantic model, composed with the configs of these plugins."""
-    composed: Any = Composer(plugins).compose(Spec)
+def spec_class(plugins: Plugins, *, lenient: bool = False) -> type[Spec]:
+    """The spec's pydantic model, composed with the configs of these plugins; see :class:`Composer`."""
+    composed: Any = Composer(plugins, lenient=lenient).compose(Spec)
     return composed  # type: ignore[no-any-return]
 
 
@@ -124,7 +140,7 @@ def load_spec(
     try:
         spec = model.model_validate({**source.data, "engine": VERSION})
     except ValidationError as error:
-        problems += Translator(model, plugins, installed).translate(error)
+        problems += Translator(model, plugins, installed).translate(error, all_there=not unusable)
     problems += inconsistencies(
         parse_stages(model, spec, source.data, plugins, processes, permissions)
     )
@@ -171,7 +187,8 @@ def resolved_yaml(loaded: Loaded) -> str:
 
 
 def load_resolved(file: Path, allow: Sequence[str] = ()) -> Loaded:
-    """Loads a run's resolved.yaml. Raises RunError if it cannot be read.
+    """Loads a run's resolved.yaml, also without some of its plugins. Raises RunError if it cannot be
+    read.
 
     Permissions are not checked here, but when components are built.
     """
@@ -181,9 +198,27 @@ def load_resolved(file: Path, allow: Sequence[str] = ()) -> Loaded:
     try:
         text = read_regular(file).decode("utf-8")
         data = parse(text, lambda line: f"line {line}").data
-        plugins = installed.selected(data["plugins"])
-        spec = spec_class(plugins).model_validate(data)
-        return Loaded(spec, plugins, text, permissions=permissions)
+        absent = [name for name in data["plugins"] if installed.problem(name)]
+        plugins = installed.selected([name for name in data["plugins"] if name not in absent])
+        spec = spec_class(plugins, lenient=bool(absent)).model_validate(data)
     except (SpecError, OSError, ValueError, TypeError, KeyError) as error:
         why = " ".join(str(error).split())
         raise RunError(f"{file}: cannot be read ({why})", hint=hint) from error
+    told = tuple(_absence(name, installed, file.parent) for name in absent)
+    return Loaded(spec, plugins, text, permissions=permissions, absent=told)
+
+
+def _absence(name: str, installed: Plugins, run: Path) -> str:
+    """Why a plugin of a run cannot be used; if it is not installed, also the version that the run
+    had."""
+    if any(plugin.name == name for plugin in installed.plugins):
+        return f"plugin {installed.problem(name)}"
+    try:
+        version = _DISTRIBUTION.fullmatch(read_json(run / "manifest.json")["plugins"][name])
+    except (OSError, ValueError, LookupError, TypeError):  # somebody has changed it
+        version = None
+    if version is None:
+        return f"plugin {name} is not installed"
+    return (
+        f"plugin {name} ({version[0]}) is not installed: pip install '{version[1]}=={version[2]}'"
+    )

@@ -26,13 +26,18 @@ class Translator:
         self._plugins = plugins
         self._installed = installed
 
-    def translate(self, error: ValidationError) -> Iterator[tuple[Location, str]]:
-        """Path in the spec and message for each of pydantic's errors."""
+    def translate(
+        self, error: ValidationError, *, all_there: bool = True
+    ) -> Iterator[tuple[Location, str]]:
+        """Path in the spec and message for each of pydantic's errors. Unless the spec's plugins are
+        ``all_there``, without those of types that no installed plugin has: one of the others may."""
         details = error.errors(include_url=False)
         around = {d["loc"][:end] for d in details for end in range(len(d["loc"]))}
         for detail in details:
             if detail["type"] == "too_short" and detail["loc"] in around:
                 continue  # pydantic counts only valid items; the invalid ones are reported anyway
+            if detail["type"] == "union_tag_invalid" and not (all_there or self._has(detail)):
+                continue
             at, types_here = self._resolve(detail["loc"])
             yield at, self._message(detail, at, types_here)
 
@@ -81,6 +86,13 @@ class Translator:
         if kind == "value_error":
             return message
         return f"{_shown(detail['input'])}: {message[0].lower()}{message[1:]}"
+
+    def _has(self, detail: Any) -> bool:
+        """Whether an installed plugin has the type that a spec asks for in vain."""
+        _, here = self._resolve(detail["loc"])
+        known = [t for m in models_in(here) if (t := _tag(m))]
+        tag = str(detail["ctx"]["tag"])
+        return any(tag in self._installed.of_kind(k) for k in _kinds_of(self._plugins, known))
 
     def _unknown_type(self, tag: str, known: list[str]) -> str:
         for kind in _kinds_of(self._plugins, known):

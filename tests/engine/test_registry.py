@@ -222,9 +222,10 @@ def test_a_plugin_whose_config_cannot_be_loaded(install, listed, told, spec, con
 
 def test_a_factory_that_cannot_be_loaded_is_found_by_a_check(install, listed):
     """And one that cannot be called, before a run comes to it."""
-    install("zesty", config=CONFIG.replace("def build", "def make"))
+    install("zesty", config=CONFIG.replace("def build", "def buld"))
     row = listed("--check", status=1)["engine-zesty", "zesty"]
     assert "'zesty' cannot be loaded from engine_zesty_config:build: AttributeError" in row["error"]
+    assert "; did you mean 'buld'?" in row["error"]
     install("dull", config=CONFIG.partition("def build")[0] + "build = 3\n")
     row = listed("--check", status=1)["engine-dull", "dull"]
     assert "engine_dull_config:build is not callable" in row["error"]

@@ -12,7 +12,8 @@ import pytest
 from support.record_stages import with_records
 
 from engine.errors import RunError
-from engine.runs.components import code_of
+from engine.runs.components import code_of, used_plugins
+from engine.spec.loading import load_spec
 from engine.storage.run_folder import RunFolder
 
 PLUGIN = """
@@ -79,19 +80,21 @@ def zero(config, context):
 
 @pytest.fixture
 def install(tmp_path, monkeypatch) -> Callable[..., None]:
-    """Installs the plugin ``own`` in another version, or with other code and editable."""
+    """Installs the plugin ``own`` in another version, with other code, or in another way."""
 
-    def install(version: str = "1.0", *, code: str = "", editable: bool = False) -> None:
+    def install(version: str = "1.0", *, code: str = "", lies: str = "installed") -> None:
         site = tmp_path / "site"
+        shutil.rmtree(site, ignore_errors=True)
         about = site / "engine_own.dist-info"
         files = {
             about / "METADATA": f"Metadata-Version: 2.1\nName: engine-own\nVersion: {version}\n",
             about / "entry_points.txt": "[engine.v1]\nown = engine_own.plugin\n",
-            about / "RECORD": "engine_own/plugin.py,,\n",
             site / "engine_own" / "plugin.py": PLUGIN,
             site / "engine_own" / "parts.py": PARTS + code,
         }
-        if editable:
+        if lies != "on the path":
+            files[about / "RECORD"] = "engine_own/plugin.py,,\n"
+        if lies == "editable":
             files[about / "direct_url.json"] = (
                 '{"url": "file:///x", "dir_info": {"editable": true}}'
             )
@@ -142,14 +145,27 @@ def test_another_version_of_a_plugin_is_refused_unless_allowed(install, spec, tr
     assert run_here(spec).steps("step")[-1] == 5, "a plugin that is no longer used does not count"
 
 
-def test_an_editable_plugin_counts_by_its_code(install, spec, train, run_here):
+@pytest.mark.parametrize("lies", ["editable", "on the path"])
+def test_a_plugin_of_which_one_version_is_several_codes(install, spec, write_spec, lies):
+    """Counts by its code as well; one that is installed from an index by its version."""
+
+    def made_by() -> str:
+        loaded = load_spec(write_spec(spec))
+        return used_plugins(loaded.spec, "base", loaded.plugins)["own"]
+
+    install()
+    assert made_by() == "engine-own 1.0"
+    install(lies=lies)
+    assert made_by() == f"engine-own 1.0 (code {code_of('engine_own')[:12]})"
+
+
+def test_an_editable_plugin_is_refused_with_other_code(install, spec, train, run_here):
     """Its version stays while its author edits it."""
-    install(editable=True)
-    made_by = RunFolder(run_here(spec).folder).standing("base").plugins["own"]
-    assert made_by == f"engine-own 1.0 (code {code_of('engine_own')[:12]})"
+    install(lies="editable")
+    run_here(spec)
     train["budget"] = "3 steps"
     assert run_here(spec).steps("step")[-1] == 3
-    install(editable=True, code="# edited\n")
+    install(lies="editable", code="# edited\n")
     train["budget"] = "4 steps"
     with pytest.raises(RunError, match=r"engine-own 1.0 \(code .{12}\), but engine-own 1.0 \(code"):
         run_here(spec)
