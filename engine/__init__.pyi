@@ -21,6 +21,7 @@ from .contracts.batch import (
     ForwardPass as ForwardPass,
     Loss as Loss,
     Penalty as Penalty,
+    Window as Window,
 )
 from .contracts.callback import (
     Callback as Callback,

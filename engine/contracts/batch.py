@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from engine.contracts.records import Record
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 
@@ -23,6 +25,25 @@ class Example:
     length: int
     fields: Mapping[str, Any]
     truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """T consecutive tokens of a prepared corpus, of one or several documents.
+
+    All fields are int64 arrays ``_T``. ``labels``: the token after each, or −100
+    (``engine.modeling.IGNORE``) before a document whose first token cannot be predicted.
+    ``position_ids``: places from the beginning of the document, or of the window in which it goes on.
+    """
+
+    input_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    position_ids: NDArray[np.int64]
+
+    def example(self) -> Example:
+        """An example of T tokens, with the three arrays as its fields."""
+        fields = {"input_ids": self.input_ids, "labels": self.labels}
+        return Example(len(self.input_ids), {**fields, "position_ids": self.position_ids})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +64,7 @@ class Batch:
 
 
 class Examples(ABC):
-    """Encodes records as training examples.
+    """Encodes records, and windows of prepared corpora, as training examples.
 
     ``unbatched``: the examples are never collated, since training reads something else; each has its
     tokens in the field ``input_ids``.
@@ -52,7 +73,7 @@ class Examples(ABC):
     unbatched: ClassVar[bool] = False
 
     def check(self, tokenizer: Any) -> None:  # noqa: B027 - most have nothing to check
-        """Called before any record is read. Raises SpecError for an unsuitable tokenizer."""
+        """Called before any data is read. Raises SpecError for an unsuitable tokenizer."""
 
     @abstractmethod
     def encode(self, record: Record, tokenizer: Any, length: int) -> Iterator[Example | str]:
@@ -63,6 +84,16 @@ class Examples(ABC):
         """Arranges all examples of a source: packs them into rows of ``length`` tokens, or adds to each
         what it needs from the others. By default returns them unchanged."""
         return examples
+
+    def encode_window(self, window: Window, tokenizer: Any) -> Example:
+        """Encodes a window of a prepared corpus, in place of :meth:`encode` and :meth:`arrange`, as an
+        example of at most as many tokens; by default :meth:`Window.example`.
+
+        Called whenever a step reads the window: the result may depend on the arguments only. Override
+        it if :meth:`collate` reads other fields; if they cannot be made of tokens,
+        :meth:`ObjectiveConfig.prepared_fault` says so.
+        """
+        return window.example()
 
 
 class Loss(ABC):

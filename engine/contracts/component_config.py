@@ -68,6 +68,11 @@ class ObjectiveConfig(ComponentConfig):
         none."""
         return None
 
+    def prepared_fault(self) -> str | None:
+        """Why the objective cannot train on a prepared corpus, as a clause, of which it gets windows by
+        :meth:`engine.Objective.encode_window`; None if it can."""
+        return None
+
     def warnings(self) -> Sequence[str]:
         """Warnings about valid settings with unexpected effects."""
         return ()

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from engine.contracts.batch import Example
+from engine.contracts.batch import Example, Window
 from engine.data.shards import Shards
 from engine.modeling.packing import IGNORE, Ints
 
 
 class Windows(Sequence[Example]):
-    """A token stream cut into examples of ``length`` tokens, for an objective that reads such streams.
+    """A token stream cut into windows of ``length`` tokens, each made an example by ``encode``.
 
-    Each has ``input_ids``, ``labels`` and ``position_ids``, all int64 of shape ``_T``. Window w reads
-    tokens [w·length, (w+1)·length]; its last token is the first of the next window, so every token but
-    the first is a label exactly once per epoch. An incomplete last window is dropped.
+    Window w reads tokens [w·length, (w+1)·length]; its last token is the first of the next window, so
+    every token but the first is a label exactly once per epoch. An incomplete last window is dropped.
     """
 
-    def __init__(self, shards: Shards, length: int) -> None:
+    def __init__(
+        self, shards: Shards, length: int, encode: Callable[[Window], Example] = Window.example
+    ) -> None:
         self._shards = shards
         self._length = length
+        self._encode = encode
 
     def __len__(self) -> int:
         return max(0, self._shards.n_tokens - 1) // self._length
@@ -36,8 +38,7 @@ class Windows(Sequence[Example]):
         if not self._shards.boundary_target:
             labels[starts[starts > 0] - 1] = IGNORE
         places = _positions(self._length, starts[starts < self._length])
-        fields = {"input_ids": tokens[:-1], "labels": labels, "position_ids": places}
-        return Example(self._length, fields)
+        return self._encode(Window(tokens[:-1], labels, places))
 
 
 def _positions(length: int, starts: Ints) -> Ints:

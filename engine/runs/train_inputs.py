@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def stage_data(
 def training_data(
     run: RunContext, name: str, config: Train, objective: Objective, tokenizer: Any, sequence: int
 ) -> TrainingData:
-    """The stage's examples in their order. Raises RunError."""
+    """The stage's examples in their order. Raises RunError, SpecError."""
+    objective.check(tokenizer)
     seed = run.spec.seed
     prepared = run.data_stage(name)
     if prepared is None:
@@ -137,12 +139,13 @@ def training_data(
         return TrainingData(Mixture([source], seed), [examples])
     stage = run.spec.stages[prepared].prepare
     assert stage is not None
+    encode = partial(objective.encode_window, tokenizer=tokenizer)
     sources, parts = [], []
     for index, (label, source_config) in enumerate(
         zip(stage.source_names(), stage.sources, strict=True)
     ):
         shards = run.folder.path / prepared / "shards" / str(index)
-        part = Windows(Shards.open(shards), sequence)
+        part = Windows(Shards.open(shards), sequence, encode)
         weight, epochs = source_config.weight, source_config.max_epochs
         sources.append(MixtureSource(label, len(part), weight, epochs))
         parts.append(part)
@@ -153,7 +156,6 @@ def _examples(
     run: RunContext, name: str, config: Train, objective: Objective, tokenizer: Any, sequence: int
 ) -> list[Example]:
     """Rows that the objective makes of a source's records. Raises RunError if they fill no batch."""
-    objective.check(tokenizer)
     examples: list[Example] = []
     asked: list[bytes] = []
     aside: set[bytes] = set()

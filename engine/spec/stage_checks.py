@@ -56,7 +56,7 @@ def names_of_models(parsed: ParsedStages, name: str) -> Problems:
 
 
 def training_records(parsed: ParsedStages, name: str) -> Problems:
-    """Records that the objective does not take, or that have no weight."""
+    """Data that the objective cannot train on, or that has no weight."""
     train = parsed.train(name)
     if not train:
         return
@@ -69,6 +69,12 @@ def training_records(parsed: ParsedStages, name: str) -> Problems:
             ("train", "objective", "type"),
             f"'{train.objective.type_name}' takes {' or '.join(sorted(takes))} records, "
             f"but the data gives {gives}",
+        )
+    elif (stage := train.data.prepare_stage()) and (fault := train.objective.prepared_fault()):
+        yield (
+            ("train", "data"),
+            f"'{train.objective.type_name}' cannot train on the prepared '{stage}': {fault}; let "
+            "`data` be a source of records, or choose another objective",
         )
     if isinstance(train.data, DataSourceConfig) and not train.data.weight:
         yield ("train", "data", "weight"), "the only source has weight 0: leave it out"

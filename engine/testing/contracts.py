@@ -23,6 +23,7 @@ from engine.testing import (
     inference,
     optimization,
     penalties,
+    prepared,
     training,
 )
 from engine.testing.standalone import (
@@ -65,6 +66,7 @@ def _objective(new: Callable[[], Any], config: Any, context: StandAloneContext) 
             training.unbatched(training.examples_of(built, schema, context))
     else:
         training.objective(built, config, context)
+    prepared.prepared(built, config, context)
 
 
 def _reward(new: Callable[[], Any], config: Any, context: StandAloneContext) -> None:

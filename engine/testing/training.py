@@ -149,11 +149,21 @@ def objective(built: Objective, config: ObjectiveConfig, context: StandAloneCont
                 longest <= LENGTH,
                 f"encode(…, length={LENGTH}) gives no example of {longest} tokens in a row",
             )
-        tiny = tiny_model(context)
-        frozen = frozen_beside(built, tiny)
-        move(tiny)
-        output_head = head(tiny) if config.head == "lm" else nn.Linear(tiny.config.hidden_size, 1)
-        check_sums([Learner(built, tiny, output_head)], frozen, examples)
+        check_learning(built, config, context, examples)
+
+
+def check_learning(
+    built: Objective,
+    config: ObjectiveConfig,
+    context: StandAloneContext,
+    examples: Sequence[Example],
+) -> None:
+    """As :func:`check_sums`, with a small model and what the objective freezes beside it."""
+    tiny = tiny_model(context)
+    frozen = frozen_beside(built, tiny)
+    move(tiny)
+    output_head = head(tiny) if config.head == "lm" else nn.Linear(tiny.config.hidden_size, 1)
+    check_sums([Learner(built, tiny, output_head)], frozen, examples)
 
 
 def frozen_beside(built: Objective, tiny: nn.Module) -> dict[str, nn.Module]:
