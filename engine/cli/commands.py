@@ -237,9 +237,12 @@ def plugins(as_json: bool, check: bool, reference: str | None) -> int:
 
 
 @cli.command()
-@click.option("--plugin", "names", multiple=True, metavar="NAME", help="Only with this plugin.")
-def schema(names: tuple[str, ...]) -> None:
+@click.option("--plugin", metavar="NAME", help="Only this plugin's components.")
+def schema(plugin: str | None) -> None:
     """Prints the JSON schema of specs, for editors."""
-    from engine.cli.listings import print_schema
+    from engine.cli.listings import print_plugin_schema, print_schema
 
-    print_schema(names)
+    if plugin is None:
+        print_schema()
+    else:
+        print_plugin_schema(plugin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.errors import EngineError
+from engine.errors import EngineError, PluginError, nearest
 from engine.registry import Plugin, Plugins
-from engine.spec.composition import json_schema, own_class
+from engine.spec.composition import Composer, config_schema, json_schema, own_class
 from engine.spec.loading import RESOLVED, load_resolved, spec_class
 from engine.storage.run_folder import RunFolder
 from engine.terminal.console import Terminal
@@ -62,16 +62,34 @@ def print_plugins(as_json: bool, check: bool) -> int:
     return 1 if check and any(row["status"] in ("broken", "clash") for row in rows) else 0
 
 
-def print_schema(names: Collection[str]) -> None:
-    """Prints the JSON schema of specs with these plugins, or with all that load and do not clash."""
+def print_schema() -> None:
+    """Prints the JSON schema of specs with all plugins that load and do not clash."""
     installed = Plugins.discover()
-    if not names:
-        problems = {**installed.clashes, **_unloadable(installed)}
-        for name, problem in problems.items():
-            write_cleaned(f"left out: {name}: {problem}\n", error=True)
-        working = (p.name for p in installed.plugins if p.status == "ok")
-        names = [name for name in working if name not in problems]
+    problems = {**installed.clashes, **_unloadable(installed)}
+    for name, problem in problems.items():
+        write_cleaned(f"left out: {name}: {problem}\n", error=True)
+    working = (p.name for p in installed.plugins if p.status == "ok")
+    names = [name for name in working if name not in problems]
     _print_json(json_schema(spec_class(installed.selected(names))))
+
+
+def print_plugin_schema(name: str) -> None:
+    """Prints the JSON schemas of a plugin's components, by kind and type. Raises PluginError for a
+    plugin that is not installed or cannot be used."""
+    installed = Plugins.discover()
+    plugins = {plugin.name: plugin for plugin in installed.plugins}
+    if name not in plugins:
+        raise PluginError(
+            f"--plugin {name}: '{name}' is not installed{nearest(name, plugins)}",
+            hint=f"installed: {', '.join(sorted(plugins))}",
+        )
+    composer = Composer(installed.selected([name]))
+    _print_json(
+        {
+            kind: {c.type: config_schema(composer.config_class(kind, c.type)) for c in components}
+            for kind, components in plugins[name].components.items()
+        }
+    )
 
 
 def _row(

@@ -245,9 +245,14 @@ class _SpecSchema(GenerateJsonSchema):
         return str(dft) if isinstance(dft, Amount) else super().encode_default(dft)
 
 
+def config_schema(model: type[Config]) -> dict[str, Any]:
+    """The JSON schema of a composed class, such as a component's."""
+    return model.model_json_schema(schema_generator=_SpecSchema)
+
+
 def json_schema(model: type[Config]) -> dict[str, Any]:
     """The JSON schema of specs, for editors; a spec with ``extends`` may leave out required fields."""
-    schema = model.model_json_schema(schema_generator=_SpecSchema)
+    schema = config_schema(model)
     extends = "Spec that this one changes, as a path relative to this file."
     schema["properties"]["extends"] = {"type": "string", "description": extends}
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]

@@ -127,8 +127,16 @@ def test_the_plugins(command):
     command("plugins", "--check")
 
 
-def test_the_schema_is_of_the_plugins_asked_for(command):
-    """Built-in ones are always in it."""
+def test_a_plugin_s_part_of_the_schema_has_its_components(command):
+    """By kind and type, each as the schema of specs has it."""
     schema = json.loads(command("schema")[0])
-    assert schema == json.loads(command("schema", "--plugin", "lm")[0])
     assert schema["properties"]["engine"]["const"] == 1
+    part = json.loads(command("schema", "--plugin", "lm")[0])
+    assert {kind: list(part[kind]) for kind in ("objective", "evaluator")} == {
+        "objective": ["next-token"],
+        "evaluator": ["perplexity"],
+    }
+    assert part["objective"]["next-token"] == schema["$defs"]["NextToken"]
+    assert part["optimizer"]["adamw"]["$defs"].keys() < schema["$defs"].keys()
+    told = "'rhlf' is not installed; did you mean 'rlhf'?; installed: callbacks, corpus, "
+    assert told in command("schema", "--plugin", "rhlf", status=2)[1]
