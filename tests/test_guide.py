@@ -66,8 +66,9 @@ def test_what_it_says_of_packaging_is_what_is_written(tmp_path):
 
 
 def test_its_links_lead_somewhere():
-    """Relative ones, from where it is."""
-    links = re.findall(r"\]\(([^)#]+)\)", GUIDE.read_text(encoding="utf-8"))
+    """Relative ones, from where it is; those of the reference, too."""
+    texts = (GUIDE.with_name(name).read_text(encoding="utf-8") for name in ("README.md", "API.md"))
+    links = [link for text in texts for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text)]
     assert [
         link for link in links if "://" not in link and not (GUIDE.parent / link).exists()
     ] == []

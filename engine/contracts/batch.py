@@ -64,13 +64,11 @@ class Batch:
 
 
 class Examples(ABC):
-    """Encodes records, and windows of prepared corpora, as training examples.
-
-    ``unbatched``: the examples are never collated, since training reads something else; each has its
-    tokens in the field ``input_ids``.
-    """
+    """Encodes records, and windows of prepared corpora, as training examples."""
 
     unbatched: ClassVar[bool] = False
+    """True if the examples are never collated, since training reads something else; each has its tokens
+    in the field ``input_ids``."""
 
     def check(self, tokenizer: Any) -> None:  # noqa: B027 - most have nothing to check
         """Called before any data is read. Raises SpecError for an unsuitable tokenizer."""

@@ -27,6 +27,9 @@ class RollBack:
 class Callback:
     """Monitors and steers a train stage: override what you need. Its state is part of the checkpoint.
 
+    Every rank calls ``stage_started``; ``load`` if the stage is resumed; ``step_finished`` and
+    ``scored``, and must get the same answers; ``state`` for each checkpoint; ``stage_finished``.
+
     A step is skipped if the gradient norm exceeds ``spike_limit``, or, for a model trained beside the
     stage's own, its limit in ``spike_limits``.
     """
@@ -35,14 +38,23 @@ class Callback:
     spike_limits: Mapping[str, float] = MappingProxyType({})
 
     def stage_started(self, stage: str, folder: Path, config: Mapping[str, Any]) -> None:
-        """Called on every rank before the first step."""
+        """Called before the first step. ``folder``: the stage's; ``config``: the train stage's fields
+        as plain data, with what ``auto`` means here."""
 
     def step_finished(self, event: Mapping[str, Any]) -> Stop | RollBack | None:
-        """Called after every step with its event, which is the same on all ranks."""
+        """Called after every step with its line of events.jsonl.
+
+        It has ``stage``, ``step``, ``tokens`` so far, ``loss`` and other terms (means over their
+        counts), ``lr``, ``grad_norm`` before clipping, ``skipped``, ``tokens_per_second`` of all ranks,
+        ``memory`` (the most that this rank has used, in bytes) and ``time`` (seconds since 1970). Only
+        the last two differ between ranks.
+        """
         return None
 
     def scored(self, event: Mapping[str, Any]) -> Stop | RollBack | None:
-        """Called after every score with its event."""
+        """Called after every score with its line of events.jsonl: ``stage``, ``model``, ``step``,
+        ``evaluator``, ``time`` and the fields of a :class:`engine.Score`. :class:`RollBack` has no
+        effect here."""
         return None
 
     def stage_finished(self) -> None:

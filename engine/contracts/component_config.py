@@ -13,6 +13,8 @@ from engine.contracts.component import Schema
 from engine.contracts.config import Config, Of, runtime
 from engine.contracts.model_sizes import Beside, Layout, ModelShape, Scores
 
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+
 
 class ComponentConfig(Config):
     """Base of configurations that a spec selects by ``type``."""
@@ -59,9 +61,12 @@ class ObjectiveConfig(ComponentConfig):
     """Base of objectives: the record schemas they take and the head they need."""
 
     takes: ClassVar[frozenset[Schema]] = frozenset({"text"})
+    """Schemas of the records that :meth:`engine.Objective.encode` accepts; a prepared corpus counts as
+    ``text``."""
     external_loop: ClassVar[bool] = False
     """True if the factory returns an :class:`engine.ExternalLoop`."""
     head: ClassVar[Literal["lm", "scalar"]] = "lm"
+    """Head of the model to train: logits over the vocabulary, or one number for each position."""
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """Describes a conflict with the rest of the train stage, naming both values; None if there is
@@ -95,22 +100,14 @@ class PenaltyConfig(ComponentConfig):
     """Numbers per parameter that :meth:`engine.Penalty.keep` keeps, for ``engine plan``."""
 
     weight: Number = Field(1.0, description="Factor on the term.")
-    name: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name in logs; without it, the type.",
-    )
+    name: _Name | None = Field(None, description="Name in logs; without it, the type.")
 
 
 class RewardConfig(ComponentConfig):
-    """Base of rewards."""
+    """Base of rewards: their weight in a sum, their name, and the columns that they need."""
 
     weight: Number = Field(1.0, description="Factor in the sum of rewards.")
-    name: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name in logs and tables; without it, the type.",
-    )
+    name: _Name | None = Field(None, description="Name in logs and tables; without it, the type.")
 
     def check_row(self, row: Mapping[str, Any]) -> str | None:
         """Describes what is missing from the further columns of a prompt's record; None if nothing.
@@ -131,7 +128,7 @@ class Origin:
 
 
 class ModelConfig(ComponentConfig):
-    """Base of models."""
+    """Base of models: where the weights come from, the context length and the sizes."""
 
     longest_row: ClassVar[int] = 4096
     """Largest default row of a pretrained model, in tokens: four such rows fill a default batch."""
@@ -198,7 +195,7 @@ class ModelConfig(ComponentConfig):
 
 
 class TokenizerConfig(ComponentConfig):
-    """Base of tokenizers."""
+    """Base of tokenizers: the size of the vocabulary, if it is known before training."""
 
     def vocabulary(self) -> int | None:
         """Number of tokens, added ones included; None if the configuration does not determine it."""
@@ -263,7 +260,7 @@ class OptimizerWrapperConfig(OptimizerConfig):
 
 
 class StrategyConfig(ComponentConfig):
-    """Base of parallel strategies."""
+    """Base of parallel strategies: what they split, and over how many processes they work."""
 
     whole_matrices: ClassVar[bool] = True
     """False if parameters are sharded, which excludes optimizers that need whole matrices."""
@@ -305,16 +302,16 @@ class EvaluatorConfig(ComponentConfig):
     """Base of evaluators: the head that they need, and whether they need held-out records."""
 
     head: ClassVar[Literal["lm", "scalar"]] = "lm"
+    """Head of the models to score; ``scalar`` for :class:`engine.Value` requests."""
     held_out: ClassVar[bool] = False
+    """True for an evaluator that reads :meth:`engine.Context.held_out`."""
 
     every: Interval | None = Field(
         None, description="During training: how often; without it, only at the end."
     )
     limit: Count | None = Field(None, description="Number of items to use, from the first on.")
-    name: str | None = runtime(
-        None,
-        pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name in scores and tables; without it, the type.",
+    name: _Name | None = runtime(
+        None, description="Name in scores and tables; without it, the type."
     )
 
 

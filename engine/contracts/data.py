@@ -21,7 +21,12 @@ R = TypeVar("R")
 
 
 class DataSource:
-    """Base class of sources of records, which are read part by part, perhaps by several processes."""
+    """Base class of sources of records, which are read part by part; implement :meth:`records`.
+
+    In a prepare stage rank 0 calls ``parts``, and ``size`` and ``version`` of each; processes of the
+    executor call ``records``, and if one of them dies, rank 0 calls ``split`` of its part. In a train
+    stage every rank reads all parts.
+    """
 
     def parts(self) -> Sequence[str]:
         """The names of the parts, such as files or ranges of one, always in the same order; by default
@@ -53,7 +58,12 @@ class DataSource:
 
 
 class Processor:
-    """Base class of processors, maps over documents: they annotate, change or drop them."""
+    """Base class of processors, maps over documents: they annotate, change or drop them. Implement
+    :meth:`columns`.
+
+    Processes of the executor call ``columns`` for each batch of a part; then rank 0 calls ``summary``.
+    In a train stage, rank 0 calls both.
+    """
 
     def columns(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
         """Returns columns, each with a value for every document of the batch; pure.
@@ -109,7 +119,11 @@ class Corpus(Protocol):
 
 
 class CorpusStep:
-    """Base class of steps."""
+    """Base class of steps over a whole corpus; implement :meth:`run`.
+
+    Rank 0 calls ``run`` and then ``summary``; processes of the executor call the functions that ``run``
+    maps.
+    """
 
     def run(self, corpus: Corpus) -> Dataset:
         """Returns rows in any order and parts: the addresses ``part`` and ``row`` of documents, and
@@ -131,7 +145,10 @@ class Lost:
 
 class Executor:
     """Base class of executors, which call functions, perhaps in other processes or on other machines
-    that have the run's folder."""
+    that have the run's folder. Implement :meth:`run`.
+
+    Rank 0 calls ``run`` several times in each step of a prepare stage, and ``close`` at its end.
+    """
 
     isolated: bool = True
     """Whether a call may take its process with it without harm to the engine."""
@@ -149,7 +166,11 @@ class Executor:
 
 
 class TokenizerTrainer(Protocol):
-    """Returned by a tokenizer's factory: trains or loads the tokenizer."""
+    """Returned by a tokenizer's factory: trains or loads the tokenizer.
+
+    Rank 0 calls it once, when all processors and steps are done.
+    """
 
     def __call__(self, texts: Iterable[str]) -> Any:
-        """Returns a Hugging Face fast tokenizer; ``texts`` may be iterated more than once."""
+        """Returns a Hugging Face fast tokenizer. ``texts``: the documents for training, without those
+        held out; they may be iterated more than once."""

@@ -39,6 +39,9 @@ class Job:
 class ExternalLoop(Examples):
     """Objective whose training loop belongs to a library; cannot be resumed.
 
+    Called on every rank: ``check``, ``encode`` and ``arrange`` as of an :class:`Objective`, then
+    ``train`` and ``others``.
+
     Returned by the factory of an objective whose configuration sets ``external_loop``. Its examples
     have their tokens in the field ``input_ids``.
     """

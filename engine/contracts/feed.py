@@ -72,6 +72,9 @@ class Taken:
 class Feed(ABC):
     """Supplies the micro-batches of every step. Its state is part of a checkpoint.
 
+    Every rank calls ``load`` if the stage is resumed, ``take`` for each step, and ``state`` for each
+    checkpoint.
+
     A signal may interrupt between :meth:`take` and the step: the next call must return the same.
     """
 

@@ -1,5 +1,8 @@
 """All hooks, and checks of what plugins make of them. Component hooks declare components; observer
-hooks never change a result."""
+hooks never change a result.
+
+What declares is called in every process, whenever plugins are looked for, and builds nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("engine")
 hookimpl = pluggy.HookimplMarker("engine")
+"""Marks a function of a plugin as the implementation of the hook of its name."""
 ENTRY_POINTS = "engine.v1"
 _TYPE = re.compile(r"\w[\w.-]*", re.ASCII)
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
@@ -61,7 +65,7 @@ def engine_processors() -> Sequence[Component]:  # type: ignore[empty-body]
 @hookspec
 def engine_corpus_steps() -> Sequence[Component]:  # type: ignore[empty-body]
     """Steps that see a whole corpus; they stand among the processors of a spec. The factory returns a
-    ``CorpusStep``."""
+    ``CorpusStep``, which works on a ``Corpus``."""
 
 
 @hookspec
@@ -71,12 +75,13 @@ def engine_executors() -> Sequence[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def engine_tokenizers() -> Sequence[Component]:  # type: ignore[empty-body]
-    """Tokenizers, trained or loaded; the factory returns ``train(texts) -> fast tokenizer``."""
+    """Tokenizers, trained or loaded; the factory returns a ``TokenizerTrainer``."""
 
 
 @hookspec
 def engine_models() -> Sequence[Component]:  # type: ignore[empty-body]
-    """Models; the factory returns a ``torch.nn.Module`` with transformers' calling convention."""
+    """Models; the factory returns a ``torch.nn.Module`` with transformers' calling convention, the same
+    on every rank: before it ``torch.manual_seed`` is called with the spec's seed."""
 
 
 @hookspec
@@ -96,12 +101,14 @@ def engine_optimizers() -> Sequence[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def engine_schedules() -> Sequence[Component]:  # type: ignore[empty-body]
-    """Learning-rate schedules; the factory returns a ``Schedule``: progress → factor."""
+    """Learning-rate schedules; the factory returns a ``Schedule``, a function from a ``Progress`` to
+    the factor on the peak rate."""
 
 
 @hookspec
 def engine_objectives() -> Sequence[Component]:  # type: ignore[empty-body]
-    """Training objectives; the factory returns an ``Objective``."""
+    """Training objectives; the factory returns an ``Objective``, or an ``ExternalLoop`` for a library
+    whose loop cannot be taken apart."""
 
 
 @hookspec
@@ -128,7 +135,7 @@ def engine_callbacks() -> Sequence[Component]:  # type: ignore[empty-body]
 @hookspec
 def engine_inference() -> Sequence[Component]:  # type: ignore[empty-body]
     """Inference components, which compute log-likelihoods, values and texts of a model; the factory
-    returns an ``Inference``."""
+    returns an ``Inference``, a function from a model and its tokenizer to a ``LanguageModel``."""
 
 
 @hookspec
@@ -144,42 +151,48 @@ def engine_permissions() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def engine_check(spec: Spec, situation: Situation) -> Sequence[Problem]:  # type: ignore[empty-body]
-    """Problems that would make a run fail, found before it starts."""
+    """Problems that would make a run fail, found before it starts: in the process of the command line
+    with ``--nproc``, in every process under another launcher."""
 
 
 @hookspec
 def engine_out_of_memory(spec: Spec, stage: str, situation: Situation) -> str:  # type: ignore[empty-body]
-    """Explanation of why a stage ran out of memory: a clause for the error message."""
+    """Explanation of why a stage ran out of memory: a clause for the error message. Called on the ranks
+    on which it did."""
 
 
 @hookspec
 def engine_run_started(folder: str, spec: Mapping[str, Any]) -> None:
-    """A run starts or resumes; ``spec`` is the resolved spec."""
+    """A run starts or resumes; ``folder`` is the run's, ``spec`` the resolved spec as plain data. Rank
+    0 only."""
 
 
 @hookspec
 def engine_stage_started(stage: str, verb: str) -> None:
-    """A stage starts or resumes; not called for stages that are already done."""
+    """A stage starts or resumes; ``verb`` is ``prepare``, ``train`` or ``evaluate``. Not called for
+    stages that are already done. Rank 0 only."""
 
 
 @hookspec
 def engine_step_finished(event: Mapping[str, Any]) -> None:
-    """A training step is done; ``event`` is its line of events.jsonl. Rank 0 only."""
+    """A training step is done; ``event`` is its line of events.jsonl, whose fields
+    ``Callback.step_finished`` lists. Rank 0 only."""
 
 
 @hookspec
 def engine_checkpoint_saved(stage: str, step: int, folder: str) -> None:
-    """A checkpoint is complete on disk."""
+    """A checkpoint is complete on disk, in ``folder``. Rank 0 only."""
 
 
 @hookspec
 def engine_stage_finished(stage: str, verb: str, folder: str) -> None:
-    """A stage is done."""
+    """A stage is done; ``folder`` is the stage's. Rank 0 only."""
 
 
 @hookspec
 def engine_run_finished(folder: str, status: str) -> None:
-    """The run ends: ``done``, ``failed`` or ``stopped``."""
+    """The run ends; ``folder`` is the run's, ``status`` is ``done``, ``failed`` or ``stopped``. Rank 0
+    only."""
 
 
 def new_manager() -> pluggy.PluginManager:

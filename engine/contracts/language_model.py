@@ -119,7 +119,7 @@ class Rollout:
 
 class LanguageModel(ABC):
     """Inference interface of a model with its tokenizer, for evaluators, rollouts, rewards and
-    ``engine generate``.
+    ``engine generate``. Each rank calls it alone, for its share of the requests.
 
     ``model`` is in evaluation mode on its device; ``context`` is the context length in tokens. A prompt
     that does not fit loses its beginning. A response does not depend on the other requests of a call,
@@ -239,7 +239,10 @@ class LanguageModel(ABC):
 
 
 class Inference(Protocol):
-    """Returned by the factory of an inference component: wraps models for inference."""
+    """Returned by the factory of an inference component: wraps models for inference.
+
+    Called on every rank, for each evaluation and each collection of rollouts.
+    """
 
     def __call__(
         self,

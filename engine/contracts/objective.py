@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 class Objective(Examples, Loss):
     """Training objective. Implement ``encode``, ``collate`` and ``loss``; the rest has defaults.
 
-    Stateless; the loss is computed inside the wrapped model. ``observes``: the loss depends on means
-    over the global batch, which :meth:`observe` measures before the backward pass.
+    Called on every rank, in this order: ``check``; ``encode`` for all records and then ``arrange``, or
+    ``encode_window`` for each window that is read; ``freeze``, ``attach``, ``strategy`` and ``feed``;
+    in each step, for this rank's micro-batches, ``collate``, ``observe`` and ``settle``, ``annotate``
+    and ``loss``; when the stage is done, ``keep``.
+
+    Stateless; the loss is computed inside the wrapped model.
     """
 
     observes: ClassVar[bool] = False
+    """True if the loss depends on means over the global batch, which :meth:`observe` measures before
+    the backward pass."""
 
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> Batch:

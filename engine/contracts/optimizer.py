@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Optimizers(Protocol):
-    """Returned by an optimizer's factory: builds the optimizer once the parameters exist."""
+    """Returned by an optimizer's factory: builds the optimizer once the parameters exist.
+
+    The strategy calls it on every rank, in :meth:`Strategy.prepare`.
+    """
 
     def __call__(self, parameters: Sequence[tuple[str, Tensor]]) -> torch.optim.Optimizer:
         """Builds an optimizer over named parameters. Its groups have ``lr_scale``; its step honours
@@ -25,6 +28,7 @@ class Optimizers(Protocol):
 class Progress:
     """Progress of a stage: the counters that schedule, budget and intervals are computed from.
 
+    ``step`` and ``tokens`` are those done so far, over all ranks; ``epochs``: passes over the data;
     ``seconds``: time spent in training steps.
     """
 
@@ -48,11 +52,17 @@ class Progress:
 
 
 Schedule = Callable[[Progress], float]
-"""Returns the factor on the peak learning rate at this point of the stage."""
+"""Returns the factor on the peak learning rate at this point of the stage. Called on every rank before
+each step, with the same progress."""
 
 
 class Adapter(Protocol):
-    """Adds trainable parameters to a model, and merges them for export."""
+    """Adds trainable parameters to a model, and merges them for export.
+
+    ``attach`` is called on every rank, by the factory of the model. ``merge`` is called on rank 0 when
+    the stage is done, and on every rank for a copy of the model at the start of the stage, if the
+    objective needs one.
+    """
 
     def attach(self, model: nn.Module) -> nn.Module:
         """Inserts the adapter into the model and freezes everything else."""

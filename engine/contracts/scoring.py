@@ -75,7 +75,12 @@ def seed_of(*names: int | str) -> int:
 
 class Evaluator(ABC):
     """Makes requests and scores the responses. It never sees a model: the core batches the requests,
-    shares them over ranks, stores the responses and resumes."""
+    shares them over ranks, stores the responses and resumes.
+
+    In each evaluation every rank calls ``items``, ``score_all`` for the items that it has answered, and
+    ``summarise`` and ``compare`` for the rows of all ranks. ``texts`` is called where documents are
+    searched for items, and before an evaluation of a model trained on such documents.
+    """
 
     @abstractmethod
     def items(self) -> Iterable[Item]:
@@ -109,7 +114,7 @@ class Evaluator(ABC):
 
 
 class Reward(Protocol):
-    """Scores answers."""
+    """Scores answers. Every rank calls ``score`` for the answers that it has sampled."""
 
     def score(
         self,

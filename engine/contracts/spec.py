@@ -296,7 +296,7 @@ StageName = Annotated[str, _slug("")]  # no '.', which separates the names in a 
 
 
 class Spec(Config):
-    """A run."""
+    """The spec of a run: its name, seed and stages."""
 
     engine: Literal[1] = Field(description="Version of the spec's language.")
     name: Name = Field(description="Name of the run and of its folder.")

@@ -60,7 +60,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Result of one optimizer step. Its tensors stay on the device until they are read.
+    """Result of one optimizer step. Its tensors are scalars, on the device until they are read.
 
     ``grad_norm``: before clipping; ``skipped``: whether the update was skipped; ``companions``:
     gradient norms of the models trained beside the stage's own, by name.
@@ -74,6 +74,11 @@ class Step:
 class Strategy(ABC):
     """Base of strategies: everything that differs between one process and many, forward and backward
     included.
+
+    Every rank calls ``prepare``, then ``state`` and ``load`` if the stage is resumed; in each step
+    ``forward_backward``, ``gradient_norm`` if several models are trained, and ``step``; ``state`` for
+    each checkpoint and ``inference`` for each evaluation; when the stage is done, ``inference``,
+    ``export`` and ``exports``; ``all_sum`` at any time.
 
     This process reads part ``data_rank`` of ``data_size`` of each global batch; ``ranks_per_sample``
     processes, each with a part of the model, read the same part. The loop cuts a step into at least
@@ -93,7 +98,8 @@ class Strategy(ABC):
     def forward_backward(
         self, micro_batches: Sequence[Batch], counts: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """Accumulates the gradient of Σ_terms sum/count; returns this rank's sums by term, detached.
+        """Accumulates the gradient of Σ_terms sum/count; returns this rank's sums by term, detached
+        float32 scalars.
 
         Sums of parameter terms are such that those of all ranks add up to the term. ``counts``: terms
         over all ranks and micro-batches. Ranks that share samples return the same
@@ -102,7 +108,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def gradient_norm(self) -> Tensor:
-        """Global norm of the accumulated gradient, the same on every rank; collective.
+        """Global norm of the accumulated gradient, a scalar, the same on every rank; collective.
 
         Called only if several models are trained, since they must skip a step together.
         """
@@ -134,7 +140,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def export(self) -> Iterator[tuple[str, Tensor]]:
-        """Yields the final weights by their names in transformers; collective."""
+        """Yields the final weights, whole, by their names in transformers; collective."""
 
     def all_sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sums values over the data ranks; every rank passes the same keys and gets the same sums.

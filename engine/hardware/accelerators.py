@@ -49,7 +49,8 @@ ACCELERATORS = {
     "Tesla V100-PCIE-16GB": Accelerator(112e12, 14e12, 16e9, bf16=False),
     "Tesla T4": Accelerator(65e12, 8.1e12, 16e9, bf16=False),
 }
-"""Matched by the whole name: a part of one name may be another device's name."""
+"""Speeds and memory by the name that nvidia-smi gives, matched as a whole: a part of one name may be
+another device's name."""
 
 
 @cache

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 TYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""torch's names of the dtypes."""
+"""torch's names of the dtypes, by precision."""
 _SIZES = {"cpu": (128, 256, 512), "cuda": (1024, 2048, 4096)}
 """Rows of square matrices; the largest is used whose product takes at most ``_SECONDS_A_PRODUCT``."""
 _SECONDS_A_PRODUCT = 0.02

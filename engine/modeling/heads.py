@@ -53,8 +53,8 @@ def plain_head(model: nn.Module) -> nn.Module:
 
 
 def through(output_head: nn.Module, hidden: Tensor) -> Tensor:
-    """The head's output for hidden states cast to its dtype: some backbones, such as mamba's, return
-    float32 although their weights are narrower."""
+    """The head's output ``_BTV`` for hidden states ``_BTD`` cast to its dtype: some backbones, such as
+    mamba's, return float32 although their weights are narrower."""
     weight, _, _ = head_parts(output_head)
     return cast("Tensor", output_head(hidden.to(weight.dtype)))
 
@@ -290,7 +290,7 @@ class ObjectiveModule(nn.Module):
         self._objective = objective
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums of the objective's terms, by name."""
+        """Sums of the objective's terms, float32 scalars by name."""
         hidden_BTD = hidden_states(self.model, **batch.inputs)
         return loss_terms(self._objective, hidden_BTD, head(self.model), batch)
 

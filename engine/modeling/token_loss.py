@@ -31,9 +31,10 @@ _KEPT = 1 << 25
 def cross_entropy(
     hidden: Tensor, head: nn.Module | Tensor, labels: Tensor, *, bias: Tensor | None = None
 ) -> Tensor:
-    """Σ −log P(label) over the labels that are not ``IGNORE``; a float32 scalar.
+    """Σ −log P(label) over the labels that are not ``IGNORE``, in nats; a float32 scalar.
 
-    ``head`` is the model's, or the weight ``_VD`` of a plain one, whose ``bias`` then stands beside it.
+    ``hidden`` is ``_BTD`` and ``labels`` ``_BT``, or both have other leading dimensions. ``head`` is
+    the model's, or the weight ``_VD`` of a plain one, whose ``bias`` then stands beside it.
     The gradients are computed in the forward pass, as :func:`engine.modeling.chunked_loss` does.
     """
     weight_VD, bias, logit_map = _parts(head, bias)
@@ -66,9 +67,10 @@ def token_logprobs(
     places_N: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """log P(label) at each position, 0 where the label is ``IGNORE``; the shape of ``labels``.
+    """log P(label) at each position, in nats, 0 where the label is ``IGNORE``; the shape of ``labels``.
 
-    ``head`` is the model's, or the weight ``_VD`` of a plain one, whose ``bias`` then stands beside it.
+    ``hidden`` is ``_BTD`` and ``labels`` ``_BT``, or both have other leading dimensions. ``head`` is
+    the model's, or the weight ``_VD`` of a plain one, whose ``bias`` then stands beside it.
     ``places_N`` are what :func:`label_places` finds; without them it looks here, and the process waits
     for its device. P is the softmax of the logits over ``temperature``.
 
@@ -93,7 +95,7 @@ def token_logprobs(
 
 
 def label_places(labels: Tensor) -> Tensor:
-    """Places ``_N`` of the labels that are not ``IGNORE``, in all of them laid flat."""
+    """Places ``_N`` of the labels that are not ``IGNORE``, in labels of any shape, laid flat."""
     return (labels.reshape(-1) != IGNORE).nonzero()[:, 0]
 
 

@@ -43,12 +43,7 @@ from engine.storage.checkpoints import Checkpoints, Saved
 from engine.storage.model_folder import Artifact
 from engine.training.assembly import TrainingParts, assemble_training
 from engine.training.loop import Loop
-from engine.training.loop_plan import (
-    Evaluation,
-    Outcome,
-    Plan,
-    Ramp,
-)
+from engine.training.loop_plan import Evaluation, Outcome, Plan, Ramp
 from engine.training.model_flops import counted, multiplied, overhead
 from engine.training.penalties import Named
 

@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -29,9 +29,11 @@ from engine.contracts.config import Config, Of, StageRef
 from engine.contracts.spec import Evaluate, Prepare, Spec, Train
 from engine.errors import PluginError
 from engine.registry import Plugin, Plugins
+from engine.testing.api_reference import contracts_reference, names_reference, values_reference
 
 _MARKED = re.compile(
-    r"(?P<head><!-- reference: (?P<what>hooks|spec|plugin (?P<name>[\w-]+)) -->\n)"
+    r"(?P<head><!-- reference: "
+    r"(?P<what>hooks|spec|contracts|values|names|plugin (?P<name>[\w-]+)) -->\n)"
     r".*?(?P<tail><!-- end of reference -->)",
     re.DOTALL,
 )
@@ -47,13 +49,8 @@ def refreshed(text: str) -> str:
     """A Markdown text with every marked part generated again. Raises PluginError."""
 
     def write(found: re.Match[str]) -> str:
-        match found["what"]:
-            case "hooks":
-                made = hooks_reference()
-            case "spec":
-                made = spec_reference()
-            case _:
-                made = plugin_reference(found["name"])
+        name = found["name"]
+        made = plugin_reference(name) if name else _REFERENCES[found["what"]]()
         return f"{found['head']}\n{made}\n{found['tail']}"
 
     return _MARKED.sub(write, text)
@@ -261,6 +258,16 @@ def _implemented(plugin: Plugin) -> list[str]:
 
 def _is_observer(hook: str) -> bool:
     return inspect.signature(getattr(hookspecs, hook)).return_annotation in (None, "None")
+
+
+_REFERENCES: Mapping[str, Callable[[], str]] = {
+    "hooks": hooks_reference,
+    "spec": spec_reference,
+    "contracts": contracts_reference,
+    "values": values_reference,
+    "names": names_reference,
+}
+"""What a mark without a plugin's name stands for."""
 
 
 def _cell(text: str) -> str:

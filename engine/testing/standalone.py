@@ -74,8 +74,8 @@ class StandAloneContext:
     read; ``folders`` the finished models of train stages; ``said`` the messages of :meth:`say`.
     """
 
-    documents: Sequence[str] = DOCUMENTS
-    rows: Sequence[Mapping[str, Any]] = ROWS
+    documents: Sequence[str] = field(default_factory=lambda: DOCUMENTS)
+    rows: Sequence[Mapping[str, Any]] = field(default_factory=lambda: ROWS)
     folders: Mapping[str, Path] = field(default_factory=dict)
     rank: int = 0
     world_size: int = 1

@@ -22,7 +22,9 @@ from engine.runs.observers import Observers
 HOOKS = {n: hook for n, hook in vars(hookspecs).items() if hasattr(hook, "engine_spec")}
 ASKED = {"engine_commands", "engine_permissions", "engine_check", "engine_out_of_memory"}
 OBSERVERS = HOOKS.keys() - HOOK_OF_KIND.values() - ASKED
-GUIDE = Path(__file__).parents[3] / "contrib" / "README.md"
+GUIDE, REFERENCE = (
+    Path(__file__).parents[3] / "contrib" / name for name in ("README.md", "API.md")
+)
 
 WATCHER = """
 from engine import hookimpl
@@ -46,12 +48,11 @@ def {name}({arguments}):
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_every_hook_is_documented(name):
-    """By a docstring, and in the guide: as an example where it declares, in the table anyhow."""
-    text = GUIDE.read_text(encoding="utf-8")
+    """By a docstring, in the reference's table, and where it declares by an example in the guide."""
     arguments = ", ".join(inspect.signature(HOOKS[name]).parameters)
     assert inspect.getdoc(HOOKS[name])
-    assert f"| `{name}({arguments})` |" in text
-    assert name in OBSERVERS or f"def {name}(" in text
+    assert f"| `{name}({arguments})` |" in REFERENCE.read_text(encoding="utf-8")
+    assert name in OBSERVERS or f"def {name}(" in GUIDE.read_text(encoding="utf-8")
 
 
 def test_every_hook_is_tested(covered):
