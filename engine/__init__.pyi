@@ -29,6 +29,7 @@ from .contracts.callback import (
     Stop as Stop,
 )
 from .contracts.component import (
+    Architecture as Architecture,
     Component as Component,
     Precision as Precision,
     Schema as Schema,
@@ -201,6 +202,10 @@ from .runs.corpus_trial import (
 from .runs.finished_stage import (
     OpenedStage as OpenedStage,
     open_stage as open_stage,
+)
+from .spec.architectures import (
+    missing_plugin as missing_plugin,
+    register_architectures as register_architectures,
 )
 from .spec.loading import (
     Loaded as Loaded,

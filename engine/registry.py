@@ -21,7 +21,7 @@ import click
 import pluggy
 
 from engine.contracts import hooks as hookspecs
-from engine.contracts.component import Component, Kind
+from engine.contracts.component import Architecture, Component, Kind
 from engine.contracts.hooks import AMONG, HOOK_OF_KIND
 from engine.errors import PluginError, nearest
 
@@ -40,6 +40,7 @@ class Plugin:
     error: str | None = None
     module: Any = field(default=None, repr=False, compare=False)
     components: Mapping[Kind, tuple[Component, ...]] = field(default_factory=dict, compare=False)
+    architectures: tuple[Architecture, ...] = field(default=(), compare=False)
     commands: Mapping[str, click.Command] = field(default_factory=dict, compare=False)
     permissions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -63,6 +64,18 @@ class Plugin:
                 yield from ((f"{name} {inner}", c) for inner, c in placed.commands.items())
             else:
                 yield name, placed
+
+    def load(self, declared: str, path: str, hint: str | None = None) -> Any:
+        """Imports what it declares as ``declared`` by an import path. Raises PluginError."""
+        module, _, name = path.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except Exception as error:  # a plugin's module may raise anything
+            raise PluginError(
+                f"plugin {self}: '{declared}' cannot be loaded from {path}: "
+                f"{type(error).__name__}: {error}{_meant(path, error)}",
+                hint=hint or "see `engine plugins --check`",
+            ) from error
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"
@@ -91,18 +104,8 @@ class Found:
         return [n for n in _extra(self.plugin.distribution, self.component.extra) if not _has(n)]
 
     def _load(self, path: str) -> Any:
-        module, _, name = path.partition(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except Exception as error:  # a plugin's module may raise anything
-            hint = "see `engine plugins --check`"
-            if self.missing_requirements():
-                hint = self.install_command()
-            raise PluginError(
-                f"plugin {self.plugin}: '{self.component.type}' cannot be loaded from {path}: "
-                f"{type(error).__name__}: {error}{_meant(path, error)}",
-                hint=hint,
-            ) from error
+        hint = self.install_command() if self.missing_requirements() else None
+        return self.plugin.load(self.component.type, path, hint)
 
     def install_command(self) -> str:
         """Shell command that installs the component's extra."""
@@ -112,8 +115,10 @@ class Found:
 class Plugins:
     """A set of plugins and their components; built-in plugins come first."""
 
-    def __init__(self, plugins: Iterable[Plugin]) -> None:
+    def __init__(self, plugins: Iterable[Plugin], unnamed: Collection[Plugin] = ()) -> None:
         self.plugins = tuple(sorted(plugins, key=lambda p: (not p.builtin, p.name)))
+        self.unnamed = unnamed
+        """Installed plugins that the spec does not name."""
         self._found: dict[Kind, dict[str, Found]] = {
             kind: {} for kind in HOOK_OF_KIND if kind not in AMONG
         }
@@ -144,7 +149,8 @@ class Plugins:
             wrong = self.problem(name)
             if wrong:
                 raise PluginError(f"plugins: {wrong}")
-        chosen = Plugins(p for p in self.plugins if p.builtin or p.name in names)
+        used = [p for p in self.plugins if p.builtin or p.name in names]
+        chosen = Plugins(used, unnamed=[p for p in self.plugins if p not in used])
         if chosen.clashes:
             clash = next(iter(chosen.clashes.values()))
             raise PluginError(clash, hint="leave one of them out of `plugins:`")
@@ -253,8 +259,10 @@ def _load(entry: metadata.EntryPoint, owners: Collection[str], blocked: Collecti
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's own output
             module = entry.load()
             manager = hookspecs.manager_of(module, entry.name)
-            kinds = ((kind, hookspecs.declared(manager, kind)) for kind in HOOK_OF_KIND)
-            components = {kind: declared for kind, declared in kinds if declared}
+            kinds = {
+                k: hookspecs.declared(manager, hook, Component) for k, hook in HOOK_OF_KIND.items()
+            }
+            architectures = hookspecs.declared(manager, "engine_architectures", Architecture)
             commands = hookspecs.declared_commands(manager)
             permissions = hookspecs.declared_permissions(manager)
     except KeyboardInterrupt:
@@ -263,7 +271,12 @@ def _load(entry: metadata.EntryPoint, owners: Collection[str], blocked: Collecti
         message = " ".join(f"{type(error).__name__}: {error}".split())
         return replace(plugin, status="broken", error=message)
     return replace(
-        plugin, module=module, components=components, commands=commands, permissions=permissions
+        plugin,
+        module=module,
+        components={kind: components for kind, components in kinds.items() if components},
+        architectures=architectures,
+        commands=commands,
+        permissions=permissions,
     )
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from engine_tools.new_plugin import write_plugin
+from transformers import AutoModelForCausalLM
 
+from engine import register_architectures
 from engine.contracts.hooks import HOOK_OF_KIND
 from engine.registry import Plugins
-from engine.testing import check_component, run_spec
+from engine.testing import check_component, run_spec, train_tiny
 
 GUIDE = Path(__file__).parents[1] / "contrib" / "README.md"
 KINDS = [pytest.param(kind, marks=pytest.mark.covers(h)) for kind, h in HOOK_OF_KIND.items()]
@@ -56,6 +58,21 @@ def test_its_spec_runs(guide, texts, tmp_path, monkeypatch):
     assert steps == [(stage, n) for stage, count in counts.items() for n in range(1, count + 1)]
     assert len(list((run.folder / "brief" / "rollouts").iterdir())) == 2
     assert (run.folder / "ended.txt").read_text() == "done\n"
+
+
+@pytest.mark.covers("engine_architectures")
+@pytest.mark.usefixtures("plugin")
+def test_its_architecture_keeps_the_contract_and_opens_in_transformers(tmp_path):
+    """Built from the fields of its configuration, as the guide says."""
+    model = {"type": "causal-lm", "architecture": "running-mean", "config": {"hidden_size": 64}}
+    check_component("model", model)
+    run = train_tiny(
+        tmp_path, plugins=["example"], model=model, batch={"tokens": 480, "sequence": 48}
+    )
+    assert run.losses[-1] < run.losses[0]
+    register_architectures()
+    opened = AutoModelForCausalLM.from_pretrained(run.folder / "base" / "final")
+    assert opened.model.mix.in_features == 64
 
 
 def test_what_it_says_of_packaging_is_what_is_written(tmp_path):

@@ -107,6 +107,7 @@ def _row(
         "status": status,
         "error": error,
         "components": {kind: [c.type for c in cs] for kind, cs in plugin.components.items()},
+        "architectures": [one.model_type for one in plugin.architectures],
     }
 
 
@@ -119,6 +120,8 @@ def _print_plugin(console: Console, row: Mapping[str, Any]) -> None:
     components = Table.grid(padding=(0, 1))
     for kind, types in row["components"].items():
         components.add_row(f"  {kind:<11}", escape(", ".join(types)))
+    if row["architectures"]:
+        components.add_row("  architecture", escape(", ".join(row["architectures"])))
     console.print(components)
 
 

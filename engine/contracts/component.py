@@ -1,4 +1,4 @@
-"""Declarations of components by plugins: kinds, schemas and names."""
+"""Declarations of components and architectures by plugins: kinds, schemas and names."""
 
 from __future__ import annotations
 
@@ -47,3 +47,21 @@ class Component:
     summary: str
     extra: str | None = None
     default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A plugin's declaration of a model class that transformers does not have, by names only.
+
+    ``model_type``: its name in config.json; ``config``: import path of its ``PreTrainedConfig``, which
+    has this ``model_type``; ``model``: import path of its causal language model, a ``PreTrainedModel``
+    (``"engine_hybrid.architecture:HybridForCausalLM"``); ``backbone`` and ``scalar``: import paths of
+    the model without a head and with a scalar head ``score``, if there are such. Reward models need the
+    latter, and transformers' ``GenericForSequenceClassification``, of which it can be made, the former.
+    """
+
+    model_type: str
+    config: str
+    model: str
+    backbone: str | None = None
+    scalar: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -141,14 +141,12 @@ class ModelConfig(ComponentConfig):
     @property
     def given_name(self) -> str | None:
         """The model's name in scores and tables: the field `name`, if any."""
-        name: str | None = self._field("name")
-        return name
+        return cast("str | None", self._field("name"))
 
     @property
     def trained_adapter(self) -> Config | None:
         """The adapter trained in place of the model: the field `adapter`, if any."""
-        adapter: Config | None = self._field("adapter")
-        return adapter
+        return cast("Config | None", self._field("adapter"))
 
     def _field(self, name: str) -> Any:
         return getattr(self, name) if name in type(self).model_fields else None
@@ -184,6 +182,11 @@ class ModelConfig(ComponentConfig):
         May import torch and take seconds.
         """
         return self.shape(vocabulary)
+
+    def model_type(self) -> str | None:
+        """The architecture, as in config.json: the field `architecture`, if any. None where it is
+        unknown or the component's own. A spec must name the plugin that declares it."""
+        return cast("str | None", self._field("architecture"))
 
     def scalar_head_fault(self) -> str | None:
         """Why the model cannot be given a scalar head, as of a reward model; None if it can."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
-from engine.contracts.component import Component, Kind
+from engine.contracts.component import Architecture, Component, Kind
 from engine.errors import nearest
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ hookspec = pluggy.HookspecMarker("engine")
 hookimpl = pluggy.HookimplMarker("engine")
 """Marks a function of a plugin as the implementation of the hook of its name."""
 ENTRY_POINTS = "engine.v1"
+T = TypeVar("T", Component, Architecture)
 _TYPE = re.compile(r"\w[\w.-]*", re.ASCII)
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
@@ -80,8 +81,13 @@ def engine_tokenizers() -> Sequence[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def engine_models() -> Sequence[Component]:  # type: ignore[empty-body]
-    """Models; the factory returns a ``torch.nn.Module`` with transformers' calling convention, the same
-    on every rank: before it ``torch.manual_seed`` is called with the spec's seed."""
+    """Models; the factory returns a ``PreTrainedModel`` of transformers or a declared architecture, the
+    same on every rank: before it ``torch.manual_seed`` is called with the spec's seed."""
+
+
+@hookspec
+def engine_architectures() -> Sequence[Architecture]:  # type: ignore[empty-body]
+    """Model classes that transformers does not have, so that what was trained opens again."""
 
 
 @hookspec
@@ -222,22 +228,22 @@ def manager_of(plugin: object, name: str) -> pluggy.PluginManager:
     return manager
 
 
-def declared(manager: pluggy.PluginManager, kind: Kind) -> tuple[Component, ...]:
-    """The components of a kind that a plugin declares. Raises TypeError, ValueError."""
-    hook = HOOK_OF_KIND[kind]
-    components = tuple(c for result in getattr(manager.hook, hook)() for c in result)
+def declared(manager: pluggy.PluginManager, hook: str, record: type[T]) -> tuple[T, ...]:
+    """The records that a plugin's hook declares. Raises TypeError, ValueError."""
+    found = tuple(one for result in getattr(manager.hook, hook)() for one in result)
     types = set()
-    for component in components:
-        if not isinstance(component, Component):
-            raise TypeError(f"{hook} returned {component!r}, which is not a Component")
-        if not (isinstance(component.type, str) and _TYPE.fullmatch(component.type)):
+    for one in found:
+        if not isinstance(one, record):
+            raise TypeError(f"{hook} returned {one!r}, which is not a {record.__name__}")
+        name = one.type if isinstance(one, Component) else one.model_type
+        if not (isinstance(name, str) and _TYPE.fullmatch(name)):
             raise ValueError(
-                f"{hook} returned the type {component.type!r}; types have letters, digits, -, _ and ."
+                f"{hook} returned the type {name!r}; types have letters, digits, -, _ and ."
             )
-        if component.type in types:
-            raise ValueError(f"{hook} returned the type '{component.type}' twice")
-        types.add(component.type)
-    return components
+        if name in types:
+            raise ValueError(f"{hook} returned the type '{name}' twice")
+        types.add(name)
+    return found
 
 
 def declared_commands(manager: pluggy.PluginManager) -> dict[str, click.Command]:

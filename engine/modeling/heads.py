@@ -121,8 +121,13 @@ def context_of(config: Any) -> int | None:
 
 
 def attend(model: nn.Module, implementation: str = "sdpa") -> None:
-    """Sets the attention implementation, or ``eager`` if the model lacks it, as with capped scores."""
+    """Sets the attention implementation, or ``eager`` if the model lacks it, as with capped scores.
+
+    A class with attention of its own, which transformers could not set, keeps it.
+    """
     whole = cast("Any", model)
+    if not whole._can_set_attn_implementation():
+        return
     try:
         whole.set_attn_implementation(implementation)
     except ValueError:

@@ -28,6 +28,7 @@ from engine.runs.benchmarks import benchmark_texts, told
 from engine.runs.components import code_of, of_kind, package_of
 from engine.runs.failures import Built, noted
 from engine.runs.recipe import Recipe
+from engine.spec.architectures import register_named
 from engine.spec.identity import identity_fields
 from engine.spec.loading import Loaded, LoadedSituation
 from engine.storage.model_folder import Artifact
@@ -69,6 +70,8 @@ class RunContext:
 
     def build(self, kind: Kind, config: Config, context: StageContext) -> Any:
         """Builds a component from its configuration. Raises SpecError for a wrong field."""
+        if kind == "model":
+            register_named(self.loaded.plugins)
         found = self.loaded.found(kind, config)
         for field, what in self.loaded.permissions.refusals(config.needs()):
             raise self.loaded.told(config, FieldError(field, what))
@@ -167,7 +170,7 @@ class StageContext:
 
     def artifact(self, stage: str) -> Artifact:
         """See :class:`engine.Context`."""
-        return Artifact(self.run.folder.path / stage / "final")
+        return Artifact(self.run.folder.path / stage / "final", self.run.loaded.plugins)
 
     def tokenizer(self) -> Any:
         """See :class:`engine.Context`."""

@@ -63,7 +63,7 @@ class OpenedStage:
             raise RunError(
                 f"{folder}: no manifest, so it is not whole", hint="`engine run` its spec"
             )
-        return Artifact(folder)
+        return Artifact(folder, self.run.loaded.plugins)
 
     def language_model(self) -> LanguageModel:
         """Its finished model, ready for requests. Raises SpecError if it does not write text, and as

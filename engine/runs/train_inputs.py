@@ -32,6 +32,7 @@ from engine.modeling.rendering import RecordError
 from engine.modeling.weight_types import for_training
 from engine.runs.automatic import choose_precision
 from engine.runs.context import RunContext, StageContext
+from engine.spec.architectures import check_reopens, register_named
 from engine.spec.model_origin import model_of
 from engine.storage import manifest
 
@@ -255,6 +256,7 @@ def build_model(run: RunContext, config: Train, context: StageContext) -> nn.Mod
     model: nn.Module = run.build("model", config.model, context)
     if config.objective.head == "scalar":
         model = with_scalar_head(model, run.spec.seed)
+    check_reopens(model, run.loaded.plugins)
     for parameter_name, parameter in model.named_parameters():
         if any(fnmatchcase(parameter_name, glob) for glob in config.freeze):
             parameter.requires_grad_(False)
@@ -304,5 +306,6 @@ def _context_of(run: RunContext, origin: Origin) -> int | None:
     folder = run.folder.path / origin.stage / "final" if origin.stage else origin.path
     if folder is None:
         return None
+    register_named(run.loaded.plugins)
     made = AutoConfig.from_pretrained(folder, revision=origin.revision, trust_remote_code=False)
     return context_of(made)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.contracts.component_config import ModelConfig
 from engine.contracts.references import configs_in, every_config, ordered
 from engine.errors import Location, nearest
 from engine.registry import Found, Plugins
 from engine.spec import stage_checks
+from engine.spec.architectures import architectures, unnamed_plugin
 from engine.spec.heads import heads_in_evaluation, heads_in_references, heads_in_training
 from engine.spec.parsed_stages import Check, ParsedStages, Problems
 from engine.spec.permissions import Permissions
@@ -41,6 +43,7 @@ def _components(parsed: ParsedStages, name: str) -> Problems:
     for at, _, value in parsed.fields[name]:
         yield from _missing_packages(at, value, parsed.plugins)
         yield from _unusable(at, value, parsed.permissions)
+        yield from _architectures(at, value, parsed.plugins)
 
 
 def _missing_packages(at: Location, value: Any, plugins: Plugins) -> Problems:
@@ -60,6 +63,15 @@ def _unusable(at: Location, value: Any, permissions: Permissions) -> Problems:
             continue
         for field, why in wrong:
             yield (*inner, *field.split(".")), why
+
+
+def _architectures(at: Location, value: Any, plugins: Plugins) -> Problems:
+    """Models of architectures of plugins that the spec does not name."""
+    used, unnamed = architectures(plugins.plugins), architectures(plugins.unnamed)
+    for inner, config in every_config(at, value):
+        kind = isinstance(config, ModelConfig) and config.model_type()
+        if kind and kind in unnamed and kind not in used:
+            yield inner, unnamed_plugin(unnamed[kind])
 
 
 def _declared(at: Location, value: Any, plugins: Plugins) -> Iterator[tuple[Location, Found]]:

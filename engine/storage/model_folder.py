@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,8 @@ from engine.errors import RunError
 from engine.files.reading import read_json
 from engine.modeling.chat_tokens import ends
 from engine.modeling.pretrained import kernel_of, loading_fault, pretrained_tokenizer
+from engine.registry import Plugins
+from engine.spec.architectures import missing_plugin, model_class, register_named
 from engine.storage import manifest
 
 if TYPE_CHECKING:
@@ -26,14 +28,18 @@ _SCALAR = "ForSequenceClassification"
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A ``final/`` folder, or any folder with a model in transformers' layout."""
+    """A ``final/`` folder, or any folder with a model in transformers' layout.
+
+    ``plugins``: those whose architectures may be opened.
+    """
 
     folder: Path
+    plugins: Plugins = field(default=Plugins(()), repr=False, compare=False)
 
     def model(self) -> nn.Module:
         """Loads the model, of the class named in config.json, in float32 and evaluation mode.
 
-        Raises RunError for a damaged file or an unknown class.
+        Raises RunError for a damaged file or an unknown class, PluginError.
         """
         import transformers
 
@@ -53,9 +59,12 @@ class Artifact:
             raise RunError(
                 f"{self.folder}: its {names[0]} has {config.num_labels} labels; only one is supported"
             )
-        cls: Any = getattr(transformers, names[0], None)
+        cls: Any = model_class(config, names[0])
         if cls is None:
-            raise RunError(f"{self.folder}/config.json: transformers has no class '{names[0]}'")
+            raise RunError(
+                f"{self.folder}/config.json: neither transformers nor a plugin has a class "
+                f"'{names[0]}' for a '{config.model_type}'"
+            )
         try:
             model, found = cls.from_pretrained(
                 self.folder,
@@ -76,8 +85,15 @@ class Artifact:
         import transformers
 
         try:
-            if kernel := kernel_of(read_json(self.folder / "config.json")):
+            fields = read_json(self.folder / "config.json")
+            if kernel := kernel_of(fields):
                 raise ValueError(f"it names the kernel '{kernel}', whose code is never run")
+            kind = fields.get("model_type")
+            if kind not in transformers.CONFIG_MAPPING:
+                register_named(self.plugins)
+            if kind not in transformers.CONFIG_MAPPING:
+                unknown = f"neither transformers nor a plugin has the architecture '{kind}'"
+                raise ValueError(missing_plugin(fields) or unknown)
             return transformers.AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except Exception as error:  # invalid fields raise errors of transformers' own classes
             raise self._damaged(error) from error

@@ -23,6 +23,7 @@ from engine.contracts.config import (
 )
 from engine.errors import EngineError
 from engine.registry import Found, Plugin, Plugins
+from engine.spec.architectures import register_each
 from engine.spec.composition import BASES, Composer, own_class
 from engine.testing.reference import nested, refreshed
 
@@ -35,8 +36,8 @@ def check_plugin(name: str) -> None:
     """Raises AssertionError with everything that is wrong with an installed plugin's declarations.
 
     Checks that it loads, that it and its configurations import nothing heavy, and its hooks, summaries,
-    configurations (base class, frozen, no unknown fields, descriptions, valid defaults), factories and
-    commands.
+    configurations (base class, frozen, no unknown fields, descriptions, valid defaults), factories,
+    commands, and that transformers takes its architectures but gets none from an import.
     """
     installed = Plugins.discover()
     own = [plugin for plugin in installed.plugins if plugin.name == name]
@@ -96,6 +97,7 @@ def _problems(plugin: Plugin, plugins: Plugins, composer: Composer) -> Iterator[
             except Exception as error:  # a plugin's classes may raise anything
                 problems = [f"{type(error).__name__}: {error}"]
             yield from (f"{kind} '{component.type}': {problem}" for problem in problems)
+    yield from _architecture_problems(plugin)
 
 
 def _light_modules(plugin: Plugin) -> list[str]:
@@ -110,6 +112,24 @@ def _unmarked_hooks(plugin: Plugin) -> Iterator[str]:
     for name, value in vars(plugin.module).items():
         if name.startswith("engine_") and callable(value) and not hasattr(value, "engine_impl"):
             yield f"{name} lacks @hookimpl, so it is never called"
+
+
+def _architecture_problems(plugin: Plugin) -> Iterator[str]:
+    wrong = register_each([plugin])
+    yield from wrong.values()
+    if plugin.architectures and not wrong:
+        kinds = [one.model_type for one in plugin.architectures]
+        modules = [one.model.partition(":")[0] for one in plugin.architectures]
+        known = _after_importing(
+            modules,
+            "from transformers import CONFIG_MAPPING as known\n"
+            f"print(*(kind for kind in {kinds!r} if kind in known))",
+        )
+        if known:
+            yield (
+                f"importing {', '.join(modules)} registers {known} with transformers: leave that to "
+                "engine.register_architectures"
+            )
 
 
 def _component_problems(kind: Kind, found: Found, composer: Composer) -> Iterator[str]:
@@ -182,12 +202,14 @@ def _extras(distribution: str) -> list[str]:
 
 
 def _heavy_imports(modules: list[str]) -> str:
-    """Heavy packages that these modules import, found out in a new process."""
-    code = (
-        "import importlib, sys\n"
-        f"for name in {sorted(set(modules))!r}: importlib.import_module(name)\n"
-        f"print(*(n for n in {_HEAVY!r} if n in sys.modules))"
-    )
+    """Heavy packages that these modules import."""
+    return _after_importing(modules, f"print(*(n for n in {_HEAVY!r} if n in sys.modules))")
+
+
+def _after_importing(modules: list[str], code: str) -> str:
+    """What code prints in a new process that has imported these modules, or its error."""
+    imports = f"for name in {sorted(set(modules))!r}: importlib.import_module(name)"
+    code = f"import importlib, sys\n{imports}\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},

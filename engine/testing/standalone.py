@@ -24,6 +24,7 @@ from engine.processes.process import Process
 from engine.registry import Plugins
 from engine.runs.components import of_kind
 from engine.runs.run import Run
+from engine.spec.architectures import register_architectures
 from engine.spec.composition import Composer
 from engine.spec.loading import load_spec
 from engine.storage.model_folder import Artifact
@@ -120,7 +121,7 @@ class StandAloneContext:
 
     def artifact(self, stage: str) -> Artifact:
         """See :class:`engine.Context`."""
-        return Artifact(self.folders[stage])
+        return Artifact(self.folders[stage], self._plugins)
 
     def tokenizer(self) -> Any:
         """See :class:`engine.Context`."""
@@ -128,6 +129,8 @@ class StandAloneContext:
 
     def component(self, kind: Kind, config: Config) -> Any:
         """See :class:`engine.Context`."""
+        if kind == "model":
+            register_architectures()
         found = self._plugins.of_kind(kind)[getattr(config, "type", "")]
         return of_kind(kind, config, found.load_factory()(config, self), found)
 

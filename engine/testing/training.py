@@ -20,7 +20,7 @@ from engine.contracts.config import Config
 from engine.contracts.model_sizes import parameter_count
 from engine.contracts.objective import Objective, Objective as BaseObjective
 from engine.contracts.records import record_from_row
-from engine.errors import SpecError
+from engine.errors import EngineError, SpecError
 from engine.modeling.heads import (
     attend,
     backbone,
@@ -29,6 +29,8 @@ from engine.modeling.heads import (
 )
 from engine.modeling.model_check import examine
 from engine.modeling.output_head import head_parts
+from engine.registry import Plugins
+from engine.spec.architectures import check_reopens
 from engine.storage.model_folder import Artifact
 from engine.testing.standalone import StandAloneContext, require, tiny_model
 
@@ -70,6 +72,10 @@ def model(new: Callable[[], Any], config: Config, context: StandAloneContext) ->
             torch.allclose(head(built)(hidden_states(built, input_ids=ids_BT)), logits, **_CLOSE),
             "logits are head(hidden states), from which losses are computed",
         )
+    try:
+        check_reopens(built, Plugins.discover())
+    except EngineError as error:
+        require(False, f"what was trained opens again: {error}")
     with tempfile.TemporaryDirectory() as folder:
         weights = built.state_dict().items()
         saved = Artifact.save(Path(folder, "final"), built, weights, context.tokenizer()).model()

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from engine import Architecture, Plugins
 from engine_lm.trials import table
 
 _LISTS = re.compile(r"^MODEL_FOR_(\w+)_MAPPING_NAMES = OrderedDict\(\n(.*?)^\)", re.M | re.S)
@@ -32,7 +33,11 @@ def scalar_head_fault(architecture: str) -> str | None:
     names = _lists().get("SEQUENCE_CLASSIFICATION", frozenset())
     if not names or architecture in names:
         return table.refusal(architecture, "scalar")
-    return f"transformers has no '{architecture}' with a scalar head"
+    own = declared(architecture)
+    if own is not None and own[1].scalar:
+        return None
+    place = f"the plugin '{own[0]}'" if own else "transformers"
+    return f"{place} has no '{architecture}' with a scalar head"
 
 
 @cache
@@ -44,6 +49,20 @@ def _lists() -> dict[str, frozenset[str]]:
     file = Path(package.origin).parent / "models" / "auto" / "modeling_auto.py"
     found = _LISTS.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
     return {name: frozenset(_NAME.findall(listed)) for name, listed in found}
+
+
+def declared(architecture: str) -> tuple[str, Architecture] | None:
+    """The name of the installed plugin that declares an architecture, and what it declares; None if
+    there is none."""
+    return next(
+        (
+            (plugin.name, one)
+            for plugin in Plugins.discover().plugins
+            for one in plugin.architectures
+            if one.model_type == architecture
+        ),
+        None,
+    )
 
 
 def refused(architecture: str) -> str | None:
@@ -65,7 +84,7 @@ def unsuited(config: Mapping[str, Any]) -> str | None:
 def unknown(architecture: str) -> str | None:
     """The error message for an unknown architecture, with similar names; None for a known one."""
     names = known()
-    if not names or architecture in names:
+    if not names or architecture in names or declared(architecture):
         return None
     near = difflib.get_close_matches(architecture, names, 3, 0.7) or ["llama", "gpt2", "qwen3"]
     return (

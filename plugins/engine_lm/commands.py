@@ -34,8 +34,8 @@ def show(name: str) -> None:
 def try_(name: str, checks: tuple[str, ...], as_json: bool) -> None:
     """Tries a small model of an architecture: losses, scores, texts, training on two processes.
 
-    TYPE is a model_type of transformers, FOLDER has a model. Takes some minutes; the exit status is 1
-    where anything is at fault.
+    TYPE is a model_type of transformers or of a plugin, FOLDER has a model. Takes some minutes; the
+    exit status is 1 where anything is at fault.
     """
     from engine_lm.trials.report import try_it
 

@@ -97,7 +97,7 @@ _NOT_OF_A_NEW_MODEL = {
 class CausalLM(ModelConfig):
     """A new model of any transformers architecture."""
 
-    architecture: str = Field(description="transformers' model_type, e.g. 'gpt2' or 'qwen3'.")
+    architecture: str = Field(description="model_type, e.g. 'gpt2', of transformers or a plugin.")
     config: dict[str, Any] = Field(
         {},
         description="Fields of that architecture's config; vocabulary and token ids are set from the "
@@ -206,10 +206,14 @@ class Pretrained(Existing):
         """See :class:`engine.ModelConfig`: attention scores of the architecture."""
         return shapes.scores(str(self._config().get("model_type")), device)
 
+    def model_type(self) -> str | None:
+        """See :class:`engine.ModelConfig`; not known of a name on the hub."""
+        return folders.model_type(Path(self.path))
+
     def scalar_head_fault(self) -> str | None:
         """See :class:`engine.ModelConfig`; not known of a name on the hub."""
-        kind = self._config().get("model_type")
-        return architectures.scalar_head_fault(kind) if isinstance(kind, str) else None
+        kind = self.model_type()
+        return kind and architectures.scalar_head_fault(kind)
 
     def _resized(self, vocabulary: int | None) -> dict[str, Any]:
         config = self._config()

@@ -14,6 +14,7 @@ from typing import Any
 from engine import (
     file_fault,
     kernel_of,
+    missing_plugin,
     read_json,
     tokenizer_fault,
 )
@@ -43,6 +44,12 @@ def config_of(folder: Path) -> dict[str, Any]:
     """The model's config.json; empty where it is missing or unreadable."""
     base = base_of(folder)
     return {} if base is None else _read(base / "config.json")
+
+
+def model_type(folder: Path) -> str | None:
+    """The model's architecture; None where its config.json names none."""
+    kind = config_of(folder).get("model_type")
+    return kind if isinstance(kind, str) else None
 
 
 def tokenizer_folder(folder: Path) -> Path:
@@ -85,6 +92,8 @@ def config_fault(config: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(kind, str) or not kind:
         return f"'{name}': its config.json names no model_type; fetch it again"
     wrong = architectures.refused(kind)
+    if architectures.unknown(kind) and (needs := missing_plugin(config)):
+        return f"'{name}': {needs}"
     if wrong and config.get("auto_map"):
         return (
             f"'{name}' needs code of its own ('{kind}', by auto_map in its config.json), which is "

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from engine import RunError, loading_fault
+from engine import RunError, loading_fault, missing_plugin
 from engine_lm import folders
 
 
@@ -31,7 +31,7 @@ def open_model(path: str, revision: str | None) -> Any:
 
 
 def _opened(source: str, label: str, revision: str | None) -> Any:
-    from transformers import AutoModelForCausalLM, PreTrainedConfig
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would overwrite the run's own
@@ -40,6 +40,8 @@ def _opened(source: str, label: str, revision: str | None) -> Any:
     try:
         config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
         _refuse(label, folders.config_fault(config, label))
+        if config["model_type"] not in CONFIG_MAPPING:
+            _refuse(label, missing_plugin(config))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,

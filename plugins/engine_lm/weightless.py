@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engine import ModelShape
+from engine import ModelShape, register_architectures
 from engine_lm import shapes
 
 _WITHOUT_ATTENTION = {"num_attention_heads": 1, "head_dim": 0, "intermediate_size": 1}
@@ -40,6 +40,8 @@ def _built_shape(written: str) -> ModelShape | None:
     from transformers import CONFIG_MAPPING
 
     given = json.loads(written, object_hook=_with_floats)
+    if given.get("model_type") not in CONFIG_MAPPING:
+        register_architectures()
     try:
         config = CONFIG_MAPPING[given["model_type"]].from_dict(given)
         count = parameters(config)

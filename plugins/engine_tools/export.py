@@ -12,6 +12,7 @@ from engine import (
     RunError,
     cleaned,
     open_stage,
+    read_json,
 )
 
 
@@ -58,8 +59,19 @@ def _model_card(opened: OpenedStage) -> str:
         licences = _cell(", ".join(source["licenses"]))
         name = _cell(source["source"])
         lines.append(f"| {name} | {source['documents']:,} | {source['bytes']:,} | {licences} |")
+    lines += _opening(opened.path / "final")
     lines += ["", "## Spec", "", "```yaml", opened.resolved().rstrip(), "```", ""]
     return "\n".join(lines)
+
+
+def _opening(final: Path) -> list[str]:
+    """How other programs open a model of a plugin's own architecture."""
+    plugin = read_json(final / "config.json").get("engine_plugin")
+    if plugin is None:
+        return []
+    needs = cleaned(f"{plugin['distribution']} {plugin['version']}")
+    calls = "`engine.register_architectures()` and `AutoModelForCausalLM.from_pretrained`"
+    return ["", "## Opening", "", f"Install {needs}, then call {calls}."]
 
 
 def _cell(text: str) -> str:

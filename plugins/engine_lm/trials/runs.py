@@ -17,6 +17,8 @@ from torch import Tensor
 
 from engine.modeling import attend
 from engine.testing import FinishedRun, run_spec, train_tiny
+from engine_lm.architectures import declared
+from engine_lm.folders import model_type
 from engine_lm.trials.checks import greedy
 from engine_lm.trials.fresh import Fresh
 from engine_lm.trials.subject import Subject, save
@@ -138,7 +140,10 @@ def trained(
     if adapter:
         given["adapter"] = adapter
     its = {"tokenizer": {"type": "pretrained", "path": str(model)}}
-    return train_tiny(folder, prepare=its, model=given, **{"budget": f"{_STEPS} steps", **train})
+    own = declared(model_type(model) or "")
+    plugins = [own[0]] if own else []
+    settings = {"budget": f"{_STEPS} steps", **train}
+    return train_tiny(folder, plugins=plugins, prepare=its, model=given, **settings)
 
 
 def _with_gradient(subject: Subject) -> list[str]:

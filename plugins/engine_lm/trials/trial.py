@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine import EngineError, shrunk_config
+from engine import EngineError, register_architectures, shrunk_config
 from engine_lm import folders
 from engine_lm.architectures import unknown, unsuited
 from engine_lm.trials import checks, runs, two_ranks
@@ -38,10 +38,11 @@ _PLACE = re.compile(r"^\S+\.yaml(:\d+)?: stages\.base\.")
 
 
 def try_model(name: str, wanted: tuple[str, ...] = ()) -> Iterator[Cell]:
-    """Tries a ``model_type``, or a small copy of the architecture in a folder.
+    """Tries a ``model_type`` of transformers or of a plugin, or a small copy of that in a folder.
 
     ``wanted``: only these checks. A model that the engine refuses to build has one cell.
     """
+    register_architectures()
     with unread(), tempfile.TemporaryDirectory() as place:
         made: list[Subject] = []
 

@@ -20,8 +20,9 @@ from engine.registry import Plugins
 from engine.runs.observers import Observers
 
 HOOKS = {n: hook for n, hook in vars(hookspecs).items() if hasattr(hook, "engine_spec")}
+DECLARING = {*HOOK_OF_KIND.values(), "engine_architectures"}
 ASKED = {"engine_commands", "engine_permissions", "engine_check", "engine_out_of_memory"}
-OBSERVERS = HOOKS.keys() - HOOK_OF_KIND.values() - ASKED
+OBSERVERS = HOOKS.keys() - DECLARING - ASKED
 GUIDE, REFERENCE = (
     Path(__file__).parents[3] / "contrib" / name for name in ("README.md", "API.md")
 )

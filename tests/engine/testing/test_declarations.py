@@ -24,8 +24,8 @@ def test_the_built_in_plugins_are_declared_well(name):
     ("old", "new", "found"),
     [
         (
-            "import Component, Problem, hookimpl",
-            "import Component, Problem",
+            "Component, Problem, hookimpl",
+            "Component, Problem",
             "is broken: NameError: .*hookimpl",
         ),
         ("def engine_models", "def engine_modles", "is broken: .*: unknown hook 'engine_modles'"),
@@ -117,6 +117,14 @@ MISTAKES = [
         "return GoodEnoughCallback(config)\n\n\nbuild = GoodEnoughCallback\n",
         "callback 'good-enough': engine_example.good_enough:build cannot be called with "
         "(config, context): too many positional arguments",
+    ),
+    (
+        "class RunningMeanBase",
+        "import transformers\n\n"
+        "transformers.AutoConfig.register('running-mean', RunningMeanConfig)\n\n\n"
+        "class RunningMeanBase",
+        "importing engine_example.running_mean registers running-mean with transformers: leave that to "
+        "engine.register_architectures",
     ),
     (
         "from engine import Count, DataSourceConfig",

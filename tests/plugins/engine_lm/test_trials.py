@@ -52,6 +52,13 @@ def test_a_fault_is_found(monkeypatch):
     assert _verdicts("bamba", checks) == {"opens": "right", "scores": "right", "writes": "fault"}
 
 
+def test_an_architecture_of_a_plugin_is_tried(guide, install_here):
+    """The plugin author's guide has one; its runs name the plugin."""
+    install_here({path: text for path, text in guide.items() if path.startswith("engine_example/")})
+    checks = ("packed", "scores", "writes", "export")
+    assert _verdicts("running-mean", checks) == dict.fromkeys(("opens", *checks), "right")
+
+
 @pytest.mark.parametrize("name", ["minicpm3", "llama4_text", "blt"])
 def test_what_was_refused_for_its_names_alone_is_right(name):
     """A factor before the head, a backbone by another name, a config of which no cache can be made."""
