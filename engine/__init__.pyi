@@ -38,7 +38,6 @@ from .contracts.component_config import (
     DataSourceConfig as DataSourceConfig,
     EvaluatorConfig as EvaluatorConfig,
     InferenceConfig as InferenceConfig,
-    ModelConfig as ModelConfig,
     ObjectiveConfig as ObjectiveConfig,
     OptimizerConfig as OptimizerConfig,
     OptimizerWrapperConfig as OptimizerWrapperConfig,
@@ -71,10 +70,6 @@ from .contracts.data import (
     Processor as Processor,
     TokenizerTrainer as TokenizerTrainer,
 )
-from .contracts.external_loop import (
-    ExternalLoop as ExternalLoop,
-    Job as Job,
-)
 from .contracts.feed import (
     Feed as Feed,
     FeedSetup as FeedSetup,
@@ -96,6 +91,9 @@ from .contracts.language_model import (
     Rollout as Rollout,
     Value as Value,
 )
+from .contracts.model_config import (
+    ModelConfig as ModelConfig,
+)
 from .contracts.model_sizes import (
     LOGITS as LOGITS,
     RECOMPUTED as RECOMPUTED,
@@ -111,6 +109,8 @@ from .contracts.model_sizes import (
     rank_parameters as rank_parameters,
 )
 from .contracts.objective import (
+    ExternalLoop as ExternalLoop,
+    Job as Job,
     Objective as Objective,
 )
 from .contracts.optimizer import (

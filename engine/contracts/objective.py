@@ -1,16 +1,19 @@
-"""Contract of training objectives."""
+"""Contracts of training objectives, and of loops that replace the engine's."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from engine.contracts.amounts import Amount
 from engine.contracts.batch import Batch, Example, Examples, Loss
 from engine.contracts.callback import Callback
 from engine.contracts.component import Precision
 from engine.contracts.feed import Feed, FeedSetup
 from engine.contracts.language_model import LanguageModel
+from engine.contracts.optimizer import Optimizers, Progress, Schedule
 from engine.contracts.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -74,4 +77,46 @@ class Objective(Examples, Loss):
 
     def keep(self, lm: LanguageModel, examples: Sequence[Example]) -> dict[str, Any]:
         """Fields to add to the trained model's config.json; ``examples``: the training examples."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A train stage, as given to an external loop.
+
+    ``lr``: peak learning rate; ``folder``: for the loop's temporary files; ``log``: to be called after
+    each step with the progress and the step's metrics.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    examples: Sequence[Example]
+    examples_per_step: int
+    budget: Amount
+    lr: float
+    optimizer: Optimizers
+    schedule: Schedule
+    seed: int
+    folder: str
+    log: Callable[[Progress, Mapping[str, float]], None]
+
+
+class ExternalLoop(Examples):
+    """Objective whose training loop belongs to a library; cannot be resumed.
+
+    Called on every rank: ``check``, ``encode`` and ``arrange`` as of an :class:`Objective`, then
+    ``train`` and ``others``.
+
+    Returned by the factory of an objective whose configuration sets ``external_loop``. Its examples
+    have their tokens in the field ``input_ids``.
+    """
+
+    unbatched = True
+
+    @abstractmethod
+    def train(self, job: Job) -> None:
+        """Trains ``job.model`` in place."""
+
+    def others(self) -> Mapping[str, nn.Module]:
+        """Further trained models, by the name of the folder to save them in."""
         return {}

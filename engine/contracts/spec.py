@@ -23,7 +23,6 @@ from engine.contracts.component_config import (
     DataSourceConfig,
     EvaluatorConfig,
     InferenceConfig,
-    ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,
     PenaltyConfig,
@@ -31,6 +30,9 @@ from engine.contracts.component_config import (
     TokenizerConfig,
 )
 from engine.contracts.config import Config, Of, StageRef, runtime
+from engine.contracts.model_config import (
+    ModelConfig,
+)
 from engine.contracts.references import ordered, references
 
 _LONGEST_NAME = 100

@@ -18,8 +18,7 @@ from engine.contracts.component import Kind
 from engine.contracts.component_config import ObjectiveConfig
 from engine.contracts.config import Config
 from engine.contracts.data import CorpusStep, DataSource, Executor, Processor
-from engine.contracts.external_loop import ExternalLoop
-from engine.contracts.objective import Objective
+from engine.contracts.objective import ExternalLoop, Objective
 from engine.contracts.references import every_config
 from engine.contracts.scoring import Evaluator
 from engine.contracts.spec import Spec

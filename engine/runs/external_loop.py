@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.contracts.external_loop import ExternalLoop, Job
+from engine.contracts.objective import ExternalLoop, Job
 from engine.contracts.optimizer import Progress
 from engine.runs.train_inputs import TrainInputs
 from engine.storage.model_folder import Artifact

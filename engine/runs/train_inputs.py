@@ -13,7 +13,13 @@ from typing import Any
 from torch import nn
 
 from engine.contracts.batch import Example
-from engine.contracts.component_config import ModelConfig, ObjectiveConfig, Origin
+from engine.contracts.component_config import (
+    ObjectiveConfig,
+)
+from engine.contracts.model_config import (
+    ModelConfig,
+    Origin,
+)
 from engine.contracts.model_sizes import SEQUENCE
 from engine.contracts.objective import Objective
 from engine.contracts.records import Record

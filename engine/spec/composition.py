@@ -32,7 +32,6 @@ from engine.contracts.component_config import (
     DataSourceConfig,
     EvaluatorConfig,
     InferenceConfig,
-    ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,
     PenaltyConfig,
@@ -41,6 +40,9 @@ from engine.contracts.component_config import (
     TokenizerConfig,
 )
 from engine.contracts.config import Config, Of, StageRef
+from engine.contracts.model_config import (
+    ModelConfig,
+)
 from engine.errors import PluginError
 from engine.registry import Found, Plugins
 

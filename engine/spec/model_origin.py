@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.contracts.component_config import ModelConfig
+from engine.contracts.model_config import (
+    ModelConfig,
+)
 from engine.contracts.model_sizes import ModelShape
 from engine.contracts.spec import Stage
 

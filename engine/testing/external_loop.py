@@ -14,7 +14,7 @@ import torch
 from engine.contracts.amounts import Amount
 from engine.contracts.batch import Example
 from engine.contracts.component_config import ObjectiveConfig
-from engine.contracts.external_loop import Job
+from engine.contracts.objective import Job
 from engine.contracts.optimizer import Progress
 from engine.storage.model_folder import Artifact
 from engine.testing.standalone import (

@@ -116,7 +116,7 @@ def test_a_broken_plugin_of_a_run(spoil, uninstall, spec, run_here, command, mon
     folder = run_here(spec).folder
     uninstall()
     monkeypatch.syspath_prepend(tmp_path)  # another path, for which plugins are looked for again
-    spoil(("import Component, Problem, hookimpl", "import no_such_name"))
+    spoil(("import Architecture, Component, Problem, hookimpl", "import no_such_name"))
     (row,) = json.loads(command("runs", "--runs", folder.parent, "--json")[0])
     assert row["stages"]["base"]["status"] == "done"
     (need,) = row["needs"]

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from engine.contracts.amounts import Amount
 from engine.contracts.batch import Example
-from engine.contracts.external_loop import Job
+from engine.contracts.objective import Job
 
 
 class _OneHot(nn.Module):
