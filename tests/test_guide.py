@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shutil
 from pathlib import Path
@@ -56,7 +57,12 @@ def test_its_spec_runs(guide, texts, tmp_path, monkeypatch):
     steps = [(e["stage"], e["step"]) for e in run.events if e["event"] == "step"]
     counts = {"base": 6, "sums": 4, "brief": 2}
     assert steps == [(stage, n) for stage, count in counts.items() for n in range(1, count + 1)]
-    assert len(list((run.folder / "brief" / "rollouts").iterdir())) == 2
+    rounds = sorted((run.folder / "brief" / "rollouts").iterdir())
+    rows = [json.loads(line) for file in rounds for line in file.read_text().splitlines()]
+    assert [row["reward"] for row in rows] == [
+        -0.5 * max(len(row["answer"]) - 2, 0) for row in rows
+    ]
+    assert len(rounds) == 2
     assert (run.folder / "ended.txt").read_text() == "done\n"
 
 

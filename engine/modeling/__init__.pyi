@@ -1,6 +1,7 @@
 """Public helpers for models, objectives and inference, each name with the module that defines it."""
 
 from .chat_tokens import (
+    answer_example as answer_example,
     conversation_pieces as conversation_pieces,
     end_of_turn as end_of_turn,
     ends as ends,
@@ -73,11 +74,12 @@ from .request_rows import (
 from .scalars import (
     read_scalars as read_scalars,
 )
+from .scores import (
+    RewardSum as RewardSum,
+    ratio as ratio,
+)
 from .small_model import (
     small_copy as small_copy,
-)
-from .statistics import (
-    ratio as ratio,
 )
 from .token_loss import (
     cross_entropy as cross_entropy,

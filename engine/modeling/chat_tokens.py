@@ -12,9 +12,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from engine.contracts.batch import Example
 from engine.contracts.records import Messages, Said, Tools
 from engine.errors import SpecError
 from engine.modeling.encoding import boundary, encoder, opening
+from engine.modeling.packing import IGNORE
 from engine.modeling.rendering import (
     PROBE,
     QUESTION,
@@ -50,6 +55,35 @@ def example_tokens(
         raise RecordError("whose answer is not one message of the assistant")
     *read, own = Conversation(tokenizer, [*asking, *after], tools).answered(len(asking))
     return [token for piece in read for token in piece.tokens], own.tokens
+
+
+def answer_example(prompt: ArrayLike, answer: ArrayLike, **columns: ArrayLike) -> Example:
+    """The training example of a prompt and an answer, from their token ids: T in all, N of the answer.
+
+    The fields are arrays ``_T``. ``labels`` has each of the answer's tokens at the position before it,
+    which predicts it, and ``IGNORE`` elsewhere. ``columns`` are numbers for the answer's tokens,
+    ``_N``, optionally with one more for the position after them, ``_N+1``: each becomes a float32
+    field, with the numbers where the labels are and zeros elsewhere. The prompt must not be empty.
+    """
+    prompt, answer = np.asarray(prompt, np.int64), np.asarray(answer, np.int64)
+    tokens = np.concatenate([prompt, answer])
+    first = len(prompt) - 1
+
+    def placed(values: ArrayLike, row: Any) -> Any:
+        values = np.asarray(values)
+        row[first : first + len(values)] = values
+        return row
+
+    fields = {
+        "input_ids": tokens,
+        "position_ids": np.arange(len(tokens)),
+        "labels": placed(answer, np.full(len(tokens), IGNORE)),
+        **{
+            name: placed(values, np.zeros(len(tokens), np.float32))
+            for name, values in columns.items()
+        },
+    }
+    return Example(len(tokens), fields)
 
 
 def readable(tokenizer: Any, said: Any) -> Any:

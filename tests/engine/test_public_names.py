@@ -42,13 +42,13 @@ tokenizer_fault try_corpus write_cleaned write_durably
 each_once expanded matches unmatched version_of
 """,
     engine.modeling: """
-IGNORE LogitMap ObjectiveModule ParameterTerms Piece RecordError ScoredRow TAIL attend average_decay
-backbone boundary chunked_loss compile_layers context_of continuation conversation_pieces
-cross_entropy document_rows document_tokens end_of_turn ends examine example_tokens for_training
-head head_parts hidden_states is_marked is_scalar join label_places labelled_rows layers loss_terms
-mapped_head mark_bounds opened pack padded parameter_groups place plain_head prompt_tokens ratio
-read_scalars readable reads_packed recompute_layers scalar_head scored_rows small_copy through
-token_logprobs with_scalar_head
+IGNORE LogitMap ObjectiveModule ParameterTerms Piece RecordError RewardSum ScoredRow TAIL
+answer_example attend average_decay backbone boundary chunked_loss compile_layers context_of
+continuation conversation_pieces cross_entropy document_rows document_tokens end_of_turn ends
+examine example_tokens for_training head head_parts hidden_states is_marked is_scalar join
+label_places labelled_rows layers loss_terms mapped_head mark_bounds opened pack padded
+parameter_groups place plain_head prompt_tokens ratio read_scalars readable reads_packed
+recompute_layers scalar_head scored_rows small_copy through token_logprobs with_scalar_head
 """,
     engine.hardware: """
 ACCELERATORS AUTO TYPES accelerator keep_freed_memory measured product_speed resolved threads

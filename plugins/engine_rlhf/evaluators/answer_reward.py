@@ -20,10 +20,9 @@ from engine import (
     Score,
     seed_of,
 )
-from engine.modeling import attend, prompt_tokens, ratio
+from engine.modeling import RewardSum, attend, prompt_tokens, ratio
 from engine_rlhf.config.evaluators import AnswerReward
-from engine_rlhf.config.rewards import reward_name
-from engine_rlhf.rewards.scoring import Prompted, reward_prompt, row_of, scored
+from engine_rlhf.rewards.scoring import Prompted, reward_prompt, row_of
 
 _ROUNDING = 4
 """Decimals of a divergence that are reliable, as its two terms come from different batches."""
@@ -36,8 +35,8 @@ class AnswerRewardEvaluator(Evaluator):
 
     def __init__(self, config: AnswerReward, context: Context) -> None:
         self._config, self._context = config, context
-        self._rewards = [(reward_name(r), context.component("reward", r)) for r in config.rewards]
-        self._costs = [(reward_name(c), context.component("reward", c)) for c in config.costs]
+        self._rewards = RewardSum(config.rewards, context)
+        self._costs = RewardSum(config.costs, context)
         self._reference = None if config.reference is None else _opened(config.reference, context)
         self._records = _prompts(config, context)
 
@@ -66,22 +65,17 @@ class AnswerRewardEvaluator(Evaluator):
         prompts = [reward_prompt(record.prompt) for record in records]
         texts = [response.text for (response,) in responses]
         further = [row_of(record) for record in records]
-        rewards = scored(self._rewards, prompts, texts, further)
-        costs = scored(self._costs, prompts, texts, further)
-        weights = [reward.weight for reward in self._config.rewards]
-        factors = [cost.weight for cost in self._config.costs]
+        rewards = self._rewards.score(prompts, texts, further)
+        costs = self._costs.score(prompts, texts, further)
         rows: list[Row] = []
-        for number, (response,) in enumerate(responses):
-            own = {f"reward/{name}": values[number] for name, values in rewards.items()}
-            total = sum(w * value for w, value in zip(weights, own.values(), strict=True))
+        for (response,), scores, cost in zip(responses, rewards, costs, strict=True):
+            own = {f"reward/{name}": value for name, value in scores.items()}
+            paid = self._costs.weighted(cost)
             rows.append(
                 {
-                    "reward": total,
+                    "reward": self._rewards.total(scores),
                     **(own if len(own) > 1 else {}),
-                    **{
-                        f"cost/{name}": factor * values[number]
-                        for factor, (name, values) in zip(factors, costs.items(), strict=True)
-                    },
+                    **{f"cost/{name}": value for name, value in paid.items()},
                     "answer_tokens": response.tokens,
                     "ended": float(response.ended),
                 }

@@ -29,7 +29,7 @@ class _Grouped(OnlineObjective):
     def estimates(self, episodes: Sequence[Episode]) -> list[list[Floats]]:
         """See :class:`OnlineObjective`; one number for each answer."""
         totals = [[self.scored(e) for e in episodes]]
-        totals += [[e.costs[i] for e in episodes] for i in range(len(self._costs))]
+        totals += [[e.costs[i] for e in episodes] for i in range(len(self._config.constraints))]
         return [[np.array([value]) for value in values] for values in totals]
 
     def scored(self, episode: Episode) -> float:
@@ -47,8 +47,7 @@ class _Grouped(OnlineObjective):
         values_PG = np.concatenate(self.combined(estimates)).reshape(-1, self._config.answers)
         return [
             e.example(
-                advantages=e.placed(np.full(len(e.answer), advantage, np.float32)),
-                reference=e.placed(e.reference),
+                advantages=np.full(len(e.answer), advantage, np.float32), reference=e.reference
             )
             for e, advantage in zip(episodes, self.compared(values_PG), strict=True)
         ]

@@ -19,12 +19,10 @@ from engine import (
     Generation,
     LanguageModel,
     Record,
-    Reward,
-    RewardConfig,
     seed_of,
 )
-from engine.modeling import IGNORE, padded
-from engine_rlhf.config.online import Constraint, Online
+from engine.modeling import IGNORE, RewardSum, padded
+from engine_rlhf.config.online import Online
 from engine_rlhf.config.rewards import reward_name
 from engine_rlhf.dropout import DropoutOff
 from engine_rlhf.online.coefficients import Multiplier, Penalty
@@ -32,7 +30,6 @@ from engine_rlhf.online.episode import Episode, Floats
 from engine_rlhf.online.prompts import as_text, prompt_example
 from engine_rlhf.online.rollout_objective import RolloutObjective
 from engine_rlhf.online.rounds import Round
-from engine_rlhf.rewards.scoring import scored
 from engine_rlhf.stage_models import reference_model
 
 REFERENCE = "reference"
@@ -48,12 +45,8 @@ class OnlineObjective(DropoutOff, RolloutObjective):
         self.passes, self.mini_batches = config.passes, config.mini_batches
         self.episodes_per_prompt = getattr(config, "answers", 1)
         self._tokenizer = context.tokenizer()
-        self._rewards: list[tuple[RewardConfig, Reward]] = [
-            (r, context.component("reward", r)) for r in config.rewards
-        ]
-        self._costs: list[tuple[Constraint, Reward]] = [
-            (c, context.component("reward", c.reward)) for c in config.constraints
-        ]
+        self._rewards = RewardSum(config.rewards, context)
+        self._costs = RewardSum([c.reward for c in config.constraints], context)
         self._multipliers = [Multiplier(c) for c in config.constraints]
         self._penalty = Penalty(config.kl, getattr(config, "adaptive_kl", None))
 
@@ -106,10 +99,8 @@ class OnlineObjective(DropoutOff, RolloutObjective):
         questions, rows = (
             [prompts[place].fields[name] for place, _ in asked] for name in ("prompt", "row")
         )
-        rewards = scored([(reward_name(c), r) for c, r in self._rewards], questions, answers, rows)
-        costs = scored(
-            [(reward_name(c.reward), r) for c, r in self._costs], questions, answers, rows
-        )
+        rewards = self._rewards.score(questions, answers, rows)
+        costs = self._costs.score(questions, answers, rows)
         values = self._values(pairs, models)
         return [
             Episode(
@@ -119,11 +110,8 @@ class OnlineObjective(DropoutOff, RolloutObjective):
                 reference=reference[at][1].float().cpu().numpy(),
                 deployed=float((own[at][0] - reference[at][0]).sum()),
                 ended=written[at].ended,
-                rewards={name: scores[at] for name, scores in rewards.items()},
-                costs=[
-                    config.reward.weight * scores[at]
-                    for (config, _), scores in zip(self._costs, costs.values(), strict=True)
-                ],
+                rewards=rewards[at],
+                costs=list(self._costs.weighted(costs[at]).values()),
                 texts=(as_text(questions[at]), answers[at]),
                 values={name: rows[at] for name, rows in values.items()},
             )
@@ -179,10 +167,7 @@ class OnlineObjective(DropoutOff, RolloutObjective):
     def total(self, episode: Episode) -> float:
         """The reward of an episode: the weighted sum minus penalties, clipped."""
         config = self._config
-        total = sum(
-            reward.weight * value
-            for (reward, _), value in zip(self._rewards, episode.rewards.values(), strict=True)
-        )
+        total = self._rewards.total(episode.rewards)
         if config.missing_eos_penalty and not episode.ended:
             total -= config.missing_eos_penalty
         if config.length_penalty:
@@ -228,7 +213,7 @@ class OnlineObjective(DropoutOff, RolloutObjective):
             "answer_tokens": _mean(len(e.answer) for e in episodes),
             "ended": _mean(e.ended for e in episodes),
         }
-        for number, (config, _) in enumerate(self._costs):
+        for number, config in enumerate(self._config.constraints):
             name, limit = reward_name(config.reward), config.limit
             figures[f"cost/{name}"] = _mean(e.costs[number] for e in episodes)
             figures[f"violations/{name}"] = _mean(e.costs[number] > limit for e in episodes)
@@ -239,7 +224,7 @@ class OnlineObjective(DropoutOff, RolloutObjective):
         """The episode's row in the table of the round."""
         costs = {
             f"cost/{reward_name(c.reward)}": cost
-            for (c, _), cost in zip(self._costs, episode.costs, strict=True)
+            for c, cost in zip(self._config.constraints, episode.costs, strict=True)
         }
         rewards = {f"reward/{name}": value for name, value in episode.rewards.items()}
         figures = {**rewards, **costs, "kl": episode.kl}

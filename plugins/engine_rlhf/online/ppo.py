@@ -79,13 +79,13 @@ class PPOObjective(OnlineObjective):
         white = whiten([a_S[: len(e.answer)] for e, a_S in combined], unbiased=self._unbiased)
         examples = []
         for episode, advantage_N, *own in zip(episodes, white, *estimates, strict=True):
-            columns = {"advantages": episode.placed(advantage_N)}
+            columns = {"advantages": advantage_N}
             for name, advantage_S in zip(self._critics, own, strict=True):
                 values_S = episode.values[name][: len(advantage_S)]
-                columns[f"{name}/old"] = episode.placed(values_S)
-                columns[f"{name}/return"] = episode.placed(advantage_S + values_S)
-            steps = np.ones(self._steps(episode), np.float32)
-            examples.append(episode.example(**columns, steps=episode.placed(steps)))
+                columns[f"{name}/old"] = values_S
+                columns[f"{name}/return"] = advantage_S + values_S
+            steps_S = np.ones(self._steps(episode), np.float32)
+            examples.append(episode.example(**columns, steps=steps_S))
         return examples
 
     def counts(self, examples: Sequence[Example], tokens: int) -> dict[str, int]:

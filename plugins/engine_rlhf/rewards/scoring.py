@@ -1,4 +1,4 @@
-"""Scores answers by several rewards, and prepares the prompts and rows that rewards see."""
+"""The prompts and rows that rewards see."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import torch
-
 from engine import (
     Completion,
     Preference,
     Prompt,
     Record,
-    Reward,
     RewardConfig,
     RunError,
     Said,
@@ -51,28 +48,3 @@ def row_of(record: Prompted, rewards: Sequence[RewardConfig] = ()) -> Row:
                 hint="mend the row, or leave it out",
             )
     return row
-
-
-def scored(
-    rewards: Sequence[tuple[str, Reward]],
-    prompts: Sequence[Said],
-    answers: Sequence[str],
-    rows: Sequence[Row],
-) -> dict[str, list[float]]:
-    """Scores of all answers, by the reward's name.
-
-    Raises RunError where a reward does not give one finite number for each answer.
-    """
-    found: dict[str, list[float]] = {}
-    for label, reward in rewards:
-        values = reward.score(prompts, answers, rows)
-        zero = torch.zeros((), dtype=torch.float64)
-        total = sum((tensor.double() for tensor in values.values()), zero)
-        if total.shape != (len(answers),) or not total.isfinite().all():
-            raise RunError(
-                f"reward '{label}' did not give one finite number for each of {len(answers)} answers",
-                hint="correct the reward and run again; finished work is kept",
-            )
-        unique = label if label not in found else f"{label}-{len(found)}"
-        found[unique] = total.tolist()
-    return found

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from engine_inference.language_model import SharedPrefixLM
 from engine_rlhf.config.online import Constraint
 from engine_rlhf.config.rewards import Length
-from engine_rlhf.rewards.scoring import scored
 from pydantic import ValidationError
 from support.online_objectives import EVERY, covers
 
@@ -113,12 +110,3 @@ def test_a_reward_of_the_wrong_shape_is_named(make, models, kind):
     objective = make(kind, rewards=[Length(name="broken")])
     with pytest.raises(RunError, match="reward 'broken'"):
         _collected(objective, models)
-
-
-def test_a_reward_without_values_is_named():
-    """It may forget to return what it found."""
-    nothing = SimpleNamespace(score=lambda prompts, completions, rows: {})
-    with pytest.raises(
-        RunError, match="reward 'mine' did not give one finite number for each of 1 answers"
-    ):
-        scored([("mine", nothing)], ["p"], ["a"], [{}])

@@ -8,13 +8,15 @@ from engine_rlhf.testing import check_online
 SETTINGS = {"type": "reinforce", "reward": {"type": "brevity", "free": 2}}
 COUNTS = "passes, mini_batches, episodes_per_prompt = 1, 1, 1"
 EPISODES = "return list(zip(ids, tokens, asked, answers, rewards, strict=True))"
-EXAMPLES = "for ids, tokens, _, _, r in episodes],"
+EXAMPLE = "answer_example(ids, tokens, advantages=[r - average] * len(tokens))"
+EXAMPLES = "for ids, tokens, _, _, r in episodes"
 FIGURES = 'figures={"reward": mean, "baseline": average}'
 TABLE = '"reward": r} for _, _, p, a, r in episodes]'
-SEED = "self._mixed(number, place)"
+SEED = "seed_of(self._seed, number, place)"
 STATE = 'return {"average": self._average}'
+WITH = f"Example(len(ids) + len(tokens), {{**{EXAMPLE}.fields"
+NUMPY = '__import__("numpy")'
 LOSS = '-(batch.targets["advantages"] * logprobs_BT).sum()'
-ADVANTAGES = '"advantages": np.full(len(whole), advantage, np.float32),'
 
 
 @pytest.mark.parametrize(
@@ -45,23 +47,23 @@ ADVANTAGES = '"advantages": np.full(len(whole), advantage, np.float32),'
             'Generation("", self._longest,',
             'Generation("", 3 * self._longest,',
         ),
-        ("fields, which are numpy arrays _N", ADVANTAGES, '"advantages": advantage,'),
-        ("fields, which are numpy arrays _N", '"input_ids": whole,', '"input_ids": whole.tolist(),'),
+        ("fields, which are numpy arrays _N", EXAMPLE, f'{WITH}, "advantages": 0.5}})'),
+        ("fields, which are numpy arrays _N", EXAMPLE, f'{WITH}, "input_ids": [1, 2]}})'),
         (
             "all examples have the same fields",
-            ADVANTAGES,
-            f'**({{{ADVANTAGES}}} if advantage > 0 else {{}}),',
+            EXAMPLE,
+            f'{WITH}, **({{"more": tokens}} if r > average else {{}})}})',
         ),
         ("a step's event has its own 'loss'", FIGURES, 'figures={"loss": mean}'),
         ("the figure reward is nan", FIGURES, 'figures={"reward": float("nan")}'),
-        ("the figure reward is np.float32", FIGURES, 'figures={"reward": np.float32(mean)}'),
+        ("the figure reward is np.float32", FIGURES, f'figures={{"reward": {NUMPY}.float32(mean)}}'),
         ("JSON round trip preserves the figures of a step", FIGURES, "figures={1: mean}"),
         ("a row for every episode, or no rows", TABLE, TABLE.replace("episodes", "episodes[1:]")),
         ("JSON round trip preserves a row of the table", TABLE, TABLE.replace(": r}", ": {r}}")),
         ("the same columns, of texts and numbers", TABLE, TABLE.replace(": r}", ": None}")),
         ("the same columns, of texts and numbers", TABLE, TABLE.replace('"reward"', "a")),
-        ("depend on seed, round and place alone", SEED, "self._mixed(number, len(prompts))"),
-        ("depend on seed, round and place alone", SEED, "int(np.random.randint(1 << 30))"),
+        ("depend on seed, round and place alone", SEED, SEED.replace("place", "len(prompts)")),
+        ("depend on seed, round and place alone", SEED, f"int({NUMPY}.random.randint(1 << 30))"),
         ("JSON round trip preserves state()", STATE, "return {1: self._average}"),
         ("state() returns what load() was given", 'self._average = state["average"]', "pass"),
         ("after a resume, the next round is the same", STATE, 'return {"average": 0}'),

@@ -146,7 +146,7 @@ def _as_trl(episodes, advantages):
 
 def _ours(bench, objective, model, episodes, advantages):
     examples = [
-        e.example(advantages=e.placed(np.full(len(e.answer), a)), reference=e.placed(e.reference))
+        e.example(advantages=np.full(len(e.answer), a), reference=e.reference)
         for e, a in zip(episodes, advantages, strict=True)
     ]
     batch = objective.collate(examples)
