@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
+from engine_tools.guide import examples
 from engine_tools.new_plugin import write_plugin
 from transformers import AutoModelForCausalLM
 
@@ -48,10 +48,19 @@ def test_its_tests_pass(guide, tmp_path):
 
 
 @pytest.mark.usefixtures("plugin")
-def test_its_spec_runs(guide, texts, tmp_path, monkeypatch):
+def test_a_component_is_built_and_timed_without_a_spec(guide, capsys, tmp_path, monkeypatch):
+    """What is printed has the batch, and how long the optimizer's step took."""
+    monkeypatch.chdir(tmp_path)
+    exec(guide["debug.py"], {})
+    printed = capsys.readouterr().out
+    assert "Batch(inputs={'input_ids': tensor([[" in printed
+    assert "Optimizer.step#Adafactor.step" in printed
+
+
+@pytest.mark.usefixtures("plugin")
+def test_its_spec_runs(guide, tmp_path, monkeypatch):
     """With all of it: the callback ends a stage, the observer is told."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(texts, "texts")
     Path("example.yaml").write_text(guide["example.yaml"], encoding="utf-8")
     run = run_spec(Path("example.yaml"), Path("runs"))
     steps = [(e["stage"], e["step"]) for e in run.events if e["event"] == "step"]
@@ -79,6 +88,14 @@ def test_its_architecture_keeps_the_contract_and_opens_in_transformers(tmp_path)
     register_architectures()
     opened = AutoModelForCausalLM.from_pretrained(run.folder / "base" / "final")
     assert opened.model.mix.in_features == 64
+
+
+def test_new_plugin_knows_its_example_of_every_kind(guide):
+    """And its spec uses each; what `engine new-plugin` writes is taken from there."""
+    assert examples().keys() == HOOK_OF_KIND.keys()
+    assert {e.hook for e in examples().values()} == set(HOOK_OF_KIND.values())
+    unused = [e.type for e in examples().values() if f"type: {e.type}" not in guide["example.yaml"]]
+    assert unused == []
 
 
 def test_what_it_says_of_packaging_is_what_is_written(tmp_path):

@@ -89,7 +89,7 @@ def plugin_reference(name: str) -> str:
             config = installed.of_kind(kind)[component.type].load_config()
             parts.append(_component(plugin, kind, component, config, installed))
     commands = plugin.commands_by_words()
-    rows = [f"- `engine {words}`: {command.help}" for words, command in commands]
+    rows = [f"- `engine {words}`: {_cell(command.help or '')}" for words, command in commands]
     if rows:
         parts.append("\n".join(["### Commands", "", *rows, ""]))
     watched = [f"`{hook}`" for hook in _implemented(plugin) if _is_observer(hook)]

@@ -96,10 +96,26 @@ def verify_resume(
 
 @click.command("new-plugin")
 @click.argument("name")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    default=("processor",),
+    help="Kind of its component, such as `reward`; by default a processor. For several, give it again, "
+    "or separate them by commas.",
+)
 @click.option("--to", type=click.Path(path_type=Path), default=Path(), help="Folder to put it in.")
-def new_plugin(name: str, to: Path) -> None:
-    """Writes a plugin's package that installs and passes its tests as it is."""
+@click.pass_context
+def new_plugin(context: click.Context, name: str, kinds: tuple[str, ...], to: Path) -> None:
+    """Writes a plugin's package that installs and passes its tests as it is; `tidy`, `engine-tidy` and
+    `engine_tidy` name the same plugin."""
     from engine_tools.new_plugin import write_plugin
 
-    folder = write_plugin(name, to)
-    write_cleaned(f"{folder}: now `pip install -e {folder}` and `pytest {folder}`\n")
+    root = context.find_root()
+    assert isinstance(root.command, click.Group)
+    asked = [kind.strip() for given in kinds for kind in given.split(",")]
+    folder = write_plugin(name, to, asked, root.command.list_commands(root))
+    plugin = folder.name.removeprefix("engine-")
+    write_cleaned(
+        f"{folder}: the plugin '{plugin}'; now `pip install -e {folder}` and `pytest {folder}`\n"
+    )
