@@ -133,10 +133,13 @@ def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
     Raises RunError with the cause in one line.
     """
     from transformers import AutoTokenizer
+    from transformers.utils import logging
 
     wrong = tokenizer_fault(Path(path)) if Path(path).is_dir() else None
     if wrong:
         raise RunError(f"tokenizer: {wrong}")
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would warn of a model of a plugin that is not installed
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
         tokenizer.decode(tokenizer("a text")["input_ids"])  # some fields are read only on use
@@ -148,6 +151,8 @@ def pretrained_tokenizer(path: str, revision: str | None = None) -> Any:
             f"tokenizer '{_unreadable(Path(path)) or path}' cannot be opened: {why}",
             hint="save it again as a tokenizer.json and a tokenizer_config.json",
         ) from error
+    finally:
+        logging.set_verbosity(told)
     if not tokenizer.is_fast:
         raise RunError(
             f"tokenizer '{path}' is not a fast tokenizer",

@@ -15,7 +15,6 @@ from engine.spec import stage_checks
 from engine.spec.architectures import architectures, unnamed_plugin
 from engine.spec.heads import heads_in_evaluation, heads_in_references, heads_in_training
 from engine.spec.parsed_stages import Check, ParsedStages, Problems
-from engine.spec.permissions import Permissions
 
 
 def inconsistencies(parsed: ParsedStages) -> Problems:
@@ -44,7 +43,7 @@ def _components(parsed: ParsedStages, name: str) -> Problems:
     """What components lack on this machine: packages, files, names, permissions."""
     for at, _, value in parsed.fields[name]:
         yield from _missing_packages(at, value, parsed.plugins)
-        yield from _unusable(at, value, parsed.permissions)
+        yield from _unusable(at, value, parsed)
         yield from _architectures(at, value, parsed.plugins)
 
 
@@ -56,10 +55,13 @@ def _missing_packages(at: Location, value: Any, plugins: Plugins) -> Problems:
             yield inner, f"{needs}: {found.install_command()}"
 
 
-def _unusable(at: Location, value: Any, permissions: Permissions) -> Problems:
+def _unusable(at: Location, value: Any, parsed: ParsedStages) -> Problems:
     for inner, config in every_config(at, value):
+        # A plugin that is missing may be what declares its architecture.
+        unknown = not parsed.whole and isinstance(config, ModelConfig) and config.model_type()
         try:
-            wrong = [*config.problems().items(), *permissions.refusals(config.needs())]
+            problems = {} if unknown else config.problems()
+            wrong = [*problems.items(), *parsed.permissions.refusals(config.needs())]
         except Exception as error:  # a plugin's check may raise anything, for files it reads
             yield inner, f"cannot be checked: {type(error).__name__}: {error}"
             continue

@@ -142,7 +142,7 @@ def load_spec(
     except ValidationError as error:
         problems += Translator(model, plugins, installed).translate(error, all_there=not unusable)
     problems += inconsistencies(
-        parse_stages(model, spec, source.data, plugins, processes, permissions)
+        parse_stages(model, spec, source.data, plugins, processes, permissions, whole=not unusable)
     )
     if problems or spec is None:
         raise SpecError(*source.told(problems))

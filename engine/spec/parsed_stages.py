@@ -36,7 +36,8 @@ class ParsedStages:
     """The stages of a spec by name, and the plugins, processes and permissions that they run with.
 
     ``stages`` has None for a stage with errors of its own, whose ``fields`` are those without errors.
-    ``verbs`` has "" for a stage without a verb. Paths in ``references`` begin below the stage.
+    ``verbs`` has "" for a stage without a verb; ``whole`` is False where a plugin that the spec names
+    cannot be used. Paths in ``references`` begin below the stage.
     """
 
     stages: Stages
@@ -46,6 +47,7 @@ class ParsedStages:
     plugins: Plugins
     processes: int
     permissions: Permissions
+    whole: bool
 
     def prepare(self, name: str) -> Prepare | None:
         """The configuration of a valid prepare stage."""
@@ -74,6 +76,8 @@ def parse_stages(
     plugins: Plugins,
     processes: int,
     permissions: Permissions,
+    *,
+    whole: bool = True,
 ) -> ParsedStages:
     """Parses the stages in the spec's ``data``; ``spec`` is None for one that is not valid."""
     given = data.get("stages")
@@ -98,6 +102,7 @@ def parse_stages(
         plugins=plugins,
         processes=processes,
         permissions=permissions,
+        whole=whole,
     )
 
 

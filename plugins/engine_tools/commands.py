@@ -67,10 +67,10 @@ def data(stage: Path, samples: int, start: int, allow: tuple[str, ...], as_json:
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(stage: Path, folder: Path) -> None:
     """Copies a stage's model to FOLDER, with a model card."""
-    from engine_tools.export import export_model
+    from engine_tools.export import export_model, way_to_open
 
     export_model(stage, folder)
-    write_cleaned(f"{folder}: opens with transformers' Auto classes\n")
+    write_cleaned(f"{folder}: opens with {way_to_open(folder)}\n")
 
 
 @click.command("verify-resume")

@@ -59,19 +59,20 @@ def _model_card(opened: OpenedStage) -> str:
         licences = _cell(", ".join(source["licenses"]))
         name = _cell(source["source"])
         lines.append(f"| {name} | {source['documents']:,} | {source['bytes']:,} | {licences} |")
-    lines += _opening(opened.path / "final")
+    lines += ["", "## Opening", "", f"Opens with {way_to_open(opened.path / 'final')}."]
     lines += ["", "## Spec", "", "```yaml", opened.resolved().rstrip(), "```", ""]
     return "\n".join(lines)
 
 
-def _opening(final: Path) -> list[str]:
-    """How other programs open a model of a plugin's own architecture."""
-    plugin = read_json(final / "config.json").get("engine_plugin")
+def way_to_open(folder: Path) -> str:
+    """What opens a model's folder, as a clause: the plugin of its architecture, too, if it has one."""
+    plugin = read_json(folder / "config.json").get("engine_plugin")
     if plugin is None:
-        return []
+        return "transformers' Auto classes"
     needs = cleaned(f"{plugin['distribution']} {plugin['version']}")
-    calls = "`engine.register_architectures()` and `AutoModelForCausalLM.from_pretrained`"
-    return ["", "## Opening", "", f"Install {needs}, then call {calls}."]
+    return (
+        f"transformers' Auto classes after engine.register_architectures(), with {needs} installed"
+    )
 
 
 def _cell(text: str) -> str:

@@ -49,6 +49,8 @@ IMPORTED = (
 )
 READ_AT_IMPORT = {"ATEN_CPU_CAPABILITY", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "PYTHONPATH"}
 """Variables that Python or the imported packages read once: a program cannot have others."""
+_PATH = tuple(sys.path)
+"""That of pytest at its start; a test may add plugins that others must not see."""
 
 
 class Program:
@@ -181,7 +183,7 @@ class Warm:
         with self._lock:
             if self._server is None:
                 command = [sys.executable, "-m", "support.warm", self._address]
-                path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), *sys.path]))
+                path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), *_PATH]))
                 self._server = subprocess.Popen(
                     command,
                     env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
