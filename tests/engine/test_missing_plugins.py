@@ -95,7 +95,7 @@ def test_a_run_opens_without_components_of_any_kind(guide, spoil, uninstall, tmp
     spec["stages"]["scores"] = {
         "evaluate": {"models": own, "evaluators": [{"type": "addition"}], "baseline": "thin"}
     }
-    spec["stages"]["corpus"]["prepare"]["executor"] = {"type": "threads"}
+    spec["stages"]["base"]["train"]["model"]["width"] = 16
     file = tmp_path / "example.yaml"
     file.write_text(yaml.safe_dump(spec), encoding="utf-8")
     resolved = tmp_path / "resolved.yaml"

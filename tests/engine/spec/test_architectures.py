@@ -157,7 +157,7 @@ def test_what_it_has_trained_opens_in_later_stages_and_in_transformers(
     AutoTokenizer.from_pretrained(folder / "more" / "final")
     command("export", folder / "more", tmp_path / "exported")
     card = (tmp_path / "exported" / "README.md").read_text()
-    assert "Install engine-own 1.0, then call `engine.register_architectures()`" in card
+    assert "after engine.register_architectures(), with engine-own 1.0 installed." in card
 
 
 def test_a_folder_names_its_plugin_and_no_place_to_import_from(trained):
