@@ -36,13 +36,18 @@ def engine_evaluators():
 @hookimpl
 def engine_schedules():
     return _component("schedule")
+
+@hookimpl
+def engine_penalties():
+    return _component("penalty")
 """,
     "engine_strange/parts.py": """
 import json
 from engine import Callback as Base, Config, Evaluator as Scorer
 from engine import EvaluatorConfig, hookimpl
 from engine_lm.config import Llama
-from engine_lm.training_config import NextToken
+from engine_lm.penalties import ZLossPenalty
+from engine_lm.training_config import NextToken, ZLoss
 from engine_lm.models import build_llama
 from engine_lm.next_token import NextTokenObjective
 
@@ -59,6 +64,9 @@ class Evaluator(EvaluatorConfig):
     pass
 
 class Schedule(Config):
+    pass
+
+class Penalty(ZLoss):
     pass
 
 def failing():
@@ -96,6 +104,12 @@ def evaluator(config, context):
 
 def schedule(config, context):
     failing()
+
+def penalty(config, context):
+    class Strange(ZLossPenalty):
+        def update(self, sums):
+            failing()
+    return Strange()
 """,
 }
 _LINE = next(
@@ -113,6 +127,7 @@ _LINE = next(
         ("callback", "step_finished", {"callbacks": ["strange"]}),
         ("evaluator", "items", {"evaluate": [{"type": "strange", "every": "2 steps"}]}),
         ("schedule", "schedule", {"optimizer": {"type": "adamw", "schedule": "strange"}}),
+        ("penalty", "update", {"penalties": ["strange"]}),
     ],
 )
 def test_the_component_its_method_and_the_line_are_named(
