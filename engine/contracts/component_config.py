@@ -93,7 +93,7 @@ PenaltyInput = Literal["hidden", "modules", "parameters"]
 class PenaltyConfig(ComponentConfig):
     """Base of penalties."""
 
-    inputs: ClassVar[frozenset[PenaltyInput]]
+    inputs: ClassVar[frozenset[PenaltyInput]] = frozenset({"hidden"})
     """What the penalty reads, which decides under which strategies it works."""
     kept_floats: ClassVar[float] = 0
     """Numbers per parameter that :meth:`engine.Penalty.keep` keeps, for ``engine plan``."""
