@@ -308,3 +308,12 @@ def test_a_class_with_attention_of_its_own_is_not_asked_for_another(plugin, capl
     logging.getLogger("transformers").removeHandler(caplog.handler)
     assert model.config._attn_implementation == before
     assert caplog.records == []
+
+
+def test_it_is_listed_and_checked(plugin, command):
+    """`engine plugins --check` imports its classes."""
+    plugin((':OwnModel"', ':NoModel"'))
+    out, _ = command("plugins", "--json", "--check", status=1)
+    (row,) = (row for row in json.loads(out) if row["name"] == "own")
+    assert row["architectures"] == ["own-llama"]
+    assert row["error"].startswith("plugin own (engine-own 1.0): 'own-llama' cannot be loaded")
