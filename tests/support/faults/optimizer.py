@@ -1,0 +1,313 @@
+"""Faulty optimizers."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from support.faults.fault import Planted
+
+from engine import OptimizerConfig
+from engine.modeling import parameter_groups
+
+
+class Momentum(OptimizerConfig):
+    """Gradient descent with momentum and decoupled decay."""
+
+    def state_floats(self, *, hidden):
+        return 1
+
+
+planted = Planted("optimizer", Momentum)
+SHAPES = {"embed.weight": (8, 4), "layers.0.mlp.weight": (4, 4), "norm.weight": (4,)}
+
+
+class Steps(torch.optim.Optimizer):
+    """Right."""
+
+    _step_supports_amp_scaling = True
+    momentum = 0.9
+
+    def __init__(self, groups, lr):
+        super().__init__(groups, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        scale = getattr(self, "grad_scale", None)
+        skipped = getattr(self, "found_inf", None)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if not self.state[p]:
+                    self.state[p] = {"step": torch.zeros(()), "mean": torch.zeros_like(p)}
+                gradient = p.grad if scale is None else p.grad / scale
+                if skipped is None or not skipped.bool():
+                    self.update(p, gradient, group, self.state[p])
+
+    def update(self, p, gradient, group, state):
+        state["step"] += 1
+        state["mean"].lerp_(gradient, 1 - self.momentum)
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.sub_(group["lr"] * state["mean"] / (1 - self.momentum ** state["step"]))
+
+
+class Makes:
+    """Right: makes the optimizer of named parameters."""
+
+    cls = Steps
+
+    def __init__(self, config, context):
+        self.config = config
+
+    def __call__(self, parameters):
+        return self.cls(parameter_groups(self.config, parameters), lr=self.config.lr)
+
+
+@planted.right
+class Descends(Makes):
+    """Right."""
+
+
+class Trial:
+    """Parameters that follow fixed gradients."""
+
+    def __init__(self, make, **settings):
+        chance = torch.Generator().manual_seed(0)
+        self.parameters = {
+            n: torch.nn.Parameter(torch.randn(shape, generator=chance))
+            for n, shape in SHAPES.items()
+        }
+        self.optimizer = make(**settings)(list(self.parameters.items()))
+
+    def step(self, number, lr=0.1, scale=1.0, skipped=False):
+        chance = torch.Generator().manual_seed(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+        for p in self.parameters.values():
+            p.grad = (p.detach() + torch.randn(p.shape, generator=chance)) * scale
+        self.optimizer.grad_scale = torch.tensor(scale)
+        self.optimizer.found_inf = torch.tensor(float(skipped))
+        self.optimizer.step()
+
+    def weights(self):
+        return {name: p.detach().clone() for name, p in self.parameters.items()}
+
+
+def trained(make, **settings):
+    """Weights after 6 steps at a falling rate."""
+    trial = Trial(make, **{"weight_decay": 0.1, **settings})
+    for number in range(6):
+        trial.step(number, lr=0.1 / (number + 1))
+    return trial.weights()
+
+
+def of_two_stages(make):
+    """Weights of the second of two stages in one process."""
+    trained(make)
+    return trained(make)
+
+
+def with_groups(make):
+    """Weights where a part has a rate of its own."""
+    return trained(make, groups=[{"match": "embed.*", "lr_scale": 0.1}])
+
+
+def with_decay(make):
+    """Weights at a stronger decay."""
+    return trained(make, weight_decay=0.9)
+
+
+def resumed(make):
+    """Weights of a run that was killed after step 3."""
+    first, second = Trial(make), Trial(make)
+    for number in range(3):
+        first.step(number)
+    second.step(0, lr=0.0, skipped=True)
+    for name, p in first.parameters.items():
+        own = second.parameters[name]
+        own.data.copy_(p.data)
+        second.optimizer.state[own] = copy.deepcopy(first.optimizer.state[p])
+    for number in range(3, 6):
+        second.step(number)
+    return second.weights()
+
+
+def with_a_spike(make):
+    """Weights where a step with NaN is skipped."""
+    trial = Trial(make)
+    for number in range(4):
+        trial.step(number, scale=float("nan") if number == 2 else 1.0, skipped=number == 2)
+    return trial.weights()
+
+
+def in_fp16(make):
+    """Weights with gradients that are scaled up."""
+    trial = Trial(make)
+    for number in range(4):
+        trial.step(number, scale=512.0)
+    return trial.weights()
+
+
+def planned(make):
+    """The memory of the state, and what a plan says of it."""
+    trial = Trial(make)
+    trial.step(0)
+    held = {n: trial.optimizer.state[p] for n, p in trial.parameters.items()}
+    floats = sum(t.numel() for s in held.values() for t in s.values() if t.dim())
+    declared = make.config().state_floats(hidden=True)
+    return [floats <= declared * sum(p.numel() for p in trial.parameters.values())]
+
+
+@planted.fault(trained, "at rate 0 nothing changes")
+class RateOfTheSpec(Descends):
+    """It steps at the spec's rate, whatever the schedule."""
+
+    class cls(Steps):  # noqa: N801
+        def update(self, p, gradient, group, state):
+            super().update(p, gradient, {**group, "lr": self.defaults["lr"]}, state)
+
+
+@planted.fault(with_groups)
+class OneRateForAll(Descends):
+    """Its groups all have the same rate."""
+
+    def __call__(self, parameters):
+        made = super().__call__(parameters)
+        for group in made.param_groups:
+            group["lr_scale"] = 1.0
+        return made
+
+
+@planted.fault(trained)
+class CoupledDecay(Descends):
+    """Decay is added to the gradient, so momentum has it, too."""
+
+    class cls(Steps):  # noqa: N801
+        def update(self, p, gradient, group, state):
+            decayed = gradient + group["weight_decay"] * p
+            super().update(p, decayed, {**group, "weight_decay": 0.0}, state)
+
+
+@planted.fault(trained)
+class DecaysVectors(Descends):
+    """Norms and biases decay as matrices do."""
+
+    def __call__(self, parameters):
+        made = super().__call__(parameters)
+        for group in made.param_groups:
+            group["weight_decay"] = self.config.weight_decay
+        return made
+
+
+@planted.fault(with_decay)
+class DecayOfItsOwn(Descends):
+    """Its decay is 0.1, whatever the spec says."""
+
+    class cls(Steps):  # noqa: N801
+        def update(self, p, gradient, group, state):
+            own = 0.1 if group["weight_decay"] else 0.0
+            super().update(p, gradient, {**group, "weight_decay": own}, state)
+
+
+@planted.fault(resumed)
+class CountsOutsideTheState(Descends):
+    """Its step counter is not in the state."""
+
+    class cls(Steps):  # noqa: N801
+        calls = 0
+
+        def update(self, p, gradient, group, state):
+            self.calls += group["lr"] > 0
+            super().update(p, gradient / (1 + 0.1 * self.calls), group, state)
+
+
+@planted.fault(resumed)
+class MeansOutsideTheState(Descends):
+    """Its means are in a dict of its own."""
+
+    class cls(Steps):  # noqa: N801
+        def update(self, p, gradient, group, state):
+            own = self.__dict__.setdefault("means", {})
+            mean = own.setdefault(id(p), torch.zeros_like(p)).lerp_(gradient, 0.1)
+            super().update(p, mean.clone(), group, state)
+
+
+@planted.fault(with_a_spike, "a skipped first step")
+class StepsWithNan(Descends):
+    """It does not look at found_inf."""
+
+    class cls(Steps):  # noqa: N801
+        def step(self):
+            self.found_inf = None
+            super().step()
+
+
+@planted.fault(with_a_spike, "a skipped first step leaves no trace")
+class CountsSkippedSteps(Descends):
+    """A skipped step counts as a step."""
+
+    class cls(Steps):  # noqa: N801
+        def step(self):
+            super().step()
+            for state in self.state.values():
+                state["step"] += self.found_inf
+
+
+@planted.fault(in_fp16, "gradients are divided by grad_scale")
+class ScaledGradients(Descends):
+    """It does not divide by grad_scale."""
+
+    class cls(Steps):  # noqa: N801
+        def step(self):
+            self.grad_scale = None
+            super().step()
+
+
+@planted.fault(planned, "state_floats")
+class SaysItKeepsNothing(Momentum):
+    """It declares no state."""
+
+    def state_floats(self, *, hidden):
+        return 0
+
+
+@planted.fault(trained, "every parameter is in exactly one group")
+class LeavesOutTheLast(Descends):
+    """The last parameter is in no group."""
+
+    def __call__(self, parameters):
+        return super().__call__(parameters[:-1])
+
+
+@planted.fault(resumed, "a skipped step makes all of the state")
+class LateState(Descends):
+    """A part of the state is made at the first step that counts, where nothing can be loaded into."""
+
+    class cls(Steps):  # noqa: N801
+        def update(self, p, gradient, group, state):
+            if group["lr"] and "square" not in state:
+                state["square"] = torch.zeros_like(p)
+            if "square" in state:
+                state["square"] += gradient**2
+                gradient = gradient / (1 + state["square"])
+            super().update(p, gradient, group, state)
+
+
+@planted.fault(of_two_stages)
+class NoisySteps(Descends):
+    """It adds noise that no seed repeats."""
+
+    class cls(Steps):  # noqa: N801
+        chance = torch.Generator().manual_seed(0)
+
+        def update(self, p, gradient, group, state):
+            noise = torch.randn(p.shape, generator=self.chance)
+            super().update(p, gradient + 0.1 * noise, group, state)
+
+
+@planted.fault(trained)
+class Climbs(Descends):
+    """It goes up the gradient."""
+
+    class cls(Steps):  # noqa: N801
+        def update(self, p, gradient, group, state):
+            super().update(p, -gradient, group, state)
