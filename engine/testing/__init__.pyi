@@ -3,22 +3,24 @@
 from .contracts import (
     check_component as check_component,
 )
-from .data import (
-    processed as processed,
-)
 from .declarations import (
     check_plugin as check_plugin,
     check_readme as check_readme,
+)
+from .documents import (
+    processed as processed,
 )
 from .external_loop import (
     EVENT as EVENT,
     require_figures as require_figures,
 )
+from .requirements import (
+    require as require,
+    require_json as require_json,
+)
 from .standalone import (
     FinishedRun as FinishedRun,
     StandAloneContext as StandAloneContext,
-    require as require,
-    require_json as require_json,
     run_spec as run_spec,
     tiny_model as tiny_model,
     train_tiny as train_tiny,

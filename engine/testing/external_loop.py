@@ -17,13 +17,8 @@ from engine.contracts.component_config import ObjectiveConfig
 from engine.contracts.objective import Job
 from engine.contracts.optimizer import Progress
 from engine.storage.model_folder import Artifact
-from engine.testing.standalone import (
-    TINY_OPTIMIZER,
-    StandAloneContext,
-    require,
-    require_json,
-    tiny_model,
-)
+from engine.testing.requirements import require, require_json
+from engine.testing.standalone import TINY_OPTIMIZER, StandAloneContext, tiny_model
 from engine.testing.training import examples_of, unbatched
 
 EVENT = ("event", "time", "stage", "step", "tokens")

@@ -1,28 +1,22 @@
-"""Checks that optimizers, schedules and strategies keep their contracts."""
+"""Checks that optimizers and schedules keep their contracts."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.contracts.amounts import Amount
-from engine.contracts.batch import Batch
-from engine.contracts.component_config import StrategyConfig
+from engine.contracts.component_config import ParameterGroup
 from engine.contracts.config import Config
 from engine.contracts.optimizer import Progress
-from engine.contracts.strategy import Setup
-from engine.testing.standalone import (
-    TINY_OBJECTIVE,
-    TINY_OPTIMIZER,
-    StandAloneContext,
-    require,
-    tiny_model,
-)
+from engine.testing.requirements import require, works
+from engine.testing.standalone import StandAloneContext
 
 _SHAPES = {
     "model.embed_tokens.weight": (96, 64),
@@ -33,10 +27,11 @@ _HIDDEN = {"model.embed_tokens.weight": False, "model.layers.0.mlp.weight": True
 _COUNTERS = 0.25
 """Extra numbers per parameter allowed in the state: steps, rows, columns and tables are small."""
 _POINTS = 1000
+_RATE, _DECAY = 1e-2, 0.5
 
 
 def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Checks groups, rates, skipping, scaled gradients, exact resume, and size of the state."""
+    """Checks groups, rates, decay, skipping, scaled gradients, exact resume, and size of the state."""
     trial = _Trial(new)
     every = [id(p) for group in trial.optimizer.param_groups for p in group["params"]]
     require(
@@ -49,12 +44,15 @@ def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext
     )
     trial.make_state()
     require(trial.unlike(_Trial(new)) == [], "a skipped first step changes no parameter")
-    fresh, made = _Trial(new), _Trial(new)
-    made.make_state()
+    one, same = _Trial(new), _Trial(new)
+    for other in (one, same):
+        other.make_state()
+        other.step(7)
+    require(one.unlike(same) == [], "the same gradients give the same step, to the bit")
+    fresh = _Trial(new)
     fresh.step(7)
-    made.step(7)
     require(
-        made.unlike(fresh) == [] and made.same_state(fresh),
+        one.unlike(fresh) == [] and one.same_state(fresh),
         "a skipped first step leaves no trace in the state",
     )
     for number in range(3):
@@ -65,6 +63,7 @@ def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext
     before = trial.copied()
     trial.step(3, lr=0.0)
     require(trial.unlike(before) == [], "at rate 0 nothing changes, decay included")
+    _check_resumed(trial, 6)
     if trial.takes_decision:
         before = trial.copied()
         trial.step(4, scale=math.nan, skipped=True)
@@ -76,13 +75,8 @@ def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext
         scaled.step(5, scale=1024.0)
         trial.step(5)
         require(trial.unlike(scaled, tolerance=1e-5) == [], "gradients are divided by grad_scale")
-    resumed = trial.copied()
-    trial.step(6)
-    resumed.step(6)
-    require(
-        trial.unlike(resumed) == [] and trial.same_state(resumed),
-        "from its saved state the next step is the same to the bit",
-    )
+        _check_resumed(trial, 8)
+    _check_settings(config, context)
     for name, hidden in _HIDDEN.items():
         declared = config.state_floats(hidden=hidden)  # type: ignore[attr-defined]
         held = trial.state_floats(name)
@@ -90,6 +84,58 @@ def optimizer(new: Callable[[], Any], config: Config, context: StandAloneContext
             held <= declared + _COUNTERS,
             f"state_floats(hidden={hidden}) says {declared:g} numbers per parameter, not {held:g}",
         )
+
+
+def _check_resumed(trial: _Trial, number: int) -> None:
+    resumed = trial.copied()
+    trial.step(number)
+    resumed.step(number)
+    require(
+        trial.unlike(resumed) == [] and trial.same_state(resumed),
+        "from its saved state the next step is the same to the bit",
+    )
+
+
+def _check_settings(config: Config, context: StandAloneContext) -> None:
+    """Checks, by a first step each, the direction, the decay and the groups that a spec asks for."""
+
+    def stepped(**settings: Any) -> dict[str, Tensor]:
+        altered = config.model_copy(update=settings)
+        trial = _Trial(lambda: context.component("optimizer", altered))
+        trial.make_state()
+        trial.step(1, lr=_RATE)
+        return {n: p.detach().double() for n, p in trial.parameters.items()}
+
+    start = {n: p.detach().double() for n, p in _Trial(lambda: _no_optimizer).parameters.items()}
+    plain, decayed = stepped(weight_decay=0.0), stepped(weight_decay=_DECAY)
+    for name, weight in plain.items():
+        downhill = float(((start[name] - weight) * gradient_of(name, 1).double()).sum())
+        require(downhill > 0, f"a step goes down the gradient, which that of {name} does not")
+        found = (weight - decayed[name]).mean() / start[name].mean()
+        expected = _RATE * _DECAY if weight.dim() > 1 else 0.0
+        require(
+            math.isclose(float(found), expected, rel_tol=0.05, abs_tol=1e-5),
+            f"at rate {_RATE} and weight_decay {_DECAY}, {name} decays by the share {expected:g}, not "
+            f"{float(found):.3g}: use engine.modeling.parameter_groups",
+        )
+    matched = next(iter(_SHAPES))
+    group = ParameterGroup(match=matched, lr_scale=0.0)
+    slow = stepped(groups=(group,))
+    require(
+        torch.equal(slow[matched], start[matched]),
+        f"a group of the spec with lr_scale 0 stays as it is, which {matched} does not",
+    )
+
+
+def _no_optimizer(parameters: Any) -> Any:
+    return None
+
+
+def gradient_of(name: str, seed: int) -> Tensor:
+    """The gradient of a parameter at the step of this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {n: torch.randn(shape, generator=generator) for n, shape in _SHAPES.items()}
+    return found[name]
 
 
 class _Trial:
@@ -107,11 +153,10 @@ class _Trial:
 
     def step(self, seed: int, lr: float = 1e-2, scale: float = 1.0, skipped: bool = False) -> None:
         """One step with the gradients of this seed, times ``scale``."""
-        generator = torch.Generator().manual_seed(seed)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
-        for parameter in self.parameters.values():
-            parameter.grad = torch.randn(parameter.shape, generator=generator) * scale
+        for name, parameter in self.parameters.items():
+            parameter.grad = gradient_of(name, seed) * scale
         if self.takes_decision:
             self.optimizer.grad_scale = torch.tensor(scale)
             self.optimizer.found_inf = torch.tensor(float(skipped))
@@ -178,6 +223,7 @@ class _Trial:
 def schedule(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
     """Checks that factors are between 0 and 1, reach 1, and depend on the progress alone."""
     factor = new()
+    first: list[float] = []
     for budget in (
         Amount(_POINTS, "steps"),
         Amount(1e6, "tokens"),
@@ -188,7 +234,7 @@ def schedule(new: Callable[[], Any], config: Config, context: StandAloneContext)
             Progress(step, step * 1000, 3 * step / _POINTS, 60 * step / _POINTS, budget)
             for step in range(_POINTS * 3 // 2)
         ]
-        values = [factor(point) for point in points]
+        values = [works("every progress has a factor", partial(factor, point)) for point in points]
         for point, value in zip(points, values, strict=True):
             require(
                 math.isfinite(value) and 0 <= value <= 1 + 1e-9,
@@ -197,103 +243,16 @@ def schedule(new: Callable[[], Any], config: Config, context: StandAloneContext)
         require(max(values[:_POINTS]) > 0.99, f"the peak, 1, is reached within {budget}")
         reverse = [factor(point) for point in points[::-1]]
         require(reverse[::-1] == values, "the same progress always has the same factor")
-
-
-def strategy(new: Callable[[], Any], config: StrategyConfig, context: StandAloneContext) -> None:
-    """Checks accumulation, spikes, exact resume and export on one process, with built-in components."""
-    require(config.check_processes(1) is None, "the kit checks it on one process")
-    objective = context.build("objective", TINY_OBJECTIVE)
-    examples = [
-        example
-        for record in context.held_out()
-        for example in objective.encode(record, context.tokenizer(), 24)
-    ][:6]
-    whole = [objective.collate(examples)]
-    parts = [objective.collate(examples[:2]), objective.collate(examples[2:])]
-
-    def prepared() -> Any:
-        built = new()
-        made = context.build("optimizer", TINY_OPTIMIZER)
-        built.prepare(Setup(tiny_model(context), made, objective))
-        return built
-
-    first, second = prepared(), prepared()
-    require((first.data_rank, first.data_size) == (0, 1), "one process holds all the data")
-    require(
-        first.all_sum({"b": 2.0, "a": 1.0}) == {"b": 2.0, "a": 1.0},
-        "all_sum over one rank is that rank's",
-    )
-    start = _weights(first)
-    require(
-        set(start) == set(tiny_model(context).state_dict()),
-        "export names the weights as transformers does",
-    )
-    _train(first, whole)
-    _train(second, parts)
-    require(not _same(_weights(first), start), "a step changes the weights")
-    require(
-        _same(_weights(first), _weights(second), tolerance=1e-4),
-        "accumulated over micro-batches, a step is that of one batch",
-    )
-    before = _weights(first)
-    require(
-        bool(_train(first, whole, spike_limit=0.0).skipped), "a norm above the limit is skipped"
-    )
-    require(_same(_weights(first), before), "a skipped step changes no weight")
-    kept = copy.deepcopy(first.state())
-    resumed = prepared()
-    state = resumed.state()
-    _fill(state, kept)
-    resumed.load(state)
-    _train(first, whole)
-    _train(resumed, whole)
-    require(
-        _same(_weights(first), _weights(resumed)),
-        "from its saved state the next step is the same to the bit",
-    )
-    with first.inference() as scored, torch.no_grad():
-        require(not scored.training, "inference gives the model in evaluation mode")
-        scored(input_ids=torch.arange(8)[None])
-    require(scored.training, "after inference the model is in training mode again")
-    _train(first, whole)
-
-
-def _train(built: Any, batches: list[Batch], spike_limit: float = math.inf) -> Any:
-    counts = {"loss": float(sum(batch.counts["loss"] for batch in batches))}
-    sums = built.forward_backward(batches, counts)
-    require(
-        set(sums) == {"loss"} and bool(torch.isfinite(sums["loss"])),
-        "forward_backward gives the objective's sums by term",
-    )
-    norm = float(built.gradient_norm())
-    done = built.step(1e-2, 1.0, spike_limit)
-    require(
-        math.isclose(norm, float(done.grad_norm), rel_tol=1e-5),
-        "gradient_norm gives the norm of the following step",
-    )
-    return done
-
-
-def _weights(built: Any) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in built.export()}
-
-
-def _same(
-    weights: Mapping[str, Tensor], others: Mapping[str, Tensor], tolerance: float = 0.0
-) -> bool:
-    return all(
-        torch.allclose(weight, others[name], rtol=tolerance, atol=tolerance)
-        for name, weight in weights.items()
-    )
-
-
-def _fill(state: dict[str, Any], kept: Mapping[str, Any]) -> None:
-    """Loads a state as a checkpoint does: tensors in place, other values by assignment."""
-    for name, value in kept.items():
-        if isinstance(value, Mapping):
-            _fill(state[name], value)
-        elif torch.is_tensor(value):
-            with torch.no_grad():
-                state[name].copy_(value)
-        else:
-            state[name] = value
+        middle = points[_POINTS // 2 :]
+        resumed = new()
+        require(
+            [resumed(point) for point in middle] == values[_POINTS // 2 :],
+            "built anew in the middle of a stage, as in a resumed run, it gives the same factors",
+        )
+        first = first or values
+        for point, value, other in zip(points, values, first, strict=True):
+            require(
+                math.isclose(value, other, rel_tol=1e-6, abs_tol=1e-9),
+                f"a budget of {budget} is reached where one of {_POINTS} steps is, but at step "
+                f"{point.step} the factor is {value:.6g}, not {other:.6g}: use progress.reached",
+            )

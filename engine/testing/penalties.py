@@ -16,13 +16,8 @@ from engine.modeling.heads import ObjectiveModule
 from engine.modeling.model_check import examine
 from engine.modeling.parameter_terms import ParameterTerms
 from engine.modeling.token_loss import IGNORE
-from engine.testing.standalone import (
-    TINY_OBJECTIVE,
-    StandAloneContext,
-    require,
-    require_json,
-    tiny_model,
-)
+from engine.testing.requirements import require, require_json
+from engine.testing.standalone import TINY_OBJECTIVE, StandAloneContext, tiny_model
 from engine.training.penalties import Named, Penalties
 
 _STEPS = 3
@@ -39,6 +34,7 @@ def penalty(new: Callable[[], Penalty], config: PenaltyConfig, context: StandAlo
     whole, parts, padded = _batches(context)
     _check_inputs(new(), config, context, whole)
     _check_parts(new(), context)
+    _check_steps(new, config, context, whole)
     others = {"in micro-batches": parts, "with more padding": padded}
     for told, batches in others.items():
         one, other = (_Learner(new(), config, context) for _ in range(2))
@@ -120,6 +116,35 @@ def _check_parts(penalty: Penalty, context: StandAloneContext) -> None:
             torch.is_tensor(total) and torch.allclose(total, whole, **_CLOSE),
             f"the term of {name} is the sum of its parts' terms: {total}, not {whole}",
         )
+
+
+def _check_steps(
+    new: Callable[[], Penalty],
+    config: PenaltyConfig,
+    context: StandAloneContext,
+    batches: Sequence[Batch],
+) -> None:
+    """Checks that steps repeat, that what is measured is a step's, and that the weight is a factor."""
+    one, same = (_Learner(new(), config, context) for _ in range(2))
+    for _ in range(_STEPS):
+        first, second = one.step(batches), same.step(batches)
+        require(
+            all(torch.equal(value, second[name]) for name, value in first.items()),
+            "the same batches give the same terms and gradients, to the bit",
+        )
+    measuring = new()
+    _Learner(measuring, config, context).step(batches)
+    left = {name: value for name, value in measuring.measured().items() if value}
+    require(not left, f"measured() gives sums since its last call, after which {left} is left")
+    heavier = config.model_copy(update={"weight": 3 * config.weight})
+    heavy = _Learner(context.component("penalty", heavier), heavier, context)
+    value = _Learner(new(), config, context).step(batches)["the term"]
+    other = heavy.step(batches)["the term"]
+    require(
+        torch.allclose(3 * value, other, **_CLOSE),
+        f"at three times the `weight` the term is three times {value:.6g}, not {other:.6g}: the engine "
+        "multiplies by it",
+    )
 
 
 def _check_resume(

@@ -16,7 +16,8 @@ from engine.contracts.component_config import ObjectiveConfig
 from engine.data.shards import Shards, ShardWriter
 from engine.data.windows import Windows
 from engine.modeling.encoding import document_tokens
-from engine.testing.standalone import StandAloneContext, require
+from engine.testing.requirements import require
+from engine.testing.standalone import StandAloneContext
 from engine.testing.training import LENGTH, check_learning, examples_of, unbatched
 
 _COUNT = 4

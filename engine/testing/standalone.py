@@ -211,22 +211,6 @@ def tiny_model(context: StandAloneContext) -> Any:
     return context.build("model", context.model)
 
 
-def require(condition: object, contract: str) -> None:
-    """Raises AssertionError with the part of the contract that is broken, if ``condition`` is false."""
-    if not condition:
-        raise AssertionError(f"broken contract: {contract}")
-
-
-def require_json(value: Any, what: str) -> Any:
-    """The value after a JSON round trip. Raises AssertionError if that changes it."""
-    try:
-        again = json.loads(json.dumps(value))
-    except (TypeError, ValueError) as error:
-        again = error
-    require(again == value, f"a JSON round trip preserves {what}: {value!r} became {again!r}")
-    return again
-
-
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
     """A run's folder and the events in its log."""

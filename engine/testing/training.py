@@ -1,13 +1,10 @@
-"""Checks that models, adapters and objectives keep their contracts."""
+"""Checks that objectives keep their contract."""
 
 from __future__ import annotations
 
-import copy
 import math
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,124 +13,17 @@ from torch import Tensor, nn
 from engine.contracts.batch import Batch, Example
 from engine.contracts.component import Schema
 from engine.contracts.component_config import ObjectiveConfig
-from engine.contracts.config import Config
-from engine.contracts.model_sizes import parameter_count
-from engine.contracts.objective import Objective, Objective as BaseObjective
+from engine.contracts.objective import Objective
 from engine.contracts.records import record_from_row
-from engine.errors import EngineError, SpecError
-from engine.modeling.heads import (
-    attend,
-    backbone,
-    head,
-    hidden_states,
-)
-from engine.modeling.model_check import examine
+from engine.modeling.heads import backbone, head, hidden_states
 from engine.modeling.output_head import head_parts
-from engine.registry import Plugins
-from engine.spec.architectures import check_reopens
-from engine.storage.model_folder import Artifact
-from engine.testing.standalone import StandAloneContext, require, tiny_model
+from engine.testing.inference.forward_pass import lively_model
+from engine.testing.labels import check_labels
+from engine.testing.requirements import require
+from engine.testing.standalone import StandAloneContext, tiny_model
 
 LENGTH = 24
 """Largest number of tokens of an example."""
-_CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
-"""Tolerance for float32 sums over two layers in another order."""
-_SIZE_TOLERANCE = 0.1
-"""Relative tolerance of a declared size, which leaves out learned positions and the like."""
-
-
-def model(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Checks calling convention, causality, packing, saving and size."""
-    from transformers import PreTrainedModel
-
-    torch.manual_seed(0)
-    built = new()
-    torch.manual_seed(0)
-    again = dict(new().named_parameters())
-    for name, weight in built.named_parameters():
-        require(torch.equal(weight, again[name]), f"the same seed gives the same weights in {name}")
-    require(isinstance(built, PreTrainedModel), "it is one of transformers' PreTrainedModels")
-    require(built.training, "it comes in training mode, or dropout would stay off")
-    tokens = len(context.tokenizer())
-    weight, _, _ = head_parts(head(built))
-    require(len(weight) >= tokens, "the head has a row for every token")
-    built.eval()
-    _check_packing(built, tokens)
-    try:
-        examine(built, learns=True)
-    except SpecError as error:
-        require(False, f"logits are head(hidden states), from which losses are computed: {error}")
-    attend(built)  # as strategies do for generation and scoring
-    _check_packing(built, tokens)
-    ids_BT = torch.arange(12)[None] % tokens
-    with torch.no_grad():
-        logits = built(input_ids=ids_BT).logits
-        require(
-            torch.allclose(head(built)(hidden_states(built, input_ids=ids_BT)), logits, **_CLOSE),
-            "logits are head(hidden states), from which losses are computed",
-        )
-    try:
-        check_reopens(built, Plugins.discover())
-    except EngineError as error:
-        require(False, f"what was trained opens again: {error}")
-    with tempfile.TemporaryDirectory() as folder:
-        weights = built.state_dict().items()
-        saved = Artifact.save(Path(folder, "final"), built, weights, context.tokenizer()).model()
-        require(
-            torch.allclose(saved(input_ids=ids_BT).logits, logits, **_CLOSE),
-            "saved and opened by its Auto class, it gives the same logits",
-        )
-    shape = config.built_shape(tokens)  # type: ignore[attr-defined]
-    if shape is not None:
-        declared, has = parameter_count(shape), sum(p.numel() for p in built.parameters())
-        require(
-            math.isclose(declared, has, rel_tol=_SIZE_TOLERANCE),
-            f"shape() declares {declared} parameters, but the model has {has}",
-        )
-
-
-@torch.no_grad()
-def _check_packing(built: Any, tokens: int) -> None:
-    """Changes one token in a row of two documents, and compares all positions' hidden states."""
-    ids_BT = torch.arange(12)[None] % tokens
-    position_ids = torch.arange(6).repeat(2)[None]
-    whole_BTD = hidden_states(built, input_ids=ids_BT, position_ids=position_ids)
-    changed_BT = ids_BT.clone()
-    changed_BT[0, 3] = (changed_BT[0, 3] + 1) % tokens
-    changed_BTD = hidden_states(built, input_ids=changed_BT, position_ids=position_ids)
-    moved_T = (changed_BTD - whole_BTD).abs().amax((0, 2)) > 1e-6
-    require(not moved_T[:3].any(), "no position sees what comes after it")
-    require(bool(moved_T[3:6].all()), "every position sees what comes before it in its document")
-    require(not moved_T[6:].any(), "packed documents do not see each other")
-
-
-def adapter(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
-    """Checks that only the adapter trains, and that merging gives a plain model of equal output."""
-    base = tiny_model(context)
-    names, before = set(base.state_dict()), copy.deepcopy(base.state_dict())
-    plain = {p.data_ptr() for p in base.parameters()}
-    built = new()
-    attached = built.attach(base)
-    trained = [p for p in attached.parameters() if p.requires_grad]
-    require(trained, "attach leaves something to train")
-    require(
-        not any(p.data_ptr() in plain for p in trained),
-        "everything but the addition is frozen",
-    )
-    ids_BT = torch.arange(12)[None]
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in trained:
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
-        logits = attached.eval()(input_ids=ids_BT).logits
-        merged = built.merge(attached)
-        require(set(merged.state_dict()) == names, "merged, it has the plain model's weights")
-        require(
-            torch.allclose(merged(input_ids=ids_BT).logits, logits, **_CLOSE),
-            "merged, it gives the same logits",
-        )
-    same = all(torch.equal(t, before[n]) for n, t in merged.state_dict().items())
-    require(not same, "merged weights hold what was trained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +36,20 @@ class Learner:
 
 
 def objective(built: Objective, config: ObjectiveConfig, context: StandAloneContext) -> None:
-    """Checks that sums and counts add up over micro-batches, so that accumulation equals one batch."""
+    """Checks examples, what the loss is about, and that sums and counts add up over micro-batches."""
     for schema in sorted(config.takes):
-        examples = examples_of(built, schema, context)
+        encoded = _encoded(built, schema, context)
+        again = _encoded(built, schema, context)
+        require(
+            list(map(_told, encoded)) == list(map(_told, again)),
+            "the same records give the same examples, as a resumed run encodes them anew",
+        )
+        examples = _arranged(built, encoded)
         for example in examples:
-            longest = built.collate([example]).inputs["input_ids"].shape[1]
-            require(
-                longest <= LENGTH,
-                f"encode(…, length={LENGTH}) gives no example of {longest} tokens in a row",
-            )
+            _check_row(built, example)
         check_learning(built, config, context, examples)
+        if len(examples) < len(encoded) and config.head == "lm":
+            _check_packed(built, lively_model(context), encoded, examples)
 
 
 def check_learning(
@@ -164,12 +58,62 @@ def check_learning(
     context: StandAloneContext,
     examples: Sequence[Example],
 ) -> None:
-    """As :func:`check_sums`, with a small model and what the objective freezes beside it."""
+    """As :func:`check_sums`, with a small model and what the objective freezes beside it; checks labels
+    as well."""
     tiny = tiny_model(context)
     frozen = frozen_beside(built, tiny)
     move(tiny)
     output_head = head(tiny) if config.head == "lm" else nn.Linear(tiny.config.hidden_size, 1)
     check_sums([Learner(built, tiny, output_head)], frozen, examples)
+    if config.head == "lm":
+        batch = built.collate(examples)
+        if built.observes:
+            (batch,) = _settled(built, tiny, [batch])
+        with torch.no_grad():
+            batch = built.annotate(batch, frozen)
+        check_labels(built, batch, len(examples), len(head_parts(output_head)[0]))
+
+
+def _told(example: Example) -> str:
+    fields = {n: v.tolist() if hasattr(v, "tolist") else v for n, v in example.fields.items()}
+    return f"{example.length} {sorted(fields.items())}"
+
+
+def _check_row(built: Objective, example: Example) -> None:
+    inputs = built.collate([example]).inputs
+    rows, longest = inputs["input_ids"].shape
+    require(
+        longest <= LENGTH,
+        f"encode(…, length={LENGTH}) gives no example of {longest} tokens in a row",
+    )
+    require(
+        example.length <= rows * longest,
+        f"an example's length is its number of input tokens, at most {rows * longest} here, not "
+        f"{example.length}",
+    )
+    places_BT = inputs["position_ids"]
+    if places_BT.shape != (rows, longest):
+        return  # check_sums says so
+    begins, follows = places_BT == 0, places_BT[:, 1:] == places_BT[:, :-1] + 1
+    require(
+        bool(begins[:, 0].all()) and bool((begins[:, 1:] | follows).all()),
+        f"position_ids begin at 0 with each document and go on by 1, unlike {places_BT[0].tolist()}",
+    )
+
+
+def _check_packed(
+    built: Objective, model: Any, encoded: Sequence[Example], rows: Sequence[Example]
+) -> None:
+    """Checks that examples which share a row have the loss that each has alone."""
+    learners, frozen = [Learner(built, model, head(model))], built.freeze(model)
+    alone, _ = _loss(learners, frozen, [built.collate([example]) for example in encoded])
+    together, _ = _loss(learners, frozen, [built.collate([row]) for row in rows])
+    for name, total in alone.items():
+        require(
+            math.isclose(together[name], total, rel_tol=1e-4, abs_tol=1e-3),
+            f"{name} of examples packed into rows is the sum of what each has alone, {total:.6g}, not "
+            f"{together[name]:.6g}: position_ids begin at 0 with each document",
+        )
 
 
 def frozen_beside(built: Objective, tiny: nn.Module) -> dict[str, nn.Module]:
@@ -198,6 +142,13 @@ def check_sums(
     require(whole.tokens == sum(e.length for e in examples), "tokens are the input tokens")
     parts = [collate([example]) for example in examples]
     sums, gradients = _loss(learners, frozen, [whole])
+    again, _ = _loss(learners, frozen, [whole])
+    for name, total in sums.items():
+        require(
+            again[name] == total or not math.isfinite(total),
+            f"{name} of a micro-batch is {total:.6g}, and computed again {again[name]:.6g}: it neither "
+            "changes the batch nor counts its calls",
+        )
     part_sums, part_gradients = _loss(learners, frozen, parts)
     for name, total in sums.items():
         require(math.isfinite(total), f"{name} is {total}")
@@ -230,12 +181,16 @@ def _loss(
         for learner in learners:
             hidden_BTD = hidden_states(learner.model, **batch.inputs)
             found = learner.objective.loss(hidden_BTD, learner.head, batch)
-            require(isinstance(found, Mapping), f"loss gives sums by term, not {_type(found)}")
+            require(
+                isinstance(found, Mapping), f"loss gives sums by term, not {type(found).__name__}"
+            )
             terms |= found
         require(
             set(terms) == set(batch.counts), f"terms {set(terms)} but counts {set(batch.counts)}"
         )
         for name, term in terms.items():
+            watched = not name.startswith("metric/") or not term.requires_grad
+            require(watched, f"{name} has no gradient, as it is only a metric: detach it")
             require(term.shape == () and term.dtype == torch.float32, f"{name} is a float32 scalar")
             require(isinstance(batch.counts[name], int), f"counts['{name}'] is a whole number")
             counts[name] = counts.get(name, 0) + batch.counts[name]
@@ -250,10 +205,6 @@ def _loss(
     return {name: float(total.detach()) for name, total in sums.items()}, gradients
 
 
-def _type(value: object) -> str:
-    return type(value).__name__
-
-
 @torch.no_grad()
 def move(tiny: nn.Module) -> None:
     """Changes the weights, as steps do, so that they differ from the frozen copies."""
@@ -263,7 +214,7 @@ def move(tiny: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _settled(built: BaseObjective, tiny: nn.Module, batches: Sequence[Batch]) -> list[Batch]:
+def _settled(built: Objective, tiny: nn.Module, batches: Sequence[Batch]) -> list[Batch]:
     """The micro-batches, settled with the means of observed figures over all of them."""
     totals: dict[str, tuple[float, float]] = {}
     for batch in batches:
@@ -276,8 +227,22 @@ def _settled(built: BaseObjective, tiny: nn.Module, batches: Sequence[Batch]) ->
 
 def examples_of(built: Objective, schema: Schema, context: StandAloneContext) -> list[Example]:
     """Examples that the objective makes of a few records of different lengths; at least one."""
+    return _arranged(built, _encoded(built, schema, context))
+
+
+def _arranged(built: Objective, encoded: list[Example]) -> list[Example]:
+    arranged = built.arrange(list(encoded), LENGTH)
+    before, after = (sum(example.length for example in some) for some in (encoded, arranged))
+    require(after >= before, f"arrange keeps all {before} tokens of its examples, not only {after}")
+    return arranged
+
+
+def _encoded(built: Objective, schema: Schema, context: StandAloneContext) -> list[Example]:
     examples: list[Example] = []
-    for number, text in enumerate(context.documents[:4]):
+    texts = list(context.documents[:4])
+    if schema == "text":
+        texts += [" ".join(text.split()[:2]) for text in texts[:2]]  # two fit into a row
+    for number, text in enumerate(texts):
         words = text.split()
         question, answer = " ".join(words[:2]), " ".join(words[2 : 4 + number])
         row = {
@@ -297,15 +262,20 @@ def examples_of(built: Objective, schema: Schema, context: StandAloneContext) ->
         row |= context.rows[number % len(context.rows)]
         record = record_from_row(schema, row, id=f"kit-{number}", source="kit")
         made = built.encode(record, context.tokenizer(), LENGTH)
-        require(isinstance(made, Iterable), f"encode gives several examples, not {_type(made)}")
+        require(
+            isinstance(made, Iterable), f"encode gives several examples, not {type(made).__name__}"
+        )
         for example in made:
             right = isinstance(example, Example | str)
-            require(right, f"encode gives examples, or the reason for none, not {_type(example)}")
+            require(
+                right,
+                f"encode gives examples, or the reason for none, not {type(example).__name__}",
+            )
             if not isinstance(example, str):
                 examples.append(example)
     require(examples, f"the kit's {schema} records give no example of {LENGTH} tokens at most")
     require(all(example.length > 0 for example in examples), "an example has tokens")
-    return built.arrange(examples, LENGTH)
+    return examples
 
 
 def unbatched(examples: Sequence[Example]) -> None:

@@ -17,57 +17,14 @@ from support.faults.plugin import FAULTS, PLANTED
 from engine.testing import StandAloneContext, check_component
 
 MISSED = frozenset(
-    """
-    adapter/begins-elsewhere adapter/drops-at-evaluation adapter/first-matrix-detached
-    adapter/forgets-biases adapter/merges-without-biases adapter/seed-of-its-own
-    callback/changes-events callback/forgets-a-counter callback/forgets-norms
-    callback/forgets-scores callback/forgets-the-best callback/keeps-few-norms
-    callback/shares-its-counter callback/shares-its-state callback/stops-at-random
-    callback/stops-on-rank-zero callback/watches-the-clock
-    corpus-step/keeps-the-least-hash corpus-step/replaces-texts corpus-step/summary-of-a-set
-    corpus-step/summary-of-one-table
-    data-source/bytes-for-text data-source/meta-with-a-date data-source/one-place-for-all-parts
-    data-source/order-of-a-set data-source/reads-once data-source/shares-one-meta
-    data-source/size-in-kilobytes data-source/version-of-now
-    evaluator/asks-once evaluator/draws-examples evaluator/items-of-a-set evaluator/loss-for-gain
-    evaluator/one-seed evaluator/reads-held-out-records evaluator/scores-all-otherwise
-    evaluator/spread-for-error evaluator/square-of-the-error evaluator/sum-for-mean
-    evaluator/takes-from-rows
-    executor/calls-twice executor/errors-of-its-own executor/goes-on-after-an-error
-    executor/in-this-process executor/loses-losses executor/raises-losses executor/remembers-tasks
-    executor/results-as-json executor/stays-open
-    inference/log-probability-when-sampled inference/remembers-prompts inference/samples-at-one
-    model/counts-its-calls model/cuts-the-gradient model/dropout-at-evaluation
-    model/frozen-embeddings model/half-precision model/half-the-context model/mixes-rows
-    model/positions-begin-anew model/positions-from-one
-    objective/changes-its-batch objective/counts-its-calls objective/counts-prompts
-    objective/encodes-by-chance objective/labels-not-shifted objective/labels-twice-shifted
-    objective/learns-prompts objective/length-with-the-end objective/loses-the-last-row
-    objective/metric-with-a-gradient objective/positions-from-five objective/positions-go-on
-    objective/shifts-in-the-loss objective/takes-the-weight-only objective/without-end
-    optimizer/climbs optimizer/counts-outside-the-state optimizer/coupled-decay
-    optimizer/decay-of-its-own optimizer/decays-vectors optimizer/means-outside-the-state
-    optimizer/noisy-steps optimizer/one-rate-for-all
-    penalty/measures-everything penalty/noisy penalty/weighs-itself
-    processor/every-fifth processor/remembers-ids processor/says-it-keeps-texts
-    processor/share-of-letters processor/stamps-documents processor/summary-of-numpy-numbers
-    processor/summary-of-the-last-table processor/type-by-content processor/words-of-a-set
-    reward/check-raises reward/grows-with-calls reward/keeps-the-graph reward/names-what-it-finds
-    reward/remembers-prompts reward/texts-only reward/weighs-itself reward/whole-numbers
-    schedule/budget-of-ten-thousand-steps schedule/counts-from-its-first-call
-    schedule/divides-by-the-first-step schedule/tokens-for-any-unit
-    strategy/averages-without-dividing strategy/divides-twice strategy/does-not-annotate
-    strategy/does-not-clip strategy/exports-what-it-trains strategy/forgets-averages
-    strategy/keeps-averages strategy/keeps-skipped-gradients strategy/learns-alone
-    strategy/learns-stand-ins strategy/norm-before-the-sum strategy/one-rate-for-all
-    strategy/one-share-for-all strategy/sums-after-each-micro-batch strategy/sums-of-its-own
-    strategy/sums-of-the-last strategy/trains-frozen-weights
-    tokenizer/cuts-long-texts tokenizer/declares-too-few tokenizer/ends-at-each-stop
-    tokenizer/lower-case tokenizer/one-blank tokenizer/pads-batches tokenizer/vocabulary-of-a-set
-    tokenizer/wants-a-list tokenizer/without-accents
-    """.split()
+    {
+        "evaluator/loss-for-gain",
+        "objective/learns-prompts",
+        "objective/without-end",
+        "schedule/budget-of-ten-thousand-steps",
+    }
 )
-"""Faults that the kit does not find."""
+"""Faults that the kit does not find: it does not know what their authors meant."""
 IN_THE_GATE = frozenset(
     """
     adapter/forgets-biases adapter/merges-without-scale
@@ -89,9 +46,6 @@ IN_THE_GATE = frozenset(
     """.split()
 )
 
-STARTS_PROCESSES = frozenset({"strategy/averages-without-dividing"})
-"""Faults whose effect takes six processes to show."""
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -106,13 +60,13 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def _faults(*seeds: int, gate: frozenset[str] = IN_THE_GATE) -> list[object]:
+def _faults(*seeds: int) -> list[object]:
     return [
         pytest.param(
             fault,
             seed,
             id=f"{fault.name}-{seed}",
-            marks=[] if fault.name in gate and seed == 0 else pytest.mark.soak,
+            marks=[] if fault.name in IN_THE_GATE and seed == 0 else pytest.mark.soak,
         )
         for fault in FAULTS
         for seed in seeds
@@ -120,16 +74,17 @@ def _faults(*seeds: int, gate: frozenset[str] = IN_THE_GATE) -> list[object]:
 
 
 def test_there_are_many_of_each_kind():
-    """At least ten of a kind, and 200 of all."""
+    """At least ten of a kind, and 200 of all, of which the kit misses 5 % at most."""
     names = {fault.name for fault in FAULTS}
     assert len(names) == len(FAULTS) >= 200
     assert min(Counter(fault.kind for fault in FAULTS).values()) >= 10
     assert names >= IN_THE_GATE | MISSED
+    assert len(MISSED) <= 0.05 * len(FAULTS)
     assert {planted.kind for planted in PLANTED} == {fault.kind for fault in FAULTS}
     assert set(Counter(name.partition("/")[0] for name in IN_THE_GATE).values()) == {2}
 
 
-@pytest.mark.parametrize(("fault", "seed"), _faults(0, gate=IN_THE_GATE - STARTS_PROCESSES))
+@pytest.mark.parametrize(("fault", "seed"), _faults(0))
 def test_a_fault_changes_what_a_run_gives(fault: Fault, seed: int):
     """With the right component the result is the same each time, with the wrong one another."""
     right, wrong = Maker(fault.kind, fault.right), Maker(fault.kind, fault.type)

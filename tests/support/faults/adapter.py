@@ -145,7 +145,7 @@ def left_alone(make):
     return sum(not torch.equal(p, after[n]) for n, p in before.items())
 
 
-@planted.fault(trained_with_biases)
+@planted.fault(trained_with_biases, "biases included")
 class ForgetsBiases(LowRank):
     """It computes the layer by its weight alone."""
 
@@ -161,7 +161,7 @@ class ForgetsBiases(LowRank):
             return layer
 
 
-@planted.fault(trained_with_biases)
+@planted.fault(trained_with_biases, "merged, it has the plain model's weights")
 class MergesWithoutBiases(LowRank):
     """Merged layers are new ones, without biases."""
 
@@ -194,7 +194,7 @@ class TrainsNorms(LowRank):
         return attached
 
 
-@planted.fault(first_loss)
+@planted.fault(first_loss, "before the first step it gives the logits")
 class BeginsElsewhere(LowRank):
     """Both matrices are random, so the model is another one from the start."""
 
@@ -204,7 +204,7 @@ class BeginsElsewhere(LowRank):
             nn.init.normal_(self.b, std=0.3)
 
 
-@planted.fault(scored_twice)
+@planted.fault(scored_twice, "no dropout")
 class DropsAtEvaluation(LowRank):
     """Its dropout stays on."""
 
@@ -213,7 +213,7 @@ class DropsAtEvaluation(LowRank):
             return super().forward(nn.functional.dropout(x, 0.2, training=True))
 
 
-@planted.fault(built_twice)
+@planted.fault(built_twice, "the same seed gives the same addition")
 class SeedOfItsOwn(LowRank):
     """Its matrices are drawn without the run's seed."""
 
@@ -256,7 +256,7 @@ class AdaptsATiedHead(LowRank):
         return [*super().names(model), "lm_head"]
 
 
-@planted.fault(trained)
+@planted.fault(trained, "what it trains has a gradient")
 class FirstMatrixDetached(LowRank):
     """No gradient reaches one of the matrices."""
 

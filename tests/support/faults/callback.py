@@ -169,28 +169,28 @@ class Forgetful(Waits):
         super().load({**Waits.state(self), **state})
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "let state() have every counter")
 class ForgetsACounter(Forgetful):
     """The state lacks the steps without progress."""
 
     forgets = "waited"
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "let state() have every counter")
 class ForgetsTheBest(Forgetful):
     """The state lacks the best loss."""
 
     forgets = "best"
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "let state() have every counter")
 class ForgetsScores(Forgetful):
     """The state lacks the number of scores."""
 
     forgets = "scores"
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "with the same spike limits")
 class ForgetsNorms(Forgetful):
     """The state lacks the norms of which the limit is made."""
 
@@ -205,7 +205,7 @@ class LoadsNothing(Waits):
         pass
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "with the same spike limits")
 class KeepsFewNorms(Waits):
     """Its state has the last three norms of ten."""
 
@@ -213,7 +213,7 @@ class KeepsFewNorms(Waits):
         return {**super().state(), "norms": list(self.norms)[-3:]}
 
 
-@planted.fault(saved_in_the_background)
+@planted.fault(saved_in_the_background, "what state() gave stays as it was")
 class SharesItsState(Waits):
     """state() gives its own list, which the next steps change while it is written."""
 
@@ -233,7 +233,7 @@ class SharesItsState(Waits):
         self.losses = state["losses"]
 
 
-@planted.fault(beside_another)
+@planted.fault(beside_another, "an earlier callback of the class")
 class SharesItsCounter(Waits):
     """A list of the class counts for all stages."""
 
@@ -244,7 +244,7 @@ class SharesItsCounter(Waits):
         return Stop("it was long enough") if len(self.seen) > 300 else super().step_finished(event)
 
 
-@planted.fault(on_rank_1)
+@planted.fault(on_rank_1, "every rank gets the same answers")
 class StopsOnRankZero(Waits):
     """Only rank 0 is told to stop."""
 
@@ -253,7 +253,7 @@ class StopsOnRankZero(Waits):
         return answer if self.context.rank == 0 else None
 
 
-@planted.fault(on_a_slow_machine)
+@planted.fault(on_a_slow_machine, "answers do not depend on this machine's clock")
 class WatchesTheClock(Waits):
     """It stops by its own clock, which is another one on each rank."""
 
@@ -266,7 +266,7 @@ class WatchesTheClock(Waits):
         return Stop("an hour is over") if late else super().step_finished(event)
 
 
-@planted.fault(what_others_see)
+@planted.fault(what_others_see, "it does not change the event's loss")
 class ChangesEvents(Waits):
     """It smooths the loss in the event itself."""
 
@@ -296,7 +296,7 @@ class NumbersForNames(Waits):
         self.best = state["by_step"][self.waited]
 
 
-@planted.fault(answers)
+@planted.fault(answers, "the same events always have the same answers")
 class StopsAtRandom(Waits):
     """It stops by chance, on each rank at another step."""
 

@@ -159,7 +159,7 @@ def hashed_copies(rows):
     return _dropped(dropped, "copy")
 
 
-@planted.fault(on_two_machines)
+@planted.fault(on_two_machines, "in a new process the same documents")
 class KeepsTheLeastHash(FirstOfCopies):
     """It keeps the copy whose id has the least hash, which is another one in each process."""
 
@@ -199,7 +199,7 @@ def marked(rows):
     return found.append_column("text", text)
 
 
-@planted.fault(refused_for_records)
+@planted.fault(refused_for_records, "it replaces texts, so changes_texts()")
 class ReplacesTexts(FirstOfCopies):
     """It replaces texts, and its configuration does not say so."""
 
@@ -217,7 +217,7 @@ class LimitByParts(FirstOfCopies):
         return super().run(corpus)
 
 
-@planted.fault(card)
+@planted.fault(card, "what summary() gives")
 class SummaryOfASet(FirstOfCopies):
     """Its summary has a set, which JSON does not take."""
 
@@ -225,7 +225,7 @@ class SummaryOfASet(FirstOfCopies):
         return {"copies": {name for table in found for name in table.column("id").to_pylist()}}
 
 
-@planted.fault(card)
+@planted.fault(card, "summary() is the same, however")
 class SummaryOfOneTable(FirstOfCopies):
     """Its summary counts the first table only."""
 

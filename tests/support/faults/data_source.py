@@ -12,7 +12,7 @@ from support.faults.fault import Planted, kit, with_other_hashes
 from engine import Bad, DataSource, DataSourceConfig, Text
 from engine.data.corpus.parts import records_in, table_of
 
-PARTS = ("north", "south", "west")
+PARTS = ("north", "south", "west", "east", "coast", "hills", "isles")
 ROWS = range(6)
 
 
@@ -134,7 +134,7 @@ def on_two_machines(make):
     return with_other_hashes(read, make)
 
 
-@planted.fault(on_two_machines)
+@planted.fault(on_two_machines, "a new process reads the same parts")
 class OrderOfASet(Regions):
     """The names of parts come from a set."""
 
@@ -190,7 +190,7 @@ class PartsOverlap(Regions):
         yield from super().records(part)
 
 
-@planted.fault(read)
+@planted.fault(read, "read once more, a part has the same records")
 class ReadsOnce(Regions):
     """It keeps open iterators, which the second epoch finds at their end."""
 
@@ -212,7 +212,7 @@ class CountsInItsModule(Regions):
         return Text(id=f"{next(_numbers)}", source="towns", text=f"town {n} of the {name}")
 
 
-@planted.fault(stored)
+@planted.fault(stored, "preserves `meta` of record")
 class MetaWithADate(Regions):
     """``meta`` has a date, which JSON does not have."""
 
@@ -220,7 +220,7 @@ class MetaWithADate(Regions):
         return Text(id=f"{name}-{n}", source="towns", text="x", meta={"day": date(2020, 1, n + 1)})
 
 
-@planted.fault(encoded)
+@planted.fault(encoded, "field 'text' is bytes, not text")
 class BytesForText(Regions):
     """Texts are bytes that nobody decoded."""
 
@@ -228,7 +228,7 @@ class BytesForText(Regions):
         return Text(id=f"{name}-{n}", source="towns", text=f"town {n} of the {name}".encode())
 
 
-@planted.fault(planned)
+@planted.fault(planned, "version(part) stays the same")
 class VersionOfNow(Regions):
     """A part's version is the time of asking, so all is read anew each time."""
 
@@ -236,7 +236,7 @@ class VersionOfNow(Regions):
         return str(time.time())
 
 
-@planted.fault(planned)
+@planted.fault(planned, "bytes of text, but the part has")
 class SizeInKilobytes(Regions):
     """A part's size is in kilobytes."""
 
@@ -244,7 +244,7 @@ class SizeInKilobytes(Regions):
         return super().size(part) // 1000
 
 
-@planted.fault(collected)
+@planted.fault(collected, "a record stays what it was")
 class SharesOneMeta(Regions):
     """All records have the same ``meta``, which each changes."""
 
@@ -255,7 +255,7 @@ class SharesOneMeta(Regions):
         return Text(id=f"{name}-{n}", source="towns", text=f"town {n}", meta=self.meta)
 
 
-@planted.fault(in_turns)
+@planted.fault(in_turns, "do not disturb each other")
 class OnePlaceForAllParts(Regions):
     """It reads with one position, which two parts read in turns move for each other."""
 

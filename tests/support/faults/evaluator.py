@@ -166,7 +166,7 @@ class DrawsItems(Asks):
         return iter(random.sample(list(super().items()), 6))
 
 
-@planted.fault(requests)
+@planted.fault(requests, "each with the same requests")
 class DrawsExamples(Asks):
     """The examples before a question are drawn at random."""
 
@@ -176,7 +176,7 @@ class DrawsExamples(Asks):
             yield Item(item.id, (LogLikelihood(shown, " cat"), *item.requests[1:]), item.data)
 
 
-@planted.fault(on_two_machines)
+@planted.fault(on_two_machines, "in a new process the items are the same")
 class ItemsOfASet(Asks):
     """Items come in the order of a set, so a limit takes others in each process."""
 
@@ -185,7 +185,7 @@ class ItemsOfASet(Asks):
         return (items[name] for name in set(items))
 
 
-@planted.fault(twice_in_a_stage)
+@planted.fault(twice_in_a_stage, "also at the next evaluation")
 class AsksOnce(Asks):
     """Its items are an iterator, at its end after the first evaluation."""
 
@@ -225,7 +225,7 @@ class FirstRowsCountMore(Asks):
         return Score(name, value, None, len(rows))
 
 
-@planted.fault(evaluated)
+@planted.fault(evaluated, "stderr is that of its value")
 class SquareOfTheError(Asks):
     """It gives the variance of the mean for its standard error."""
 
@@ -233,7 +233,7 @@ class SquareOfTheError(Asks):
         return super().stderr(values) ** 2
 
 
-@planted.fault(evaluated)
+@planted.fault(evaluated, "stderr is that of its value")
 class SpreadForError(Asks):
     """It gives the values' standard deviation for the mean's standard error."""
 
@@ -241,7 +241,7 @@ class SpreadForError(Asks):
         return super().stderr(values) * len(values) ** 0.5
 
 
-@planted.fault(evaluated)
+@planted.fault(evaluated, "is a mean, which stays the same")
 class SumForMean(Asks):
     """It adds values up, so a limit changes the score."""
 
@@ -267,7 +267,7 @@ class RowsWithASet(Asks):
         return {**super().score(item, responses), "texts": {r.text for r in responses}}
 
 
-@planted.fault(stored)
+@planted.fault(stored, "summarise leaves the rows as they are")
 class TakesFromRows(Asks):
     """Its summary takes a value out of the rows."""
 
@@ -277,7 +277,7 @@ class TakesFromRows(Asks):
         return super().summarise(rows)
 
 
-@planted.fault(evaluated)
+@planted.fault(evaluated, "score_all gives the row of each item")
 class ScoresAllOtherwise(Asks):
     """Scored together, rows belong to other items."""
 
@@ -293,7 +293,7 @@ class LossForGain(Asks):
         return super().compare(baseline, rows)
 
 
-@planted.fault(samples)
+@planted.fault(samples, "have seeds of their own")
 class OneSeed(Asks):
     """All samples of an item have one seed, and so are one sample."""
 
@@ -305,7 +305,7 @@ class OneSeed(Asks):
             yield Item(item.id, (item.requests[0], *drawn), item.data)
 
 
-@planted.fault(in_a_stage_without_records)
+@planted.fault(in_a_stage_without_records, "held_out = True")
 class ReadsHeldOutRecords(Asks):
     """It asks about held-out records, and does not declare it."""
 

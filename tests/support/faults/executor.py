@@ -165,7 +165,7 @@ class ErrorsAreLosses(Here):
                 yield number, Lost(str(error))
 
 
-@planted.fault(after_an_error, of=Here)
+@planted.fault(after_an_error, "a ValueError, not RuntimeError", of=Here)
 class ErrorsOfItsOwn(Here):
     """It raises an error of its own, whose kind nobody expects."""
 
@@ -192,7 +192,7 @@ class EndedByAnError(Here):
             raise
 
 
-@planted.fault(after_an_error, of=Here)
+@planted.fault(after_an_error, "after an error it begins no further call", of=Here)
 class GoesOnAfterAnError(Here):
     """It carries out all tasks before it raises an error of the third."""
 
@@ -203,7 +203,7 @@ class GoesOnAfterAnError(Here):
         yield from ((number, call.result()) for number, call in enumerate(calls))
 
 
-@planted.fault(calls_of_a_task, of=Here)
+@planted.fault(calls_of_a_task, "is carried out once", of=Here)
 class CallsTwice(Here):
     """It makes a call once more to be sure."""
 
@@ -213,7 +213,7 @@ class CallsTwice(Here):
             yield number, function(task)
 
 
-@planted.fault(results, of=Here)
+@planted.fault(results, "results come back as they are", of=Here)
 class RemembersTasks(Here):
     """It keeps results by task, whatever the function."""
 
@@ -227,7 +227,7 @@ class RemembersTasks(Here):
             yield number, self.known[task]
 
 
-@planted.fault(kinds_of_results, of=Here)
+@planted.fault(kinds_of_results, "results come back as they are", of=Here)
 class ResultsAsJSON(Here):
     """It carries results over as JSON, which has no tuples and bytes."""
 
@@ -236,14 +236,14 @@ class ResultsAsJSON(Here):
             yield number, json.loads(json.dumps(result, default=str))
 
 
-@planted.fault(lost_documents)
+@planted.fault(lost_documents, "calls in the engine's own process")
 class InThisProcess(Here):
     """It says that a call cannot harm the engine, and makes it in the engine's process."""
 
     isolated = True
 
 
-@planted.fault(lost_documents)
+@planted.fault(lost_documents, "a call whose process dies gives a Lost")
 class RaisesLosses(TwoProcesses):
     """A call whose process died ends the run."""
 
@@ -254,7 +254,7 @@ class RaisesLosses(TwoProcesses):
             yield number, result
 
 
-@planted.fault(lost_documents)
+@planted.fault(lost_documents, "a call whose process dies gives a Lost")
 class LosesLosses(TwoProcesses):
     """A call whose process died gives nothing."""
 
@@ -263,7 +263,7 @@ class LosesLosses(TwoProcesses):
         yield from ((n, result) for n, result in found if not isinstance(result, Lost))
 
 
-@planted.fault(left_over)
+@planted.fault(left_over, "close() ends its processes")
 class StaysOpen(TwoProcesses):
     """close() leaves its processes running."""
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import Config
-from engine.testing import StandAloneContext
+
+if TYPE_CHECKING:
+    from engine.testing import StandAloneContext
 
 
 @dataclass(frozen=True)
@@ -96,27 +95,22 @@ class Maker:
 @cache
 def kit() -> StandAloneContext:
     """What components are built with."""
+    return _plain()
+
+
+def _plain() -> StandAloneContext:
+    from engine.testing import (
+        StandAloneContext,  # imports torch, which executors' processes do not need
+    )
+
     return StandAloneContext()
 
 
-def with_other_hashes(shows: Callable[[Maker], Any], make: Maker) -> list[str]:
-    """Results of two processes whose texts have other hashes, as each Python's have."""
-    code = (
-        "import sys; from support.faults.fault import Maker\n"
-        f"from {shows.__module__} import {shows.__name__} as shows\n"
-        f"print(shows(Maker({make.kind!r}, {make.type!r})))"
-    )
-    path = os.pathsep.join(filter(None, sys.path))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for seed in "12"
-    ]
-    return [process.communicate()[0] for process in processes]
+def with_other_hashes(shows: Callable[[Any], Any], make: Maker) -> list[Any]:
+    """Results of this process and of one whose texts have other hashes, as each Python's have."""
+    from engine.testing.elsewhere import elsewhere
+
+    return [shows(make), *elsewhere(shows, make.kind, make.config(), _plain())]
 
 
 def result(shows: Callable[[Maker], Any], make: Maker) -> Any:

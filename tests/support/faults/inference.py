@@ -168,7 +168,7 @@ class IgnoresTemperature(SharedPrefix):
         return super().logprobs(rows)
 
 
-@fault(texts)
+@fault(texts, "at a temperature near 0")
 class SamplesAtOne(SharedPrefix):
     """It samples at temperature 1, whatever is asked."""
 
@@ -261,7 +261,7 @@ class LogProbabilityOfOneToken(SharedPrefix):
         return [replace(r, logprob=r.logprob / max(r.tokens, 1)) for r in found]
 
 
-@fault(texts)
+@fault(texts, "log P of a sampled text")
 class LogProbabilityWhenSampled(SharedPrefix):
     """A sampled text's log-probability is that at its temperature."""
 
@@ -305,7 +305,7 @@ class TellsNothing(SharedPrefix):
         return super().generations(requests)
 
 
-@fault(after_a_prompt)
+@fault(after_a_prompt, "where max_tokens says so")
 class RemembersPrompts(SharedPrefix):
     """It gives a prompt's first text again, however long it was to be."""
 

@@ -211,14 +211,14 @@ class SaysWider(Small):
         )  # fmt: skip
 
 
-@planted.fault(scored)
+@planted.fault(scored, "no dropout, no counter")
 def dropout_at_evaluation(config, context):
     """Its dropout stays on."""
     drop = torch.nn.functional.dropout
     return _hooked(config, context, "transformer.wte", lambda m, a, out: drop(out, 0.2, True))
 
 
-@planted.fault(scored)
+@planted.fault(scored, "no dropout, no counter")
 def counts_its_calls(config, context):
     """Each call makes its embeddings a little larger."""
     calls = []
@@ -230,7 +230,7 @@ def counts_its_calls(config, context):
     return _hooked(config, context, "transformer.wte", grown)
 
 
-@planted.fault(full_row)
+@planted.fault(full_row, "it reads a row of context_length()")
 def half_the_context(config, context):
     """It has positions for half of the declared context."""
     return small_gpt2(config, context, n_positions=_CONTEXT // 2)
@@ -243,19 +243,19 @@ def _begins_anew(module, given, named):
     return given, named
 
 
-@planted.fault(written)
+@planted.fault(written, "read in two parts with a cache")
 def positions_begin_anew(config, context):
     """With a cache, positions begin at 0 again."""
     return _hooked(config, context, "transformer", _begins_anew, before=True)
 
 
-@planted.fault(row_of_a_batch)
+@planted.fault(row_of_a_batch, "do not depend on the rows beside it")
 def mixes_rows(config, context):
     """A row's embeddings depend on the other rows."""
     return _hooked(config, context, "transformer.wte", lambda m, a, out: (out + out.mean(0)) / 2)
 
 
-@planted.fault(trained)
+@planted.fault(trained, "all weights learn")
 def frozen_embeddings(config, context):
     """Its embeddings do not learn."""
     model = small_gpt2(config, context)
@@ -263,7 +263,7 @@ def frozen_embeddings(config, context):
     return model
 
 
-@planted.fault(trained)
+@planted.fault(trained, "layer 0 gets a gradient")
 def cuts_the_gradient(config, context):
     """The first layer gets no gradient."""
     return _hooked(
@@ -272,7 +272,7 @@ def cuts_the_gradient(config, context):
     )  # fmt: skip
 
 
-@planted.fault(trained)
+@planted.fault(trained, "is float32, not torch.bfloat16")
 def half_precision(config, context):
     """Its weights have 16 bits."""
     return small_gpt2(config, context).bfloat16()
@@ -285,7 +285,7 @@ def _from_one(module, given, named):
     return given, named
 
 
-@planted.fault(logits)
+@planted.fault(logits, "without position ids, positions are 0")
 def positions_from_one(config, context):
     """Where no positions are given, they begin at 1."""
     return _hooked(config, context, "transformer", _from_one, before=True)

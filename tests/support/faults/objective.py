@@ -24,7 +24,7 @@ from support.faults.answers import (
 from engine.modeling import IGNORE, cross_entropy, padded
 
 
-@planted.fault(trained)
+@planted.fault(trained, "is about the next token of a row")
 class LabelsTwiceShifted(LearnsAnswers):
     """It learns the token after the next."""
 
@@ -34,7 +34,7 @@ class LabelsTwiceShifted(LearnsAnswers):
         return replace(made, fields={**made.fields, "labels": later})
 
 
-@planted.fault(trained)
+@planted.fault(trained, "is about the next token of a row")
 class LabelsNotShifted(LearnsAnswers):
     """It learns the token that it reads."""
 
@@ -45,7 +45,7 @@ class LabelsNotShifted(LearnsAnswers):
         return replace(made, fields={**made.fields, "labels": own})
 
 
-@planted.fault(trained)
+@planted.fault(trained, "is about the next token of a row")
 class ShiftsInTheLoss(LearnsAnswers):
     """Its loss shifts labels that were shifted before."""
 
@@ -54,7 +54,7 @@ class ShiftsInTheLoss(LearnsAnswers):
         return {"loss": cross_entropy(hidden_BTD[:, :-1], head, labels.contiguous())}
 
 
-@planted.fault(trained)
+@planted.fault(trained, "position_ids begin at 0")
 class PositionsFromFive(LearnsAnswers):
     """Positions begin at 5."""
 
@@ -65,7 +65,7 @@ class PositionsFromFive(LearnsAnswers):
         )
 
 
-@planted.fault(trained, of=LearnsTexts)
+@planted.fault(trained, "packed into rows", of=LearnsTexts)
 class PositionsGoOn(LearnsTexts):
     """Positions of packed documents go on, so each sees those before it."""
 
@@ -74,7 +74,7 @@ class PositionsGoOn(LearnsTexts):
         return replace(made, fields={**made.fields, "position_ids": np.arange(made.length)})
 
 
-@planted.fault(rows, of=LearnsTexts)
+@planted.fault(rows, "arrange keeps all", of=LearnsTexts)
 class LosesTheLastRow(LearnsTexts):
     """It drops the last row, which is seldom full."""
 
@@ -99,7 +99,7 @@ class CountsPadding(LearnsAnswers):
         return replace(made, counts={"loss": made.targets["labels"].numel()})
 
 
-@planted.fault(trained)
+@planted.fault(trained, "counts['loss'] is")
 class CountsPrompts(LearnsAnswers):
     """It counts the tokens of prompts, of which it learns nothing."""
 
@@ -125,7 +125,7 @@ class CountsRows(LearnsAnswers):
         return replace(super().collate(examples), tokens=len(examples))
 
 
-@planted.fault(rows)
+@planted.fault(rows, "an example's length is")
 class LengthWithTheEnd(LearnsAnswers):
     """An example's length is one more than its inputs are."""
 
@@ -153,7 +153,7 @@ class IgnoresLength(LearnsAnswers):
         yield from super().encode(record, tokenizer, 10**6)
 
 
-@planted.fault(rows)
+@planted.fault(rows, "the same records give the same examples")
 class EncodesByChance(LearnsAnswers):
     """It begins at a random place of an answer."""
 
@@ -163,7 +163,7 @@ class EncodesByChance(LearnsAnswers):
         yield from super().encode(record, tokenizer, length)
 
 
-@planted.fault(checked_again)
+@planted.fault(checked_again, "it neither changes the batch nor counts its calls")
 class ChangesItsBatch(LearnsAnswers):
     """Its loss changes labels in the batch."""
 
@@ -173,7 +173,7 @@ class ChangesItsBatch(LearnsAnswers):
         return found
 
 
-@planted.fault(checked_again)
+@planted.fault(checked_again, "it neither changes the batch nor counts its calls")
 class CountsItsCalls(LearnsAnswers):
     """Its loss grows call by call, and no checkpoint knows the count."""
 
@@ -185,7 +185,7 @@ class CountsItsCalls(LearnsAnswers):
         return {"loss": super().loss(hidden_BTD, head, batch)["loss"] * scale}
 
 
-@planted.fault(with_a_biased_head)
+@planted.fault(with_a_biased_head, "depends on the head's bias")
 class TakesTheWeightOnly(LearnsAnswers):
     """It leaves out the head's bias."""
 
@@ -193,7 +193,7 @@ class TakesTheWeightOnly(LearnsAnswers):
         return {"loss": cross_entropy(hidden_BTD, head.weight, batch.targets["labels"])}
 
 
-@planted.fault(trained)
+@planted.fault(trained, "as it is only a metric")
 class MetricWithAGradient(LearnsAnswers):
     """A term that is only to be watched is learnt."""
 

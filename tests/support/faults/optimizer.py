@@ -15,7 +15,7 @@ class Momentum(OptimizerConfig):
     """Gradient descent with momentum and decoupled decay."""
 
     def state_floats(self, *, hidden):
-        return 1
+        return 2
 
 
 planted = Planted("optimizer", Momentum)
@@ -26,7 +26,7 @@ class Steps(torch.optim.Optimizer):
     """Right."""
 
     _step_supports_amp_scaling = True
-    momentum = 0.9
+    momentum, means = 0.9, ("mean",)
 
     def __init__(self, groups, lr):
         super().__init__(groups, {"lr": lr})
@@ -38,7 +38,8 @@ class Steps(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if not self.state[p]:
-                    self.state[p] = {"step": torch.zeros(()), "mean": torch.zeros_like(p)}
+                    means = {name: torch.zeros_like(p) for name in self.means}
+                    self.state[p] = {"step": torch.zeros(()), **means}
                 gradient = p.grad if scale is None else p.grad / scale
                 if skipped is None or not skipped.bool():
                     self.update(p, gradient, group, self.state[p])
@@ -65,6 +66,19 @@ class Makes:
 @planted.right
 class Descends(Makes):
     """Right."""
+
+
+@planted.right
+class Adapts(Makes):
+    """Right: steps as long for small gradients."""
+
+    class cls(Steps):  # noqa: N801
+        means = ("mean", "square")
+
+        def update(self, p, gradient, group, state):
+            state["square"].lerp_(gradient**2, 0.01)
+            size = (state["square"] / (1 - 0.99 ** (state["step"] + 1))).sqrt()
+            super().update(p, gradient / (size + 1e-6), group, state)
 
 
 class Trial:
@@ -166,7 +180,7 @@ class RateOfTheSpec(Descends):
             super().update(p, gradient, {**group, "lr": self.defaults["lr"]}, state)
 
 
-@planted.fault(with_groups)
+@planted.fault(with_groups, "a group of the spec with lr_scale 0")
 class OneRateForAll(Descends):
     """Its groups all have the same rate."""
 
@@ -177,17 +191,17 @@ class OneRateForAll(Descends):
         return made
 
 
-@planted.fault(trained)
-class CoupledDecay(Descends):
-    """Decay is added to the gradient, so momentum has it, too."""
+@planted.fault(trained, "decays by the share", of=Adapts)
+class CoupledDecay(Adapts):
+    """Decay is added to the gradient, so it is as strong for small weights."""
 
-    class cls(Steps):  # noqa: N801
+    class cls(Adapts.cls):  # noqa: N801
         def update(self, p, gradient, group, state):
             decayed = gradient + group["weight_decay"] * p
             super().update(p, decayed, {**group, "weight_decay": 0.0}, state)
 
 
-@planted.fault(trained)
+@planted.fault(trained, "model.norm.weight decays by the share 0")
 class DecaysVectors(Descends):
     """Norms and biases decay as matrices do."""
 
@@ -198,7 +212,7 @@ class DecaysVectors(Descends):
         return made
 
 
-@planted.fault(with_decay)
+@planted.fault(with_decay, "decays by the share")
 class DecayOfItsOwn(Descends):
     """Its decay is 0.1, whatever the spec says."""
 
@@ -208,7 +222,7 @@ class DecayOfItsOwn(Descends):
             super().update(p, gradient, {**group, "weight_decay": own}, state)
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "from its saved state the next step is the same")
 class CountsOutsideTheState(Descends):
     """Its step counter is not in the state."""
 
@@ -220,13 +234,13 @@ class CountsOutsideTheState(Descends):
             super().update(p, gradient / (1 + 0.1 * self.calls), group, state)
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "from its saved state the next step is the same")
 class MeansOutsideTheState(Descends):
     """Its means are in a dict of its own."""
 
     class cls(Steps):  # noqa: N801
         def update(self, p, gradient, group, state):
-            own = self.__dict__.setdefault("means", {})
+            own = self.__dict__.setdefault("own_means", {})
             mean = own.setdefault(id(p), torch.zeros_like(p)).lerp_(gradient, 0.1)
             super().update(p, mean.clone(), group, state)
 
@@ -292,7 +306,7 @@ class LateState(Descends):
             super().update(p, gradient, group, state)
 
 
-@planted.fault(of_two_stages)
+@planted.fault(of_two_stages, "the same gradients give the same step")
 class NoisySteps(Descends):
     """It adds noise that no seed repeats."""
 
@@ -304,7 +318,7 @@ class NoisySteps(Descends):
             super().update(p, gradient + 0.1 * noise, group, state)
 
 
-@planted.fault(trained)
+@planted.fault(trained, "a step goes down the gradient")
 class Climbs(Descends):
     """It goes up the gradient."""
 

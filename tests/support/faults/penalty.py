@@ -243,7 +243,7 @@ class StateOfTensors(Calms):
         return {"strength": {n: torch.tensor(v) for n, v in self.strength.items()}}
 
 
-@planted.fault(trained)
+@planted.fault(trained, "measured() gives sums since its last call")
 class MeasuresEverything(Calms):
     """It measures all steps together, so its state lags behind."""
 
@@ -251,7 +251,7 @@ class MeasuresEverything(Calms):
         return dict(self.sums)
 
 
-@planted.fault(weighted)
+@planted.fault(weighted, "the engine multiplies by it")
 class WeighsItself(Calms):
     """It multiplies by the weight by which the engine multiplies, too."""
 
@@ -259,7 +259,7 @@ class WeighsItself(Calms):
         return super().squares(out, real) * self.config.weight
 
 
-@planted.fault(trained)
+@planted.fault(trained, "the same batches give the same terms")
 class Noisy(Calms):
     """Its term has noise that no seed repeats."""
 

@@ -169,13 +169,13 @@ def renames(config, context):
     return each(lambda d: Text(id=f"tidy-{d.id}", source=d.source, text=d.text))
 
 
-@planted.fault(on_two_machines, of=tidy_one)
+@planted.fault(on_two_machines, "in a new process the same documents", of=tidy_one)
 def words_of_a_set(config, context):
     """It leaves out repeated words with a set, whose order is another one in each process."""
     return each(lambda d: Text(id=d.id, source=d.source, text=" ".join(set(d.text.split()))))
 
 
-@planted.fault(of_two_sources)
+@planted.fault(of_two_sources, "does not depend on earlier ones")
 class RemembersIds(Tidies):
     """It keeps what it found by id, which two sources may share."""
 
@@ -188,7 +188,7 @@ class RemembersIds(Tidies):
         return {"words": pa.array([len(text.split()) + len(text) for text in texts], pa.int32())}
 
 
-@planted.fault(of_odd_documents, of=tidy_one)
+@planted.fault(of_odd_documents, "failed: ZeroDivisionError", of=tidy_one)
 def share_of_letters(config, context):
     """It divides by the number of letters, of which a document may have none."""
 
@@ -199,7 +199,7 @@ def share_of_letters(config, context):
     return each(shouts)
 
 
-@planted.fault(card)
+@planted.fault(card, "summary() is the same, however")
 class SummaryOfTheLastTable(Tidies):
     """Its summary is that of the last table."""
 
@@ -208,7 +208,7 @@ class SummaryOfTheLastTable(Tidies):
         return super().summary(iter([last]))
 
 
-@planted.fault(card)
+@planted.fault(card, "what summary() gives")
 class SummaryOfNumpyNumbers(Tidies):
     """Its summary has numbers that JSON does not take."""
 
@@ -216,7 +216,7 @@ class SummaryOfNumpyNumbers(Tidies):
         return {"words": np.sum([np.sum(table.column("words").to_numpy()) for table in found])}
 
 
-@planted.fault(refused_for_records)
+@planted.fault(refused_for_records, "it replaces texts, so changes_texts()")
 class SaysItKeepsTexts(Tidy):
     """It says that it does not replace texts, which it does."""
 
@@ -224,7 +224,7 @@ class SaysItKeepsTexts(Tidy):
         return False
 
 
-@planted.fault(outcome)
+@planted.fault(outcome, "the same documents have the same outcome")
 class StampsDocuments(Tidies):
     """It annotates with the time of processing."""
 
@@ -235,7 +235,7 @@ class StampsDocuments(Tidies):
 _numbers: list[int] = []
 
 
-@planted.fault(outcome, of=tidy_one)
+@planted.fault(outcome, "the same documents have the same outcome", of=tidy_one)
 def every_fifth(config, context):
     """It drops every fifth document that this process has seen."""
 
@@ -246,7 +246,7 @@ def every_fifth(config, context):
     return each(fifth)
 
 
-@planted.fault(in_parts)
+@planted.fault(in_parts, "does not depend on other documents")
 class TypeByContent(Tidies):
     """A column has numbers, or texts where a batch has a long one."""
 

@@ -6,15 +6,8 @@ python -m support.faults.replicas TYPE
 from __future__ import annotations
 
 import copy
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -25,6 +18,7 @@ from support.models import examples
 from engine import Setup, Step, Strategy, StrategyConfig
 from engine.modeling import ObjectiveModule
 from engine.testing import StandAloneContext, tiny_model
+from engine.testing.elsewhere import elsewhere
 
 
 class Ranks(StrategyConfig):
@@ -144,9 +138,9 @@ class Replicas(Strategy):
 
     def export(self):
         finals = self.averages or self.parameters
-        named = {n: f.detach() for (n, _), f in zip(self.trained(), finals, strict=True)}
-        for name, tensor in self.model.state_dict().items():
-            yield name, named.get(name, tensor)
+        final_of = {id(p): final for p, final in zip(self.parameters, finals, strict=True)}
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            yield name, final_of.get(id(tensor), tensor).detach()
 
 
 OBJECTIVE = NextTokenObjective()
@@ -273,43 +267,15 @@ def evaluated(make):
 
 
 def on_two_processes(make):
-    """The same as ``trained``, and both ranks' shares, on two processes."""
-    command = [sys.executable, "-m", "support.faults.replicas", make.type]
-    path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    """What both ranks find."""
+    return elsewhere(trained_on_a_rank, "strategy", make.config(), StandAloneContext(), ranks=2)
 
 
-def trained_on_a_rank(built):
+def trained_on_a_rank(new):
     """What a rank finds: its share, its sums, and the weights after three steps."""
-    _prepared(built)
+    built = _prepared(new())
     found = []
     for some in GLOBAL:
         own = some[built.data_rank :: built.data_size]
         found.append(_step(built, [OBJECTIVE.collate([one]) for one in own]))
     return [found, built.all_sum({"a": 1.0}), _weights(built)]
-
-
-def _rank(rank, type_, folder):
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    context = StandAloneContext(rank=rank, world_size=2)
-    found = trained_on_a_rank(context.build("strategy", {"type": type_}))
-    Path(folder, str(rank)).write_text(json.dumps(found))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        spawn = get_context("spawn")
-        ranks = [spawn.Process(target=_rank, args=(n, sys.argv[1], folder)) for n in range(2)]
-        for rank in ranks:
-            rank.start()
-        for rank in ranks:
-            rank.join(90)
-            rank.kill()
-        print(json.dumps([json.loads(Path(folder, str(n)).read_text()) for n in range(2)]))

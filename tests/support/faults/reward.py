@@ -116,7 +116,7 @@ class AnswersInOrder(Nearness):
         return {"near": torch.tensor(found)}
 
 
-@planted.fault(scores, "does not depend on what else is in the batch")
+@planted.fault(scores, "built again, it gives the same answers")
 class Noisy(Nearness):
     """It breaks ties by chance."""
 
@@ -149,7 +149,7 @@ class MeanOfAll(Nearness):
         return {"near": super().score(*given)["near"].mean()}
 
 
-@planted.fault(of_two_rounds)
+@planted.fault(of_two_rounds, "not on answers that were scored before")
 class RemembersPrompts(Nearness):
     """It keeps the value of a prompt's first answer."""
 
@@ -161,7 +161,7 @@ class RemembersPrompts(Nearness):
         return self.known.setdefault(str(prompt), super().one(prompt, answer, row))
 
 
-@planted.fault(scores)
+@planted.fault(scores, "not of floats")
 class WholeNumbers(Nearness):
     """Its values are whole numbers, of which advantages are rounded."""
 
@@ -169,7 +169,7 @@ class WholeNumbers(Nearness):
         return {"near": super().score(*given)["near"].long()}
 
 
-@planted.fault(of_a_conversation)
+@planted.fault(of_a_conversation, "a prompt may be a list of messages")
 class TextsOnly(Nearness):
     """It expects every prompt to be a text."""
 
@@ -177,7 +177,7 @@ class TextsOnly(Nearness):
         return super().one(prompt.strip(), answer, row)
 
 
-@planted.fault(weighted)
+@planted.fault(weighted, "values do not depend on `weight`")
 class WeighsItself(Nearness):
     """It multiplies by the weight by which the objective multiplies, too."""
 
@@ -185,7 +185,7 @@ class WeighsItself(Nearness):
         return {"near": super().score(*given)["near"] * self.config.weight}
 
 
-@planted.fault(on_two_ranks)
+@planted.fault(on_two_ranks, "has the same named values alone")
 class NamesWhatItFinds(Nearness):
     """A value is there only where an answer is long."""
 
@@ -195,7 +195,7 @@ class NamesWhatItFinds(Nearness):
         return found | {"long": long} if long.any() else found
 
 
-@planted.fault(before_the_first_step)
+@planted.fault(before_the_first_step, "check_row answers for any row")
 class CheckRaises(Near):
     """Its check expects what it is to check for."""
 
@@ -211,7 +211,7 @@ class ChecksNothing(Near):
         return None
 
 
-@planted.fault(learnt)
+@planted.fault(learnt, "near has no gradient")
 class KeepsTheGraph(Nearness):
     """Its values are part of a graph, which the loss then goes back through."""
 
@@ -223,7 +223,7 @@ class KeepsTheGraph(Nearness):
 _calls: list[int] = []
 
 
-@planted.fault(of_two_rounds)
+@planted.fault(of_two_rounds, "built again, it gives the same answers")
 class GrowsWithCalls(Nearness):
     """A counter of the module raises the values call by call."""
 

@@ -82,7 +82,7 @@ def steps_for_any_unit(config, context):
     return lambda progress: _ramp(min(progress.step / progress.budget.value, 1))
 
 
-@planted.fault(rates)
+@planted.fault(rates, "use progress.reached")
 def tokens_for_any_unit(config, context):
     """It divides tokens by a budget that may be in steps, and cuts off what is too much."""
     return lambda progress: max(1 - min(progress.tokens / progress.budget.value, 1), 0.1)
@@ -94,7 +94,7 @@ def budget_of_ten_thousand_steps(config, context):
     return lambda progress: 1 - min(progress.step / 10_000, 1)
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "built anew in the middle of a stage")
 def counts_from_its_first_call(config, context):
     """It warms up from where it is asked first, so once more in a resumed run."""
     first = []
@@ -132,7 +132,7 @@ def clock(config, context):
     return lambda progress: max(1 - (time.perf_counter() - start), 0.0)
 
 
-@planted.fault(rates)
+@planted.fault(rates, "every progress has a factor")
 def divides_by_the_first_step(config, context):
     """At step 0 it divides by zero."""
     return lambda progress: min(1.0, (10 / progress.step) ** 0.5)

@@ -21,16 +21,16 @@ from support.faults.replicas import (
 )
 
 
-@planted.fault(on_two_processes)
+@planted.fault(on_two_processes, "of two processes, step 1 has the norm")
 class AveragesWithoutDividing(Replicas):
     """It divides by its own rank's counts and sums over ranks."""
 
     def forward_backward(self, micro_batches, counts):
-        own = {n: sum(b.counts[n] for b in micro_batches) for n in counts}
+        own = {n: sum(b.counts[n] for b in micro_batches if b.tokens) for n in counts}
         return super().forward_backward(micro_batches, own)
 
 
-@planted.fault(on_two_processes)
+@planted.fault(on_two_processes, "of two processes, step 1 has the norm")
 class DividesTwice(Replicas):
     """It averages gradients whose counts are those of all ranks."""
 
@@ -40,7 +40,7 @@ class DividesTwice(Replicas):
             parameter.grad /= self.data_size
 
 
-@planted.fault(on_two_processes)
+@planted.fault(on_two_processes, "of two processes, step 1 has the norm")
 class LearnsAlone(Replicas):
     """Each rank steps with its own gradients."""
 
@@ -48,7 +48,7 @@ class LearnsAlone(Replicas):
         pass
 
 
-@planted.fault(on_two_processes)
+@planted.fault(on_two_processes, "of two processes, step 1 has the norm")
 class SumsAfterEachMicroBatch(Replicas):
     """It sums over ranks after each micro-batch what it has summed before."""
 
@@ -59,7 +59,7 @@ class SumsAfterEachMicroBatch(Replicas):
         pass
 
 
-@planted.fault(on_two_processes)
+@planted.fault(on_two_processes, "two processes divide the data")
 class OneShareForAll(Replicas):
     """Both ranks read the first share."""
 
@@ -68,7 +68,7 @@ class OneShareForAll(Replicas):
         self.data_rank = 0
 
 
-@planted.fault(on_two_processes)
+@planted.fault(on_two_processes, "all_sum gives the sum over all data ranks")
 class SumsOfItsOwn(Replicas):
     """all_sum gives the rank's own values."""
 
@@ -76,7 +76,7 @@ class SumsOfItsOwn(Replicas):
         return dict(values)
 
 
-@planted.fault(on_two_processes)
+@planted.fault(on_two_processes, "of two processes, step 1 has the norm")
 class NormBeforeTheSum(Replicas):
     """Its norm is that of the rank's own gradient, so ranks may skip different steps."""
 
@@ -88,7 +88,7 @@ class NormBeforeTheSum(Replicas):
         return self.own
 
 
-@planted.fault(evaluated)
+@planted.fault(evaluated, "export gives the weights of the model that inference evaluates")
 class ExportsWhatItTrains(Replicas):
     """It evaluates averaged weights and exports those that it trains."""
 
@@ -96,7 +96,7 @@ class ExportsWhatItTrains(Replicas):
         yield from self.model.state_dict().items()
 
 
-@planted.fault(evaluated)
+@planted.fault(evaluated, "after inference the next step is that of a run")
 class KeepsAverages(Replicas):
     """After an evaluation it trains the averaged weights."""
 
@@ -120,7 +120,7 @@ class StaysInEvaluation(Replicas):
         self.model.eval()
 
 
-@planted.fault(clipped)
+@planted.fault(clipped, "steps give the weights of plain training")
 class DoesNotClip(Replicas):
     """It does not clip gradients."""
 
@@ -128,7 +128,7 @@ class DoesNotClip(Replicas):
         return super().step(lr, None, spike_limit)
 
 
-@planted.fault(with_groups)
+@planted.fault(with_groups, "with a group whose lr_scale is not 1")
 class OneRateForAll(Replicas):
     """It leaves out the groups' scales of the rate."""
 
@@ -144,7 +144,7 @@ class StepsOverSpikes(Replicas):
         return super().step(lr, max_norm, float("inf"))
 
 
-@planted.fault(after_a_spike)
+@planted.fault(after_a_spike, "after a skipped step, step 3")
 class KeepsSkippedGradients(Replicas):
     """The gradient of a skipped step is added to the next."""
 
@@ -164,7 +164,7 @@ class ForgetsTheOptimizer(Replicas):
         pass
 
 
-@planted.fault(resumed)
+@planted.fault(resumed, "averaged weights included")
 class ForgetsAverages(Replicas):
     """Its state has no averaged weights."""
 
@@ -180,7 +180,7 @@ class MeanOfMicroBatches(Replicas):
         return super().loss(terms, batch, batch.counts)
 
 
-@planted.fault(accumulated)
+@planted.fault(accumulated, "in several micro-batches, step 1 has the sums")
 class SumsOfTheLast(Replicas):
     """It reports the last micro-batch's sums."""
 
@@ -189,7 +189,7 @@ class SumsOfTheLast(Replicas):
         return super().forward_backward(micro_batches[-1:], counts)
 
 
-@planted.fault(annotated)
+@planted.fault(annotated, "an objective that asks a frozen model (Loss.annotate)")
 class DoesNotAnnotate(Replicas):
     """It does not ask the objective's frozen models."""
 
@@ -197,7 +197,7 @@ class DoesNotAnnotate(Replicas):
         return batch
 
 
-@planted.fault(partly_frozen)
+@planted.fault(partly_frozen, "with frozen embeddings")
 class TrainsFrozenWeights(Replicas):
     """It trains all weights, frozen ones as well."""
 
@@ -206,7 +206,7 @@ class TrainsFrozenWeights(Replicas):
         return super().trained()
 
 
-@planted.fault(with_a_stand_in)
+@planted.fault(with_a_stand_in, "with a stand-in")
 class LearnsStandIns(Replicas):
     """It learns micro-batches that only keep other ranks from waiting."""
 

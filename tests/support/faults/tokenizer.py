@@ -118,7 +118,7 @@ class WithoutEnd(OfLetters):
         return super().fast(backend, eos_token=None)
 
 
-@planted.fault(written)
+@planted.fault(written, "no text has the token that ends documents")
 class EndsAtEachStop(OfLetters):
     """A full stop ends documents, also within one."""
 
@@ -126,7 +126,7 @@ class EndsAtEachStop(OfLetters):
         return super().fast(backend, eos_token=".")
 
 
-@planted.fault(on_two_machines)
+@planted.fault(on_two_machines, "in a new process the same texts")
 class VocabularyOfASet(OfLetters):
     """Ids stand in the order of a set."""
 
@@ -161,7 +161,7 @@ class BlanksBetweenLetters(OfLetters):
         return backend
 
 
-@planted.fault(written)
+@planted.fault(written, "decoded tokens restore")
 class LowerCase(OfLetters):
     """It makes all letters small."""
 
@@ -171,7 +171,7 @@ class LowerCase(OfLetters):
         return backend
 
 
-@planted.fault(written)
+@planted.fault(written, "decoded tokens restore")
 class OneBlank(OfLetters):
     """It makes one blank of several."""
 
@@ -181,7 +181,7 @@ class OneBlank(OfLetters):
         return backend
 
 
-@planted.fault(written)
+@planted.fault(written, "decoded tokens restore")
 class WithoutAccents(OfLetters):
     """It takes the accents from letters."""
 
@@ -191,7 +191,7 @@ class WithoutAccents(OfLetters):
         return backend
 
 
-@planted.fault(shards)
+@planted.fault(shards, "neither padded nor cut off")
 class CutsLongTexts(OfLetters):
     """It cuts texts off after 512 tokens."""
 
@@ -201,7 +201,7 @@ class CutsLongTexts(OfLetters):
         return backend
 
 
-@planted.fault(shards)
+@planted.fault(shards, "neither padded nor cut off")
 class PadsBatches(OfLetters):
     """Several texts at a time are made equally long."""
 
@@ -211,7 +211,7 @@ class PadsBatches(OfLetters):
         return backend
 
 
-@planted.fault(ids)
+@planted.fault(ids, "it takes texts that are iterated")
 class WantsAList(OfLetters):
     """It counts the texts, which a run gives one by one."""
 
@@ -219,7 +219,7 @@ class WantsAList(OfLetters):
         return super().__call__(texts[: len(texts)])
 
 
-@planted.fault(planned)
+@planted.fault(planned, "says 9 tokens, but it has")
 class DeclaresTooFew(Letters):
     """Its configuration declares fewer tokens than there are."""
 

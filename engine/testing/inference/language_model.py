@@ -24,7 +24,7 @@ from engine.errors import RunError
 from engine.modeling.chat_tokens import example_tokens
 from engine.modeling.encoding import boundary, encoder
 from engine.modeling.heads import attend, backbone, with_scalar_head
-from engine.testing.forward_pass import (
+from engine.testing.inference.forward_pass import (
     NATS,
     continued,
     lively_model,
@@ -32,8 +32,9 @@ from engine.testing.forward_pass import (
     near,
     own_logprob,
 )
-from engine.testing.standalone import StandAloneContext, require, tiny_model
-from engine.testing.texts import ended, texts
+from engine.testing.inference.texts import ended, texts
+from engine.testing.requirements import require
+from engine.testing.standalone import StandAloneContext, tiny_model
 
 _CONTEXT = 24
 _MEAN, _STD = 0.5, 4.0

@@ -9,10 +9,12 @@ from typing import Any
 
 from engine.contracts.language_model import Generation, LanguageModel, Response
 from engine.modeling.encoding import continuation, encoder
-from engine.testing.forward_pass import continued, near, own_logprob
-from engine.testing.standalone import require
+from engine.testing.inference.forward_pass import continued, near, own_logprob
+from engine.testing.requirements import require
 
 _WRITTEN = 10
+_COLD, _WARM = 1e-3, 1.5
+"""Temperatures: a sampler that ignores them draws other tokens at the first."""
 
 
 def texts(lm: LanguageModel) -> None:
@@ -33,12 +35,26 @@ def texts(lm: LanguageModel) -> None:
     ids_of = [replace(r, prompt=tuple(own(str(r.prompt)))) for r in requests]
     same = [r.ids for r in lm.generations(ids_of)] == [r.ids for r in found]
     require(same, "a prompt of ids gives the same text as the prompt's text")
-    drawn = [replace(requests[0], temperature=1.0, seed=seed) for seed in range(4)]
+    drawn = [replace(requests[0], temperature=_WARM, seed=seed) for seed in range(4)]
     together = lm.generations(drawn)
     require(len({r.ids for r in together}) > 1, "other seeds give other texts")
     require(
         [r.ids for r in together] == [lm.generate(r).ids for r in drawn],
         "a text depends on its request alone, not on those beside it",
+    )
+    cold = lm.generate(replace(requests[0], temperature=_COLD, seed=3))
+    require(cold.ids == found[0].ids, "at a temperature near 0 only the likeliest token is drawn")
+    sampled = together[0].ids
+    warm, _ = own_logprob(lm.model, [*own(str(drawn[0].prompt)), *sampled], len(sampled))
+    require(
+        near(together[0].logprob, warm, len(sampled)),
+        f"log P of a sampled text is that at temperature 1, {warm:.4f}, not {together[0].logprob:.4f}",
+    )
+    most = (_WRITTEN, _WRITTEN // 2)
+    long, short = (lm.generate(replace(requests[0], max_tokens=n)).ids for n in most)
+    require(
+        short == long[: most[1]],
+        f"a text has at most {most[1]} tokens where max_tokens says so, also after a longer one",
     )
     nucleus = lm.generate(replace(drawn[0], top_p=1e-9))
     require(nucleus.ids == found[0].ids, "with a top_p near 0 only the likeliest token is drawn")
