@@ -163,6 +163,9 @@ from .data.corpus.provenance import (
     clean_corpus as clean_corpus,
     document_ways as document_ways,
 )
+from .data.holdout import (
+    is_held_out as is_held_out,
+)
 from .data.pieces import (
     pieces_of as pieces_of,
 )

@@ -22,9 +22,9 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def is_held_out(record: Record, share: float, seed: int) -> bool:
-    """Whether a record is held out, decided by a hash of :func:`asked`, whatever its schema, file and
-    position. A record with ``meta.group`` is decided by its group, which keeps related texts (a module
-    and its docstrings) on the same side."""
+    """Whether a record is in the share held out, decided by a hash of its prompt or text (see
+    :func:`asked`), whatever its schema, file and position. A record with ``meta.group`` is decided by
+    its group, which keeps related texts (a module and its docstrings) on the same side."""
     group = record.meta.get("group")
     name = (asked(record) if group is None else str(group)).encode(errors="surrogatepass")
     digest = hashlib.blake2b(name, digest_size=8, key=seed.to_bytes(8, "big"))

@@ -1,0 +1,1 @@
+"""engine-continual: training on new data without forgetting, a plugin for training-engine."""
