@@ -10,7 +10,7 @@ from .declarations import (
 from .documents import (
     processed as processed,
 )
-from .external_loop import (
+from .objectives.external_loop import (
     EVENT as EVENT,
     require_figures as require_figures,
 )

@@ -18,15 +18,14 @@ from engine.testing import (
     data,
     documents,
     evaluation,
-    external_loop,
     models,
     optimization,
     penalties,
-    prepared,
     strategies,
     training,
 )
 from engine.testing.inference import language_model
+from engine.testing.objectives import external_loop, prepared
 from engine.testing.requirements import require, works
 from engine.testing.standalone import StandAloneContext
 

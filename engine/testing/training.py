@@ -18,7 +18,7 @@ from engine.contracts.records import record_from_row
 from engine.modeling.heads import backbone, head, hidden_states
 from engine.modeling.output_head import head_parts
 from engine.testing.inference.forward_pass import lively_model
-from engine.testing.labels import check_labels
+from engine.testing.objectives.labels import check_labels
 from engine.testing.requirements import require
 from engine.testing.standalone import StandAloneContext, tiny_model
 

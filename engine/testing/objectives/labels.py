@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -44,8 +46,11 @@ def check_labels(built: Loss, batch: Batch, examples: int, vocabulary: int) -> N
         most_BT, tokens_BT = slope_BTV.abs().max(-1)
         learnt_BT = most_BT > _NOTHING * most_BT.max()
         count, positions = batch.counts[name], int(learnt_BT.sum())
+        # Of a weighted cross-entropy of equal logits: the slope at a label is its weight · (1 − 1/V).
+        weights = float(most_BT.sum()) * vocabulary / (vocabulary - 1)
         require(
-            count in (positions, examples, len(ids_BT)),
+            count in (positions, examples, len(ids_BT))
+            or math.isclose(count, weights, rel_tol=0.02),
             f"counts['{name}'] is {count}, but {name} depends on {positions} positions of "
             f"{examples} examples",
         )

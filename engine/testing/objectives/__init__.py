@@ -1,0 +1,1 @@
+"""Checks of objectives: labels, windows of prepared corpora, and loops of libraries."""
