@@ -27,7 +27,7 @@ class ElasticWeights(PenaltyConfig):
     """
 
     inputs: ClassVar[frozenset[PenaltyInput]] = frozenset({"parameters"})
-    kept_floats: ClassVar[float] = 2
+    kept_floats: ClassVar[float] = 3  # with F itself, of which the engine has a copy
 
     weight: Number = Field(1.0, ge=0, description="Factor on the term: old tokens per new token.")
     old: Annotated[DataSourceConfig, Of("data-source")] = Field(
