@@ -24,9 +24,8 @@ from engine.modeling import (
     with_scalar_head,
 )
 from engine.storage.model_folder import Artifact
-from engine.testing import StandAloneContext
+from engine.testing import StandAloneContext, examples_of, frozen_beside, move
 from engine.testing.standalone import tiny_model
-from engine.testing.training import examples_of, frozen_beside, move
 
 _SHORT = (
     "{% for m in messages %}{% if m.role == 'assistant' %}"
