@@ -33,7 +33,7 @@ _ODD = ("x", "Grüße, 世界\n\n", "line\n" * 30, "12 + 30\n", "\n")
 
 def processor(new: Callable[[], Any], config: Config, context: StandAloneContext) -> None:
     """Documents become the same again, whatever stands beside them."""
-    texts = [*context.documents, *context.documents[:2], *_ODD]
+    texts = [*context.documents, *context.documents[:6], *context.documents[:6], *_ODD]
     records = [Text(id=f"r{n}", source="kit", text=text) for n, text in enumerate(texts)]
     made = new()
     kind: Kind = "corpus-step" if isinstance(made, CorpusStep) else "processor"

@@ -241,7 +241,7 @@ class SharesItsCounter(Waits):
 
     def step_finished(self, event):
         self.seen.append(event["step"])
-        return Stop("it was long enough") if len(self.seen) > 300 else super().step_finished(event)
+        return Stop("enough") if len(self.seen) % 251 == 0 else super().step_finished(event)
 
 
 @planted.fault(on_rank_1, "every rank gets the same answers")

@@ -269,3 +269,6 @@ class StaysOpen(TwoProcesses):
 
     def close(self):
         pass
+
+    def __del__(self):
+        super().close()  # so that the test leaves nothing
