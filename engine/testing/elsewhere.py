@@ -31,7 +31,7 @@ from engine.testing.requirements import require
 from engine.testing.standalone import StandAloneContext
 
 T = TypeVar("T")
-_PATIENCE = 60.0
+_PATIENCE = 200.0
 """Seconds after which ranks that have not ended are taken to wait for each other."""
 
 

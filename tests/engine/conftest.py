@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from support.zesty import CONFIG, PLUGIN
 
+from engine.cli.commands import cli
 from engine.errors import EngineError
 from engine.spec.loading import load_spec
 
@@ -92,3 +95,63 @@ def quick(monkeypatch):
     """
     monkeypatch.setattr("engine.deadline.SECONDS", 0.5)
     warnings.filterwarnings("ignore", category=pytest.PytestUnraisableExceptionWarning)
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch) -> Callable[..., Path]:
+    """Puts a distribution with one plugin into a folder on the path, and gives its module's file."""
+    modules = []
+
+    def install(
+        name: str,
+        plugin: str = PLUGIN,
+        *,
+        config: str = CONFIG,
+        distribution: str | None = None,
+        type_: str | None = None,
+        extra: str = "",
+        group: str = "engine.v1",
+    ) -> Path:
+        distribution = distribution or f"engine-{name}"
+        module = distribution.replace("-", "_")
+        site = tmp_path / "site" / distribution
+        described = site / f"{module}-2.0.dist-info"
+        described.mkdir(parents=True)
+        (described / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.0\nProvides-Extra: fancy\n"
+            "Requires-Dist: no-such-thing>=1; extra == 'fancy'\n"
+            "Requires-Dist: pydantic; extra == 'plain'\n"
+        )
+        (described / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
+        words = {"type": type_ or name, "module": module, "extra": extra}
+        for key, word in words.items():
+            plugin = plugin.replace("{" + key + "}", word)
+        (site / f"{module}.py").write_text(plugin)
+        (site / f"{module}_config.py").write_text(config)
+        monkeypatch.syspath_prepend(site)
+        modules.extend([module, f"{module}_config"])
+        return site / f"{module}.py"
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def zesty_spec(tiny_spec):
+    """The tiny spec with an optimizer that no built-in plugin has."""
+    tiny_spec["stages"]["base"]["train"]["optimizer"] = {"type": "zesty", "zest": 2}
+    return {"plugins": [], **tiny_spec}
+
+
+@pytest.fixture
+def listed():
+    """What `engine plugins --json` says, by plugin."""
+
+    def listed(*options: str, status: int = 0):
+        done = CliRunner().invoke(cli, ["plugins", "--json", *options], standalone_mode=False)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        assert (done.return_value or 0) == status
+        return {(row["distribution"], row["name"]): row for row in json.loads(done.output)}
+
+    return listed
