@@ -126,7 +126,8 @@ def attend(model: nn.Module, implementation: str = "sdpa") -> None:
     A class with attention of its own, which transformers could not set, keeps it.
     """
     whole = cast("Any", model)
-    if not whole._can_set_attn_implementation():
+    can_set = getattr(whole, "_can_set_attn_implementation", None)
+    if can_set is not None and not can_set():
         return
     try:
         whole.set_attn_implementation(implementation)

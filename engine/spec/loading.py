@@ -33,8 +33,8 @@ from engine.spec.compatibility import inconsistencies
 from engine.spec.composition import Composer
 from engine.spec.messages import Translator
 from engine.spec.parsed_stages import parse_stages
-from engine.spec.passwords import PASSWORD, passwords
 from engine.spec.permissions import Permissions
+from engine.spec.unfit_texts import PASSWORD, SURROGATE, passwords, surrogates
 from engine.spec.yaml_lines import Source, parse
 
 VERSION = 1
@@ -141,6 +141,8 @@ def load_spec(
         spec = model.model_validate({**source.data, "engine": VERSION})
     except ValidationError as error:
         problems += Translator(model, plugins, installed).translate(error, all_there=not unusable)
+    except UnicodeEncodeError:  # a validator's message repeats what pydantic cannot encode
+        problems += [(at, SURROGATE) for at in surrogates(source.data)]
     problems += inconsistencies(
         parse_stages(model, spec, source.data, plugins, processes, permissions, whole=not unusable)
     )

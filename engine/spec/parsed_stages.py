@@ -126,5 +126,5 @@ def _valid(annotation: Any, value: Any) -> Any:
     """The value as this type, or None."""
     try:
         return TypeAdapter(annotation).validate_python(value)
-    except ValidationError:
+    except (ValidationError, UnicodeEncodeError):
         return None

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import yaml
 
 from engine.errors import Location, SpecError
-from engine.spec.passwords import PASSWORD, passwords_in
+from engine.spec.unfit_texts import PASSWORD, passwords_in
 
 Mark = Callable[[int], str]
 """Formats a line number for error messages, such as ``spec.yaml:3``."""

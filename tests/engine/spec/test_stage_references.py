@@ -183,3 +183,12 @@ def test_stages_are_named_at_any_depth(
     assert problems() == [
         f"{at}.others.x.0: 'lacking' needs no-such-thing: pip install 'engine-naming[absent]'"
     ]
+
+
+def test_half_of_a_surrogate_pair_is_told_with_its_place(problems, stages):
+    """A message that repeats it could not be written."""
+    stages["scores"] = {
+        "evaluate": {"models": ["\ud800"], "evaluators": ["perplexity"], "baseline": "x"}
+    }
+    place = "stages.scores.evaluate.models.0"
+    assert f"{place}: half of a surrogate pair, which is no character: leave it out" in problems()

@@ -53,6 +53,7 @@ def train(tiny_spec, outside):
     return train | {"penalties": PENALTIES, "precision": "fp32", "budget": "4 steps"}
 
 
+@pytest.mark.covers("Train.penalties")
 def test_terms_do_not_depend_on_how_a_batch_is_cut(
     tiny_spec, train, run_here, write_spec, prepared, warm, outside, tmp_path
 ):
@@ -89,6 +90,22 @@ def test_terms_do_not_depend_on_how_a_batch_is_cut(
         ].keys():
             values = [step[term] for step in expected]
             assert [step[term] for step in found] == pytest.approx(values, rel=1e-5), (name, term)
+
+
+@pytest.mark.covers(*(f"penalty/{one['type']}.weight" for one in PENALTIES[:2]))
+@pytest.mark.covers(*(f"penalty/{one['type']}.name" for one in PENALTIES[:2]))
+def test_weights_and_names(tiny_spec, train, run_here):
+    """A term counts by its weight, and events call it by its name, or by its type."""
+    twice = [
+        {**one, "name": f"twice-{one['type']}", "weight": 2 * one["weight"]}
+        for one in PENALTIES[:2]
+    ]
+    penalties = [*PENALTIES[:2], *twice]
+    tiny_spec["stages"]["base"]["train"] = train | {"penalties": penalties, "budget": "2 steps"}
+    step = run_here(tiny_spec).events("step")[-1]
+    terms = [step[f"loss/penalty/{one.get('name', one['type'])}"] for one in penalties]
+    assert terms[2:] == pytest.approx([2 * term for term in terms[:2]], rel=1e-6)
+    assert step["loss"] == pytest.approx(step["loss/loss"] + sum(terms), rel=1e-6)
 
 
 def test_its_state_is_resumed(tiny_spec, train, run_here):
