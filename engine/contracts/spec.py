@@ -30,9 +30,7 @@ from engine.contracts.component_config import (
     TokenizerConfig,
 )
 from engine.contracts.config import Config, Of, StageRef, runtime
-from engine.contracts.model_config import (
-    ModelConfig,
-)
+from engine.contracts.model_config import ModelConfig
 from engine.contracts.references import ordered, references
 
 _LONGEST_NAME = 100

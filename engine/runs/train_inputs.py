@@ -13,9 +13,7 @@ from typing import Any
 from torch import nn
 
 from engine.contracts.batch import Example
-from engine.contracts.component_config import (
-    ObjectiveConfig,
-)
+from engine.contracts.component_config import ObjectiveConfig
 from engine.contracts.model_config import (
     ModelConfig,
     Origin,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.contracts.model_config import (
-    ModelConfig,
-)
+from engine.contracts.model_config import ModelConfig
 from engine.contracts.references import configs_in, every_config, ordered
 from engine.errors import Location, nearest
 from engine.registry import Found, Plugins

@@ -40,9 +40,7 @@ from engine.contracts.component_config import (
     TokenizerConfig,
 )
 from engine.contracts.config import Config, Of, StageRef
-from engine.contracts.model_config import (
-    ModelConfig,
-)
+from engine.contracts.model_config import ModelConfig
 from engine.errors import PluginError
 from engine.registry import Found, Plugins
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.contracts.model_config import (
-    ModelConfig,
-)
+from engine.contracts.model_config import ModelConfig
 from engine.contracts.model_sizes import ModelShape
 from engine.contracts.spec import Stage
 

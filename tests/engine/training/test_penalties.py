@@ -40,6 +40,7 @@ TWO = {
     "zero-2": ({"strategy": {"type": "zero", "stage": 2}}, "no-distance"),
     "zero-3": ({"strategy": {"type": "zero", "stage": 3}}, "no-distance"),
     "context": ({"strategy": {"type": "mesh", "context": 2}}, "z-loss-alone"),
+    "expert": ({"strategy": {"type": "mesh", "expert": 2}}, "z-loss-alone"),
 }
 
 
