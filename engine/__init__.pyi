@@ -230,6 +230,11 @@ from .spec.permissions import (
 from .storage.manifest import (
     write_durably as write_durably,
 )
+from .storage.run_history import (
+    RunHistory as RunHistory,
+    StageHistory as StageHistory,
+    read_run as read_run,
+)
 from .terminal.console import (
     Terminal as Terminal,
 )
@@ -240,4 +245,9 @@ from .terminal.output import (
 from .training.flops import (
     Flops as Flops,
     token_flops as token_flops,
+)
+from .training.scaling_law import (
+    FittedLaw as FittedLaw,
+    ScalingLaw as ScalingLaw,
+    effective_tokens as effective_tokens,
 )

@@ -41,6 +41,17 @@ def read_end(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a regular file that is only appended to, without blank ones, and without a last one
+    that has no end yet. Raises OSError as :func:`read_regular`."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        for line in file:
+            if line.endswith(b"\n") and not line.isspace():
+                yield line
+
+
 def json_of(text: str | bytes) -> Any:
     """Parses JSON. Raises ValueError, also if it is nested too deeply."""
     try:

@@ -22,21 +22,22 @@ NAMES = {
     engine: """
 Adapter Amount Architecture Artifact Bad Batch BenchmarkTexts Beside Callback Chat Completion
 Component Config Context Corpus CorpusStep Count DataSource DataSourceConfig Dataset DocumentWay
-EngineError Evaluator EvaluatorConfig Example Executor ExternalLoop Feed FeedSetup FieldError Flops
-ForwardPass Generation Inference InferenceConfig Item ItemTexts Job LOGITS Labelled LanguageModel
-Layout Loaded LogLikelihood Loss Lost Messages ModelConfig ModelShape Need Number Objective
-ObjectiveConfig Of OpenedStage OptimizerConfig OptimizerWrapperConfig Optimizers OwnRequest
-Parameters Penalty PenaltyConfig PenaltyInput Plugins Precision Preference Problem Processor
-Progress Prompt RECOMPUTED Recompute Record Response Reward RewardConfig RollBack Rolling Rollout
-RunError SEQUENCE Said Schedule Schema Score Scores Setup Share Situation Spec SpecError Stage
-StageRef State Step Stepwise Stop Strategy StrategyConfig Taken Terminal Text TokenizerConfig
-TokenizerTrainer Tools Train Value VariableName Window allow_option block_option clean_corpus
-cleaned document_ways each file_fault hookimpl host_of is_held_out is_loopback json_of json_option
-kernel_of load_spec loading_fault micro_batches micro_rows misplaced missing_plugin model_of
-neighbours network_need open_stage parameter_count pieces_of pretrained_tokenizer rank_parameters
-read_json read_regular record_from_row record_or_bad record_to_row register_architectures runtime
-secret_need seed_of set_option shape_of shrunk_config spec_argument stage_argument time_limit
-token_flops tokenizer_fault try_corpus write_cleaned write_durably
+EngineError Evaluator EvaluatorConfig Example Executor ExternalLoop Feed FeedSetup FieldError
+FittedLaw Flops ForwardPass Generation Inference InferenceConfig Item ItemTexts Job LOGITS Labelled
+LanguageModel Layout Loaded LogLikelihood Loss Lost Messages ModelConfig ModelShape Need Number
+Objective ObjectiveConfig Of OpenedStage OptimizerConfig OptimizerWrapperConfig Optimizers
+OwnRequest Parameters Penalty PenaltyConfig PenaltyInput Plugins Precision Preference Problem
+Processor Progress Prompt RECOMPUTED Recompute Record Response Reward RewardConfig RollBack Rolling
+Rollout RunError RunHistory SEQUENCE Said ScalingLaw Schedule Schema Score Scores Setup Share
+Situation Spec SpecError Stage StageHistory StageRef State Step Stepwise Stop Strategy
+StrategyConfig Taken Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value VariableName
+Window allow_option block_option clean_corpus cleaned document_ways each effective_tokens file_fault
+hookimpl host_of is_held_out is_loopback json_of json_option kernel_of load_spec loading_fault
+micro_batches micro_rows misplaced missing_plugin model_of neighbours network_need open_stage
+parameter_count pieces_of pretrained_tokenizer rank_parameters read_json read_regular read_run
+record_from_row record_or_bad record_to_row register_architectures runtime secret_need seed_of
+set_option shape_of shrunk_config spec_argument stage_argument time_limit token_flops
+tokenizer_fault try_corpus write_cleaned write_durably
 """,
     engine.files: """
 each_once expanded matches unmatched version_of

@@ -1,0 +1,61 @@
+"""Laws give the published optima and the published worth of repeated data."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import FittedLaw, ScalingLaw, SpecError, effective_tokens
+
+HOFFMANN = ScalingLaw(E=1.69, A=406.4, alpha=0.34, B=410.7, beta=0.28)
+REFITTED = ScalingLaw(E=1.8172, A=482.01, alpha=0.34781, B=2085.43, beta=0.36585)
+"""Hoffmann et al. 2022, and Besiroglu et al. 2024 ("Chinchilla Scaling: A replication attempt")."""
+
+
+@pytest.mark.parametrize(
+    ("law", "parameters", "tokens"), [(HOFFMANN, 32.2e9, 2.98e12), (REFITTED, 72.4e9, 1.33e12)]
+)
+def test_published_optima(law, parameters, tokens):
+    """At 5.76e23 FLOPs; any other size for the same FLOPs has a higher loss."""
+    found = law.optimum(5.76e23)
+    assert found == pytest.approx((parameters, tokens), rel=4e-3)  # they have three digits
+    best = law.loss(*found)
+    for factor in (0.9, 1.1):
+        assert law.loss(found[0] * factor, found[1] / factor) > best
+
+
+def test_the_share_of_parameters():
+    """Exponents of 0.076 and 0.095 make parameters grow with the power 0.556 of FLOPs."""
+    law = ScalingLaw(0, 1, 0.076, 1, 0.095)
+    growth = law.optimum(1e22)[0] / law.optimum(1e21)[0]
+    assert growth == pytest.approx(10**0.5556, rel=1e-3)
+
+
+@pytest.mark.parametrize(("epochs", "worth"), [(1, 1), (4, 3.73), (16, 10.58), (40, 15.17)])
+def test_repeated_data(epochs, worth):
+    """Is worth less with each epoch, and nothing changes within the first."""
+    assert effective_tokens(1e9, epochs * 1e9) / 1e9 == pytest.approx(worth, abs=5e-3)
+    assert effective_tokens(1e9, 2e8) == 2e8
+
+
+def test_a_law_s_file(tmp_path):
+    """Is read as it was written, and predicts with an interval that spans draws and noise."""
+    other = ScalingLaw(1.7, 400.0, 0.34, 410.0, 0.28, "body")
+    law = FittedLaw(HOFFMANN, (HOFFMANN, other), 0.01, "nats per token", (1e18, 1e20), "a", "b")
+    file = tmp_path / "law.json"
+    file.write_text(law.text(), encoding="utf-8")
+    assert FittedLaw.read(file) == law
+    found = law.predict(1e9, 9e8, 2e10)
+    assert found.loss == pytest.approx(HOFFMANN.loss(1e9, 2e10))
+    assert found.high - found.loss >= 1.96 * 0.01 * found.loss * 0.999
+    assert found.high >= other.loss(9e8, 2e10)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"law": 2}', '{"law": 1, "best": {"E": "x"}}', '{"law": 1, "a": 1}']
+)
+def test_what_is_no_law(tmp_path, text):
+    """Is refused with the file's name."""
+    file = tmp_path / "law.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError, match="is no law"):
+        FittedLaw.read(file)
