@@ -52,9 +52,9 @@ class ScalingLaw:
 
 
 def effective_tokens(unique: float, tokens: float, repeats: float = REPEATS) -> float:
-    """The fresh tokens that are worth ``tokens``, drawn from ``unique`` ones: U·(1 + R*·(1 − e^(−R/R*)))
-    with R repetitions
-    after the first epoch (Muennighoff et al., equation 5)."""
+    """The fresh tokens that are worth ``tokens``, of which only ``unique`` are different:
+    U·(1 + R*·(1 − e^(−R/R*))) with R repetitions after the first epoch (Muennighoff et al., eq. 5).
+    """
     if tokens <= unique:
         return tokens
     repeated = tokens / unique - 1
