@@ -136,6 +136,10 @@ from .contracts.records import (
     record_or_bad as record_or_bad,
     record_to_row as record_to_row,
 )
+from .contracts.score_interval import (
+    score_interval as score_interval,
+    score_text as score_text,
+)
 from .contracts.scoring import (
     BenchmarkTexts as BenchmarkTexts,
     Evaluator as Evaluator,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from engine.contracts.score_interval import score_text
 from engine.contracts.scoring import CLEAN
 
 _Score = Mapping[str, Any]
-_Z = 1.96
 _NOTE = "  ± half of a 95 % interval"
 _CLEAN_NOTE = "  clean: without the items found in documents prepared for training"
 
@@ -69,20 +68,6 @@ def _rows(
         yield f"  {evaluator}", []
     for metric in metrics:
         own = [score for score in scores if score["metric"] == metric]
-        found = {score["model"]: _figure(score) for score in own}
+        found = {score["model"]: score_text(score) for score in own}
         label = metric.replace("_", " ") + (f", {own[0]['n']:,} items" if is_clean(own[0]) else "")
         yield "  " * (2 - alone) + label, [found.get(model, "") for model in models]
-
-
-def _figure(score: _Score) -> str:
-    """The value and its interval, rounded to the digits that the interval makes meaningful."""
-    value, error = score["value"], _Z * (score.get("stderr") or 0)
-    low, high = score.get("interval") or (value - error, value + error)
-    below, above = value - low, high - value
-    size = max(below, above)
-    if not size:
-        return f"{value:.4g}"
-    decimals = max(0, 1 - math.floor(math.log10(size)))
-    if math.isclose(below, above, rel_tol=0.01):
-        return f"{value:.{decimals}f} ± {size:.{decimals}f}"
-    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"

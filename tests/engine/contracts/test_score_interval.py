@@ -1,0 +1,23 @@
+"""A score's interval is its own, or that of its standard error."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import score_interval, score_text
+
+
+@pytest.mark.parametrize(
+    ("fields", "low", "high", "text"),
+    [
+        ({"stderr": 0.1}, 0.304, 0.696, "0.50 ± 0.20"),
+        ({"stderr": 0.1, "interval": [0.25, 0.6]}, 0.25, 0.6, "0.50 [0.25, 0.60]"),
+        ({"stderr": None}, 0.5, 0.5, "0.5"),
+        ({}, 0.5, 0.5, "0.5"),
+    ],
+)
+def test_an_interval_is_given_or_follows_from_the_standard_error(fields, low, high, text):
+    """It is ± 1.96 standard errors unless the evaluator says otherwise; the text has its digits."""
+    score = {"value": 0.5, **fields}
+    assert score_interval(score) == pytest.approx((low, high))
+    assert score_text(score) == text
