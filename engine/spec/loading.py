@@ -98,6 +98,10 @@ class Loaded:
         """The spec as plain data, with all defaults."""
         return self.spec.model_dump(mode="json", exclude_none=True)
 
+    def given(self) -> dict[str, Any]:
+        """What of :meth:`resolved` the user wrote: in the spec, what it extends, and overrides."""
+        return self.spec.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+
     def told(self, config: Config, error: FieldError) -> SpecError:
         """The error with the file and line of the component's field."""
         at = (*(place_of(config, self.spec) or ()), *error.field.split("."))

@@ -73,6 +73,7 @@ class RunFolder:
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "seed": loaded.spec.seed,
             "world_size": world_size,
+            "given": loaded.given(),
         }
         write_durably(self.path / "manifest.json", json.dumps(manifest, indent=1))
 

@@ -175,7 +175,8 @@ def test_a_folder_that_cannot_be_made(tmp_path, place):
 
 @pytest.mark.covers("Spec.name")
 def test_the_folder_says_what_was_run(finished_run):
-    """Under the run's name: the spec as written and as it became, and what it ran on."""
+    """Under the run's name: the spec as written and as it became, which of its fields were given, and
+    what it ran on."""
     (folder,) = (path for path in finished_run.parent.iterdir() if path.is_dir())
     assert folder.name == load_spec(finished_run / "spec.yaml").spec.name == "tiny"
     manifest = json.loads((finished_run / "manifest.json").read_text(encoding="utf-8"))
@@ -183,6 +184,9 @@ def test_the_folder_says_what_was_run(finished_run):
     assert manifest["world_size"] == 1
     assert manifest["plugins"]["lm"].startswith("training-engine ")
     assert {"torch", "transformers"} <= manifest["packages"].keys()
+    base = manifest["given"]["stages"]["base"]["train"]
+    assert base["optimizer"] == {"lr": 0.003, "type": "adamw"}  # without what has a default
+    assert not {"clip", "strategy"} & base.keys()
     assert (finished_run / "spec.yaml").read_text() == (
         finished_run.parent / "tiny.yaml"
     ).read_text()
