@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from engine.hardware.accelerators import ACCELERATORS, accelerator
+from engine.hardware.accelerator_table import Accelerator
+from engine.hardware.accelerators import accelerator, accelerators, find_accelerator
 from engine.hardware.allocator import keep_freed_memory
 from engine.hardware.measurements import measured, threads
 from engine.hardware.precision import AUTO, resolved
 from engine.hardware.products import TYPES, product_speed
 
 __all__ = [
-    "ACCELERATORS",
     "AUTO",
     "TYPES",
+    "Accelerator",
     "accelerator",
+    "accelerators",
+    "find_accelerator",
     "keep_freed_memory",
     "measured",
     "product_speed",

@@ -1,56 +1,51 @@
-"""Accelerators by the names that ``nvidia-smi`` prints, with figures from their data sheets."""
+"""Accelerators: which one this machine has, and what data sheets and price lists say of them.
+
+The table stands in ``accelerators.yaml`` beside this module. A user's file in the same form adds others
+or gives other values for known ones, such as an own price.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
+
+from engine.errors import SpecError, nearest
+from engine.hardware.accelerator_table import Accelerator, read_table
+
+_TABLE = Path(__file__).with_suffix(".yaml")
 
 
-@dataclass(frozen=True, slots=True)
-class Accelerator:
-    """FLOP/s of dense matrix products: ``narrow`` in 16 bits on tensor cores with float32 accumulation,
-    ``wide`` in float32 without TF32, which is torch's default. ``memory`` is in bytes."""
+def accelerators(more: Path | None = None) -> Mapping[str, Accelerator]:
+    """The table by whole names; with the entries of a user's file, if given.
 
-    narrow: float
-    wide: float
-    memory: float
-    bf16: bool = True
-
-    def peak(self, precision: str) -> float:
-        """FLOP/s in this precision; float32's if the tensor cores lack bf16."""
-        usable = precision == "fp16" or (precision == "bf16" and self.bf16)
-        return self.narrow if usable else self.wide
+    An entry of the file for a known name replaces only the figures that it has. Raises SpecError with
+    every fault of the file and its line.
+    """
+    return _table() if more is None else {**_table(), **read_table(more, _table())}
 
 
-ACCELERATORS = {
-    "NVIDIA B200": Accelerator(2250e12, 75e12, 180e9),
-    "NVIDIA H200": Accelerator(989e12, 67e12, 141e9),
-    "NVIDIA H100 80GB HBM3": Accelerator(989e12, 67e12, 80e9),
-    "NVIDIA H100 NVL": Accelerator(835e12, 60e12, 94e9),
-    "NVIDIA H100 PCIe": Accelerator(756e12, 51e12, 80e9),
-    "NVIDIA A100-SXM4-80GB": Accelerator(312e12, 19.5e12, 80e9),
-    "NVIDIA A100-SXM4-40GB": Accelerator(312e12, 19.5e12, 40e9),
-    "NVIDIA A100 80GB PCIe": Accelerator(312e12, 19.5e12, 80e9),
-    "NVIDIA A100-PCIE-40GB": Accelerator(312e12, 19.5e12, 40e9),
-    "NVIDIA L40S": Accelerator(362e12, 91.6e12, 48e9),
-    "NVIDIA L40": Accelerator(181e12, 90.5e12, 48e9),
-    "NVIDIA L4": Accelerator(121e12, 30.3e12, 24e9),
-    "NVIDIA A40": Accelerator(149.7e12, 37.4e12, 48e9),
-    "NVIDIA A10": Accelerator(125e12, 31.2e12, 24e9),
-    "NVIDIA RTX A6000": Accelerator(154.8e12, 38.7e12, 48e9),
-    "NVIDIA GeForce RTX 4090": Accelerator(165.2e12, 82.6e12, 24e9),
-    "NVIDIA GeForce RTX 3090": Accelerator(71e12, 35.6e12, 24e9),
-    "Tesla V100-SXM2-32GB": Accelerator(125e12, 15.7e12, 32e9, bf16=False),
-    "Tesla V100-SXM2-16GB": Accelerator(125e12, 15.7e12, 16e9, bf16=False),
-    "Tesla V100-PCIE-32GB": Accelerator(112e12, 14e12, 32e9, bf16=False),
-    "Tesla V100-PCIE-16GB": Accelerator(112e12, 14e12, 16e9, bf16=False),
-    "Tesla T4": Accelerator(65e12, 8.1e12, 16e9, bf16=False),
-}
-"""Speeds and memory by the name that nvidia-smi gives, matched as a whole: a part of one name may be
-another device's name."""
+def find_accelerator(name: str, more: Path | None = None) -> Accelerator:
+    """The accelerator of this name or alias, matched as a whole: a part of one name may be another
+    device's name. Raises SpecError."""
+    table = accelerators(more)
+    for one in table.values():
+        if name in (one.name, *one.aliases):
+            return one
+    names = [alias for one in table.values() for alias in (one.name, *one.aliases)]
+    known = ", ".join(f"'{one}'" for one in table)
+    raise SpecError(
+        f"no data sheet of '{name}' is known{nearest(name, names)}",
+        hint=f"known are {known}; --accelerators FILE adds others",
+    )
+
+
+@cache
+def _table() -> Mapping[str, Accelerator]:
+    return read_table(_TABLE, {})
 
 
 @cache

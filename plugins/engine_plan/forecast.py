@@ -27,7 +27,7 @@ from engine import (
     parameter_count,
     shape_of,
 )
-from engine.hardware import ACCELERATORS, AUTO, resolved
+from engine.hardware import AUTO, resolved
 from engine_plan.estimate import (
     WIDTHS,
     Estimate,
@@ -245,9 +245,8 @@ def size(number: float) -> str:
 
 def _precision(train: Train, machine: Machine) -> Precision:
     """The stage's precision on this machine, with ``auto`` resolved."""
-    known = ACCELERATORS.get(machine.name)
-    if train.precision == AUTO and known is not None:
-        return "bf16" if known.bf16 else "fp16"
+    if train.precision == AUTO and machine.known is not None:
+        return "bf16" if machine.known.bf16 else "fp16"
     return resolved(train.precision, machine.device)
 
 

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import RunError, SpecError
-from engine.hardware import ACCELERATORS, accelerator, threads
+from engine import RunError
+from engine.hardware import Accelerator, accelerator, accelerators, find_accelerator, threads
 from engine_plan.sample import Sample
 from engine_plan.speeds import Speeds, training_speeds
 
@@ -32,14 +32,16 @@ class Links:
 
 
 LINKS = {"cpu": Links(1e9, 1e-3), "cuda": Links(50e9, 5e-5)}
-"""Links of gloo on one machine, and of NCCL between eight devices of one machine. Latency includes
+"""Links of gloo on one machine, and of NCCL between devices without a data sheet. Latency includes
 torch's work for a message: 33 messages made a step 60 ms longer on two busy cores."""
+DEVICES = 8
+"""Devices of a machine: more processes send over its network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What each of ``processes`` has: ``memory`` in bytes, ``links`` (None if unknown), and
-    ``assumed_speed`` in FLOPs per second, if given."""
+    """What each of ``processes`` has: ``memory`` in bytes, ``links`` (None if unknown),
+    ``assumed_speed`` in FLOPs per second, if given, and ``known``, the device's entry in the table."""
 
     device: str
     name: str
@@ -48,25 +50,28 @@ class Machine:
     assumed_speed: float | None = None
     links: Links | None = None
     is_here: bool = True
+    known: Accelerator | None = None
 
     @classmethod
-    def here(cls, processes: int) -> Machine:
-        """This machine with ``processes`` processes, each on its own accelerator if there are any."""
+    def here(cls, processes: int, more: Path | None = None) -> Machine:
+        """This machine with ``processes`` processes, each on its own accelerator if there are any.
+
+        ``more``: a user's table of accelerators.
+        """
         found = accelerator()
         if found:
-            return cls("cuda", *found, processes, links=LINKS["cuda"])
+            known = accelerators(more).get(found[0])
+            return cls("cuda", *found, processes, links=_links(known, processes), known=known)
         cores = os.cpu_count() or 1
         memory = memory_here() / processes
         return cls("cpu", f"{cores} CPU cores", memory, processes, links=LINKS["cpu"])
 
     @classmethod
-    def elsewhere(cls, name: str, processes: int) -> Machine:
-        """A machine with accelerators of this name. Raises SpecError for an unknown name."""
-        found = ACCELERATORS.get(name)
-        if found is None:
-            known = ", ".join(f"'{one}'" for one in ACCELERATORS)
-            raise SpecError(f"no data sheet of '{name}' is known", hint=f"known are {known}")
-        return cls("cuda", name, found.memory, processes, links=LINKS["cuda"], is_here=False)
+    def elsewhere(cls, name: str, processes: int, more: Path | None = None) -> Machine:
+        """Machines of eight accelerators of this name. Raises SpecError for an unknown name."""
+        known = find_accelerator(name, more)
+        links = _links(known, processes)
+        return cls("cuda", known.name, known.memory, processes, None, links, False, known)
 
     @property
     def balance(self) -> float:
@@ -83,10 +88,9 @@ class Machine:
                 found = training_speeds(sample, self.device)
                 share = self._share()
                 return Speeds(found.layers * share, found.head * share)
-        known = ACCELERATORS.get(self.name)
-        if known is None:
+        if self.known is None:
             return None
-        speed = UTILISATION * known.peak(sample.precision)
+        speed = UTILISATION * self.known.peak(sample.precision)
         return Speeds(speed, speed)
 
     def _share(self) -> float:
@@ -94,6 +98,14 @@ class Machine:
         if self.device != "cpu":
             return 1
         return min(1, (os.cpu_count() or 1) / (threads() * self.processes))
+
+
+def _links(known: Accelerator | None, processes: int) -> Links | None:
+    """Links between the processes' devices, by the data sheet; None if it does not tell."""
+    if known is None:
+        return LINKS["cuda"]
+    bandwidth = known.links if processes <= DEVICES else known.network
+    return Links(bandwidth, LINKS["cuda"].latency) if bandwidth else None
 
 
 def memory_here() -> float:

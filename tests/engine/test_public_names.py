@@ -52,7 +52,8 @@ parameter_groups place plain_head prompt_tokens ratio read_scalars readable read
 recompute_layers scalar_head scored_rows small_copy through token_logprobs with_scalar_head
 """,
     engine.hardware: """
-ACCELERATORS AUTO TYPES accelerator keep_freed_memory measured product_speed resolved threads
+AUTO Accelerator TYPES accelerator accelerators find_accelerator keep_freed_memory measured
+product_speed resolved threads
 """,
     engine.testing: """
 EVENT FinishedRun LENGTH Learner StandAloneContext check_component check_plugin check_readme

@@ -15,7 +15,7 @@ from rows import Row, Rows
 from steps import Size, Steps, batch, model, seconds
 from torch.nn import functional as F
 
-from engine.hardware.accelerators import ACCELERATORS
+from engine.hardware import accelerators
 from engine.modeling import compile_layers
 
 _SMALL = Size("small", 64, 1, 2, 512, 128, 2)
@@ -62,9 +62,10 @@ def _freed(measure: Callable[[Size, str], float], size: Size, device: str) -> fl
 def _row(size: Size, who: str, taken: float, device: str) -> Row:
     tokens = size.rows * size.context / taken
     name = torch.cuda.get_device_name() if device == "cuda" else ""
-    if name not in ACCELERATORS:
+    known = accelerators().get(name)
+    if known is None:
         return Row(f"{size.name}: {who}, tokens a second", f"{tokens:,.0f}")
-    share = size.flops / taken / ACCELERATORS[name].peak("bf16")
+    share = size.flops / taken / known.peak("bf16")
     aimed = who == "engine" and size.name == "1.3B" and any(one in name for one in _ON)
     return Row(
         f"{size.name}: {who}, tokens a second",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from engine_plan import machine
-from engine_plan.machine import LINKS, Machine
+from engine_plan.machine import LINKS, Links, Machine
 from engine_plan.sample import Sample
 from engine_plan.speeds import Speeds
 from support.internals import Process
@@ -56,7 +56,10 @@ def test_an_accelerator_for_each_process(bare, monkeypatch):
     program.chmod(0o755)
     here = Machine.here(2)
     assert (here.device, here.name, here.memory) == ("cuda", "NVIDIA H100 PCIe", 81559 * 2**20)
-    assert here.links == LINKS["cuda"]
+    assert here.links == Links(64e9, LINKS["cuda"].latency)
+    program.write_text("#!/bin/sh\necho 'Radeon of tomorrow, 49152'\n")
+    accelerator.cache_clear()
+    assert Machine.here(2).links == LINKS["cuda"]
     accelerator.cache_clear()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert Machine.here(2).device == "cpu"
@@ -104,6 +107,12 @@ def test_accelerators_by_their_whole_names(name, narrow, wide):
     there = Machine.elsewhere(name, 1)
     assert there.speeds(sample("bf16")).layers == pytest.approx(0.4 * narrow)
     assert there.speeds(sample("fp32")).head == pytest.approx(0.4 * wide)
+
+
+def test_links_are_those_of_a_machine_or_of_its_network():
+    """Eight devices share a machine; a sheet that says nothing of a network leaves it unknown."""
+    assert [Machine.elsewhere("A100-80GB", n).links.bandwidth for n in (8, 9)] == [300e9, 25e9]
+    assert Machine.elsewhere("NVIDIA L4", 9).links is None
 
 
 def test_devices_without_bf16():

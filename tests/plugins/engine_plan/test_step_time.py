@@ -45,18 +45,19 @@ def test_machines_elsewhere(plan, train, command, tiny_spec, write_spec):
     train |= {"strategy": "ddp", "precision": "bf16"}
     (gpu,) = plan("--device", "NVIDIA H100 PCIe", "--nproc", 2)
     assert gpu["memory"]["available"] == 80e9
-    assert gpu["step"]["links"] == 50e9
+    assert gpu["step"]["links"] == 64e9
     computing = gpu["step"]["executed_flops"] / 2 / (0.4 * 756e12)
-    sending = gpu["step"]["traffic"] / 50e9 + 5e-5
+    sending = gpu["step"]["traffic"] / 64e9 + 5e-5
     assert gpu["step"]["seconds"] == pytest.approx(computing + sending)
     assert gpu["assumed"] == [
         "80 GB of memory",
         "40% of its data sheet's speed",
-        "links of 50 GB a second",
+        "links of 64 GB a second",
     ]
     spec = write_spec(tiny_spec)
     _, err = command("plan", spec, "--device", "H100", status=2)
-    assert "no data sheet of 'H100' is known; known are 'NVIDIA B200', " in err
+    assert "no data sheet of 'H100' is known; did you mean 'H100-" in err
+    assert "known are 'NVIDIA B200', " in err
 
 
 def test_an_assumed_speed_says_nothing_of_links(plan, train, command, tiny_spec, write_spec):
