@@ -46,8 +46,9 @@ class Callback:
 
         It has ``stage``, ``step``, ``tokens`` so far, ``loss`` and other terms (means over their
         counts), ``lr``, ``grad_norm`` before clipping, ``skipped``, ``tokens_per_second`` of all ranks,
-        ``memory`` (the most that this rank has used, in bytes) and ``time`` (seconds since 1970). Only
-        the last two differ between ranks.
+        ``utilisation`` (the model's FLOPs per second over the peak of all ranks' devices, if both are
+        known), ``memory`` (the most that this rank has used, in bytes) and ``time`` (seconds since
+        1970). Only the last two differ between ranks.
         """
         return None
 

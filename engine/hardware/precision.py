@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from engine.contracts.component import Precision
 from engine.errors import SpecError
-from engine.hardware.products import product_speed
+from engine.hardware.products import product_speeds
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,8 @@ def cannot(precision: Precision, device: torch.device | str) -> str | None:
 
 def gain(precision: Precision, other: Precision, device: torch.device | str) -> float:
     """Measured speed of products in ``precision``, as a multiple of that in ``other``."""
-    return product_speed(precision, _type(device)) / product_speed(other, _type(device))
+    speeds = product_speeds([precision, other], _type(device))
+    return speeds[precision] / speeds[other]
 
 
 def advice(precision: Precision, device: torch.device | str) -> str | None:

@@ -6,13 +6,16 @@ products run at a tenth of float32's speed, and an environment variable may turn
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engine.contracts.component import Precision
 from engine.errors import RunError
-from engine.hardware.measurements import measured
+from engine.hardware.accelerators import accelerators
+from engine.hardware.measurements import measured, threads
 
 if TYPE_CHECKING:
     import torch
@@ -33,24 +36,44 @@ def product_speed(precision: Precision, device: str = "cpu") -> float:
 
     Raises RunError if the device does not exist or cannot multiply in this precision.
     """
-    kind = device.partition(":")[0]
-    names = [f"product {one}" for one in TYPES]
-    speed = measured(names, device, lambda: _measure(device, kind))[f"product {precision}"]
-    if not speed:
-        raise RunError(f"torch cannot multiply matrices in {precision} on device {device}")
-    return speed
+    return product_speeds([precision], device)[precision]
 
 
-def _measure(device: str, kind: str) -> dict[str, float]:
-    """Best speed of each precision, 0 if unsupported; measured alternately, so that other load on the
-    machine slows all alike."""
+def product_speeds(precisions: Sequence[Precision], device: str = "cpu") -> dict[Precision, float]:
+    """The speeds of :func:`product_speed`, to be compared: those that are not known yet are measured
+    alternately, so that other load on the machine slows all alike."""
+    names = {one: f"product {one}" for one in precisions}
+    found = measured(list(names.values()), device, lambda: _measure(names, device))
+    for precision, name in names.items():
+        if not found[name]:
+            raise RunError(f"torch cannot multiply matrices in {precision} on device {device}")
+    return {precision: found[name] for precision, name in names.items()}
+
+
+def peak_speed(precision: Precision, device: str, processes: int) -> float | None:
+    """Peak FLOP/s of the device of one of a machine's ``processes``, which share a CPU's cores: that of
+    its data sheet, or on a CPU the measured speed of matrix products; None if neither is known."""
+    if device.partition(":")[0] == "cpu":
+        with contextlib.suppress(RunError):
+            share = (os.cpu_count() or 1) / (threads() * processes)
+            return product_speed(precision, "cpu") * min(1, share)
+        return None
     import torch
 
+    known = accelerators().get(torch.cuda.get_device_name(device))
+    return known.peak(precision) if known else None
+
+
+def _measure(names: Mapping[Precision, str], device: str) -> dict[str, float]:
+    """Best speed of each precision, by its name; 0 if unsupported."""
+    import torch
+
+    kind = device.partition(":")[0]
     if kind != "cpu" and not (kind == "cuda" and torch.cuda.is_available()):
         raise RunError(f"torch finds no device {device} here")
-    found = {f"product {precision}": 0.0 for precision in TYPES}
+    found = dict.fromkeys(names.values(), 0.0)
     products = {}
-    for precision in TYPES:
+    for precision in names:
         try:
             products[precision] = _product(precision, device, kind)
         except (RuntimeError, NotImplementedError):  # the message differs between torch versions
@@ -62,7 +85,7 @@ def _measure(device: str, kind: str) -> dict[str, float]:
             best[precision] = min(best[precision], seconds())
         rounds += 1
     for precision, (flops, _) in products.items():
-        found[f"product {precision}"] = flops / best[precision]
+        found[names[precision]] = flops / best[precision]
     return found
 
 

@@ -38,6 +38,7 @@ from engine.runs.context import RunContext
 from engine.runs.external_loop import train_outside
 from engine.runs.touched import touched_items, touched_texts, warn_of_touched
 from engine.runs.train_inputs import TrainInputs, open_inputs
+from engine.runs.utilisation import peak_tokens
 from engine.storage import run_folder as folders
 from engine.storage.checkpoints import Checkpoints, Saved
 from engine.storage.model_folder import Artifact
@@ -110,7 +111,8 @@ def _parts(
     parameters = sum(p.numel() for p in model.parameters())  # before a strategy shards them
     matrices = multiplied(model)
     device = run.process.device.type
-    flops = counted(run.spec.stages, name, config, model, sequence, device).times(
+    each = counted(run.spec.stages, name, config, model, sequence, device)
+    flops = each.times(
         _budget_tokens(config.budget, data, config.batch.in_tokens(sequence), sequence)
     )
     compiled = choose_compile(
@@ -133,6 +135,7 @@ def _parts(
         inputs=inputs.digests(),
         compile=compiled,
         overhead=overhead(matrices.number, matrices.weights, device),
+        peak_tokens=peak_tokens(run.process, config, precision, each.model),
     )
     parts = TrainingParts(
         plan=plan,

@@ -153,6 +153,7 @@ def _events() -> Iterator[Mapping[str, Any]]:
             "grad_norm": math.inf if skipped else 1.0 + 0.2 * noise,
             "skipped": skipped,
             "tokens_per_second": 1000.0,
+            "utilisation": 0.4,
             "memory": 2**30,
         }
         if step % 4 == 0:

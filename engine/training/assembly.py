@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,10 +82,15 @@ def assemble_training(parts: TrainingParts) -> Loop:
         folder=parts.folder / "rollouts",
         progress=parts.log.display.progress,
     )
+    feed = parts.objective.feed(setup)
+    if (
+        feed is not None
+    ):  # what it does itself, such as sampling, takes time but no FLOPs of the model's
+        plan = replace(plan, peak_tokens=None)
     return Loop(
         plan,
         data=parts.data,
-        feed=parts.objective.feed(setup) or RecordFeed(parts.objective, setup),
+        feed=feed or RecordFeed(parts.objective, setup),
         strategy=strategy,
         schedule=parts.schedule,
         callbacks=parts.callbacks,

@@ -164,7 +164,7 @@ class Loop:
             "lr": lr,
             **scalars,
             "skipped": skipped,
-            "tokens_per_second": round(tokens / seconds, 1),
+            **plan.speed(tokens, seconds),
             "memory": peak_memory(self._process.device),
         }
 

@@ -67,7 +67,8 @@ class Plan:
     ``sequence`` is tokens in a row, ``micro_rows`` rows in one forward pass. ``versions`` are those of
     distributions that affect exact numbers, plugins among them; ``inexact`` allows resuming with
     others. ``inputs`` are digests of the training's inputs, by name. ``compile`` says whether layers
-    are compiled. ``overhead`` is the fixed cost of a micro-batch, in tokens.
+    are compiled. ``overhead`` is the fixed cost of a micro-batch, in tokens. ``peak_tokens`` are the
+    tokens per second whose FLOPs would be the peak speed of all ranks' devices; None if unknown.
     """
 
     stage: str
@@ -86,6 +87,7 @@ class Plan:
     inputs: Mapping[str, str] = field(default_factory=dict)
     compile: bool = False
     overhead: float = 0
+    peak_tokens: float | None = None
 
     @property
     def first_tokens(self) -> int:
@@ -95,6 +97,14 @@ class Plan:
     def batch_tokens(self, progress: Progress) -> int:
         """Tokens in the global batch at this point of the stage."""
         return self.ramp.tokens(progress)
+
+    def speed(self, tokens: int, seconds: float) -> dict[str, float]:
+        """What a step's event says of its speed: tokens per second of all ranks, and ``utilisation``,
+        the model's FLOPs per second relative to the peak."""
+        figures = {"tokens_per_second": round(tokens / seconds, 1)}
+        if self.peak_tokens:
+            figures["utilisation"] = float(f"{tokens / seconds / self.peak_tokens:.4g}")
+        return figures
 
     def check_versions(self, saved: Mapping[str, str]) -> None:
         """Raises RunError if other versions may change numbers and the user has not allowed that."""

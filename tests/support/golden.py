@@ -17,6 +17,7 @@ VOLATILE = {
     "seconds",
     "training_seconds",
     "tokens_per_second",
+    "utilisation",
     "episodes_per_second",
     "memory",
 }

@@ -57,7 +57,7 @@ def build(config, context):
 """,
 }
 """Rolls back in the middle of the first round."""
-NOISY = ("time", "tokens_per_second", "memory")
+NOISY = ("time", "tokens_per_second", "utilisation", "memory")
 
 
 def copy_made(whole, folder):
