@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from engine import SpecError
 
 METRIC = "nats per token"
 """What the loss of a point is, unless a table says otherwise."""

@@ -1,0 +1,122 @@
+"""The ways in which a law may be fitted: what N counts, which constants are free, which runs are used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+
+from engine import effective_tokens
+from engine_scaling.laws.form import Array, Form, Offset
+from engine_scaling.laws.solver import Data
+from engine_scaling.points import Point
+
+LEAST_RATIO = 5
+"""Tokens per parameter below which a run may be left out: far from any published optimum."""
+LEAST_STEPS = 200
+"""Steps below which a run may be left out: warm-up and decay are most of it."""
+STEP = 4
+"""Factor between the budgets that runs are sorted into."""
+
+Counted = Literal["all", "body"]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Points as arrays of shape ``(points,)``: ``all`` and ``body`` parameters, ``tokens`` as effective
+    ones, ``flops``, and ``z`` = ln L. ``budget`` numbers the nearest of the budgets C/4^i, of which
+    the largest, C, is 0; ``kept`` has for each rule of leaving out whether a point is used."""
+
+    names: tuple[str, ...]
+    all: Array
+    body: Array
+    tokens: Array
+    flops: Array
+    z: Array
+    budget: Array
+    fresh: Array
+    kept: dict[str, Array]
+
+    @classmethod
+    def of(cls, points: tuple[Point, ...], repeats: float) -> Table:
+        """The table of points; ``repeats`` is R* of :func:`engine.effective_tokens`."""
+        tokens = [
+            effective_tokens(p.tokens if math.isnan(p.unique) else p.unique, p.tokens, repeats)
+            for p in points
+        ]
+        flops = np.array([p.flops for p in points])
+        steps = np.array([p.steps or math.inf for p in points])
+        ratio = np.array([p.tokens / p.parameters for p in points])
+        return cls(
+            tuple(p.name for p in points),
+            np.array([p.parameters for p in points]),
+            np.array([p.body for p in points]),
+            np.array(tokens),
+            flops,
+            np.log([p.loss for p in points]),
+            np.rint(np.log(flops / flops.max()) / math.log(STEP)).astype(int),
+            np.array([p.tokens for p in points]),
+            {
+                "": np.ones(len(points), bool),
+                f"D/N ≥ {LEAST_RATIO}": ratio >= LEAST_RATIO,
+                f"≥ {LEAST_STEPS} steps": steps >= LEAST_STEPS,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to fit: what N counts, the law's form, and the rule of which runs are used."""
+
+    counted: Counted
+    form: Form
+    rule: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the way is called in tables."""
+        offset: dict[Offset, str] = {"free": "E free", "limited": "E ≤ L/2", "none": "E = 0"}
+        parts = [
+            f"N {self.counted}",
+            "α = β" if self.form.tied else "α, β free",
+            offset[self.form.offset],
+        ]
+        return ", ".join(parts + ([self.rule] if self.rule else []))
+
+    def data(self, table: Table, weight: Array | None = None, z: Array | None = None) -> Data:
+        """The points of this way; ``weight`` and ``z`` of shape ``(sets, points)`` where they are
+        not those of the table."""
+        kept = table.kept[self.rule]
+        n = table.all if self.counted == "all" else table.body
+        return Data(
+            np.log(n[kept])[None],
+            np.log(table.tokens[kept])[None],
+            (table.z[None] if z is None else z)[:, kept],
+            (np.ones((1, len(kept))) if weight is None else weight)[:, kept],
+        )
+
+    def free(self) -> int:
+        """The number of free constants."""
+        return self.form.directions().shape[1]
+
+
+def ways(table: Table) -> Iterator[Way]:
+    """The ways that differ on these points, the plainest first: a rule that leaves nothing out, or too
+    little to fit, gives none, and neither does a count that is not known of all points."""
+    counts: tuple[Counted, ...] = ("all", "body") if np.isfinite(table.body).all() else ("all",)
+    if len(counts) > 1 and np.ptp(np.log(table.body / table.all)) < 1e-9:
+        counts = ("all",)
+    seen: list[Array] = []
+    for rule, kept in table.kept.items():
+        if any(np.array_equal(kept, other) for other in seen):
+            continue
+        seen.append(kept)
+        offsets: tuple[Offset, ...] = ("free", "limited", "none")
+        for counted, tied, offset in product(counts, (False, True), offsets):
+            way = Way(counted, Form(tied, offset), rule)
+            if kept.sum() > way.free() and len(set(table.budget[kept])) > 1:
+                yield way
