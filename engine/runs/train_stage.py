@@ -45,7 +45,7 @@ from engine.storage.model_folder import Artifact
 from engine.training.assembly import TrainingParts, assemble_training
 from engine.training.loop import Loop
 from engine.training.loop_plan import Evaluation, Outcome, Plan, Ramp
-from engine.training.model_flops import counted, multiplied, overhead
+from engine.training.model_flops import body_parameters, counted, multiplied, overhead
 from engine.training.penalties import Named
 
 _KEPT_EXAMPLES = 1000
@@ -108,7 +108,8 @@ def _parts(
         callbacks,
         precision,
     )
-    parameters = sum(p.numel() for p in model.parameters())  # before a strategy shards them
+    # Counted before a strategy shards them.
+    parameters, body = sum(p.numel() for p in model.parameters()), body_parameters(model)
     matrices = multiplied(model)
     device = run.process.device.type
     each = counted(run.spec.stages, name, config, model, sequence, device)
@@ -165,6 +166,7 @@ def _parts(
         "precision": precision,
         "compile": compiled,
         "parameters": parameters,
+        "body_parameters": body,
         "rows": data.epoch_size,
         "flops": flops.model.total,
         "executed_flops": flops.executed.total,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import nn
 
 from engine.contracts.model_sizes import RECOMPUTED
 from engine.contracts.spec import Train
+from engine.modeling.heads import is_scalar, plain_head
 from engine.spec.model_origin import Stages, model_of, shape_of
 from engine.training.flops import Flops, matrix_flops, token_flops
 
@@ -71,6 +73,15 @@ def multiplied(model: nn.Module) -> Matrices:
     weights = sum(p.numel() for p in multiply.values())
     trained = sum(p.numel() for p in multiply.values() if p.requires_grad)
     return Matrices(len(multiply), weights, trained / weights if weights else 0.0)
+
+
+def body_parameters(model: nn.Module) -> int:
+    """Parameters that are neither in the embedding of tokens nor in the head."""
+    whole = cast("Any", model)
+    last: nn.Module | None = whole.score if is_scalar(model) else plain_head(model)
+    tables: list[nn.Module | None] = [whole.get_input_embeddings(), last]
+    outer = {id(p) for table in tables if table is not None for p in table.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in outer)
 
 
 def overhead(matrices: int, weights: int, device: str) -> float:

@@ -28,8 +28,8 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to fit the law, and how well it fits and predicts, as root mean squares of relative errors:
-    ``in_sample``, ``leaps`` by the factor between budgets, and ``predicts`` over all leaps, the last two
+    """A way to fit the law, and how well it fits and predicts, as roots of mean squares of errors
+    of ln L: ``in_sample``, ``leaps`` by the factor between budgets, and ``predicts`` over all leaps, the last two
     not finite where no run tells; ``worse``: whether it predicts clearly worse than the best."""
 
     way: Way

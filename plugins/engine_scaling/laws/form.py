@@ -1,4 +1,4 @@
-"""The form of a law, and its free constants: exponents free or tied, the offset free, limited or none.
+"""The form of a law: exponents free or tied, the offset free, limited or none.
 
 A law is L = e^e + e^(a − α·x) + e^(b − β·y) with x = ln N and y = ln D. Its constants stand in the order
 ``a, α, b, β, e``.
@@ -60,10 +60,11 @@ def law_of(constants: Array, counted: Literal["all", "body"]) -> ScalingLaw:
 
 def predicted(constants: Array, x: Array, y: Array) -> Array:
     """The logarithms of losses: ``constants`` ``(…, 5)`` at ``x`` and ``y`` ``(…, points)``."""
-    return np.logaddexp(
+    found: Array = np.logaddexp(
         np.logaddexp(
             constants[..., 0, None] - constants[..., 1, None] * x,
             constants[..., 2, None] - constants[..., 3, None] * y,
         ),
         constants[..., 4, None],
     )
+    return found

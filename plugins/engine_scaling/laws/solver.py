@@ -86,7 +86,8 @@ def _moved(constants: Array, shift: Array) -> Array:
 def _free(constants: Array, form: Form) -> Array:
     """The free constants of laws of this form."""
     directions = form.directions()
-    return (constants - form.fixed()) @ directions / (directions**2).sum(0)
+    free: Array = (constants - form.fixed()) @ directions / (directions**2).sum(0)
+    return free
 
 
 def _grid(data: Data, form: Form) -> Array:
@@ -153,9 +154,10 @@ def _step(slope: Array, bend: Array, damping: Array, held: Array) -> Array:
     bend = bend + np.eye(bend.shape[1]) * held[:, :, None]
     values, vectors = np.linalg.eigh(bend)
     size = np.abs(values)
-    size += damping[:, None] * size[:, -1:].clip(1e-30) + 1e-30
+    size += damping[:, None] * size.max(1, keepdims=True) + 1e-30
     along = np.einsum("ski,sk->si", vectors, slope) / size
-    return np.einsum("ski,si->sk", vectors, along)
+    step: Array = np.einsum("ski,si->sk", vectors, along)
+    return step
 
 
 def _derivatives(

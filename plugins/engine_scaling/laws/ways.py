@@ -1,4 +1,4 @@
-"""The ways in which a law may be fitted: what N counts, which constants are free, which runs are used."""
+"""The ways to fit a law: what N counts, which constants are free, and which runs are used."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Way:
 
     def free(self) -> int:
         """The number of free constants."""
-        return self.form.directions().shape[1]
+        return int(self.form.directions().shape[1])
 
 
 def ways(table: Table) -> Iterator[Way]:

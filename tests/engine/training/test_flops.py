@@ -13,9 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.contracts.model_sizes import ModelShape
+from engine.modeling.heads import with_scalar_head
 from engine.training.flops import Flops, matrix_flops, token_flops
 from engine.training.model_flops import (
     Matrices,
+    body_parameters,
     counted,
     multiplied,
     overhead,
@@ -66,6 +68,15 @@ def test_flops_are_what_torch_counts(tiny):
     model.requires_grad_(False)
     frozen = token_flops(shape, LENGTH, trained=multiplied(model).learning)
     assert frozen.weights + 2 * frozen.attention + frozen.head == pytest.approx(count(), rel=0.03)
+
+
+def test_the_body_has_all_but_embedding_and_head(tiny):
+    """Of a language model, tied or not, and of a reward model, whose body is the same."""
+    model, shape, _ = tiny
+    everything = sum(p.numel() for p in model.parameters())
+    tables = (1 if shape.tied else 2) * 320 * shape.hidden_size
+    assert body_parameters(model) == everything - tables
+    assert body_parameters(with_scalar_head(model, seed=0)) == everything - tables
 
 
 def test_flops_of_a_published_model():

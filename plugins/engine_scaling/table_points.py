@@ -1,0 +1,106 @@
+"""Points of a table of trainings (CSV with a header)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from engine import RunError, SpecError, cleaned, read_regular
+from engine_scaling.points import Found, Point
+from engine_scaling.run_points import FLOPS
+
+_NEEDED = ("parameters", "tokens", "loss")
+_NUMBERS = ("flops", "body", "unique", "steps", "stderr", "bits_per_byte", "seed")
+_TEXTS = ("name", "tokenizer", "held_out")
+COLUMNS = (*_NEEDED, *_NUMBERS, *_TEXTS)
+"""The columns that a table may have; the first three it must have."""
+
+
+def add_table(file: Path, found: Found) -> None:
+    """Adds the points of a table. Raises SpecError for a damaged one, RunError if it cannot be read."""
+    try:
+        text = read_regular(file).decode("utf-8-sig")
+    except OSError as error:
+        raise RunError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{file}: is not UTF-8 text") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        _check_header(file, rows.fieldnames or ())
+        for row in rows:
+            _add(f"{file}:{rows.line_num}", row, found)
+    except csv.Error as error:
+        raise SpecError(f"{file}:{rows.line_num}: is no table: {error}") from error
+
+
+def _check_header(file: Path, names: object) -> None:
+    """Raises SpecError for columns that are missing, unknown or twice there."""
+    columns = list(names) if isinstance(names, list | tuple) else []
+    for name in columns:
+        if name not in COLUMNS:
+            near = get_close_matches(name, COLUMNS, 1)
+            raise SpecError(
+                f"{file}:1: column '{cleaned(name)}' is unknown",
+                hint=f"did you mean {near[0]}?" if near else f"columns are {', '.join(COLUMNS)}",
+            )
+        if columns.count(name) > 1:
+            raise SpecError(f"{file}:1: column '{name}' is there twice")
+    missing = [name for name in _NEEDED if name not in columns]
+    if missing:
+        raise SpecError(
+            f"{file}:1: column '{missing[0]}' is missing",
+            hint="the first line names the columns: parameters, tokens, loss and others",
+        )
+
+
+def _add(place: str, row: Mapping[str | None, object], found: Found) -> None:
+    """Adds a row's point; a row without a finite loss is left out."""
+    if None in row or None in row.values():
+        raise SpecError(f"{place}: the row has another number of fields than the header")
+    cells = {name: str(cell).strip() for name, cell in row.items()}
+    name = cells.get("name") or place.rsplit("/", 1)[-1]
+    loss = _number(place, "loss", cells["loss"], finite=False)
+    if not math.isfinite(loss):
+        found.left_out.append((name, "its loss is not finite"))
+        return
+    numbers = {k: _number(place, k, cells[k]) for k in _NUMBERS if cells.get(k)}
+    parameters, tokens = (_number(place, k, cells[k]) for k in _NEEDED[:2])
+    if not numbers.get("body", 1) <= parameters:
+        raise SpecError(f"{place}: body {cells['body']} is more than all parameters")
+    if not numbers.get("unique", 1) <= tokens:
+        raise SpecError(f"{place}: unique {cells['unique']} is more than all tokens")
+    if "flops" not in numbers:
+        found.notes.append("FLOPs as 6·N·D where the table does not tell them")
+    found.points.append(
+        Point(
+            name,
+            parameters,
+            tokens,
+            loss,
+            numbers.get("flops", FLOPS * parameters * tokens),
+            body=numbers.get("body", math.nan),
+            unique=numbers.get("unique", math.nan),
+            steps=int(numbers.get("steps", 0)),
+            stderr=numbers.get("stderr", math.nan),
+            bits_per_byte=numbers.get("bits_per_byte", math.nan),
+            seed=int(numbers["seed"]) if "seed" in numbers else None,
+            tokenizer=cells.get("tokenizer", ""),
+            held_out=cells.get("held_out", ""),
+        )
+    )
+
+
+def _number(place: str, name: str, text: str, *, finite: bool = True) -> float:
+    """A cell's positive number; seeds and standard errors may be 0. Raises SpecError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    least = 0 if name in ("seed", "stderr") else math.ulp(0)
+    if (number >= least and math.isfinite(number)) or (not finite and not number <= 0):
+        return number
+    raise SpecError(f"{place}: {name} '{cleaned(text)}' is not a positive number")
