@@ -26,17 +26,39 @@ from engine import (
 from engine.files import expanded
 from engine_data.dataset_card import dataset_fault
 from engine_data.rows.saved_datasets import saved_among
+from engine_data.sources.installed_packages import package_fault
 
 
 class PythonLibrary(DataSourceConfig):
-    """The standard library of the running Python."""
+    """The standard library of the running Python, or installed packages."""
 
+    packages: tuple[str, ...] = Field(
+        (),
+        description="Installed distributions, e.g. [sympy, scipy], whose modules are read in place of "
+        "the standard library's; they have no topics.",
+    )
     parts: tuple[Literal["sources", "docstrings", "topics"], ...] = Field(
         ("sources", "docstrings", "topics"),
         min_length=1,
         description="Parts to take: modules' source code, their docstrings, pydoc's topics.",
     )
     tests: bool = Field(False, description="Include the library's own tests.")
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> PythonLibrary:
+        if self.packages and set(self.parts) == {"topics"}:
+            raise ValueError("packages have no topics: add `sources` or `docstrings` to parts")
+        return self
+
+    def problems(self) -> Mapping[str, str]:
+        """See :class:`engine.Config`: packages that are not installed or have no sources."""
+        found = {}
+        for place, name in enumerate(self.packages):
+            if name in self.packages[:place]:
+                found[f"packages.{place}"] = f"'{name}' is named twice"
+            elif wrong := package_fault(name):
+                found[f"packages.{place}"] = wrong
+        return found
 
 
 class PythonQuestions(DataSourceConfig):

@@ -15,7 +15,7 @@ def engine_data_sources() -> Sequence[Component]:
             "python-library",
             "engine_data.config:PythonLibrary",
             "engine_data.sources.python_library:build",
-            "The standard library of this Python: sources, docstrings, topics.",
+            "The standard library of this Python, or installed packages, as text.",
         ),
         Component(
             "python-questions",

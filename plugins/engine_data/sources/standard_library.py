@@ -1,4 +1,5 @@
-"""Modules of the standard library as text and as syntax trees, without importing them."""
+"""Modules of the standard library, or of any Python, as text and as syntax trees, without importing
+them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from pathlib import Path
 
 LICENSE = "PSF-2.0"
 _NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
-_TESTS = {"test", "tests", "idle_test"}
+TESTS = {"test", "tests", "idle_test"}
+"""Names of the folders that have a library's own tests."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -26,13 +28,21 @@ def modules(root: Path, *, tests: bool) -> Iterator[tuple[str, str]]:
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
         folders = set(relative.parts[:-1])
-        if folders & _NOT_THE_LIBRARY or (folders & _TESTS and not tests):
+        if folders & _NOT_THE_LIBRARY or (folders & TESTS and not tests):
             continue
-        try:
-            with tokenize.open(path) as file:
-                yield relative.as_posix(), file.read()
-        except (SyntaxError, UnicodeDecodeError):  # invalid on purpose, to test decoders
-            continue
+        text = source_of(path)
+        if text is not None:
+            yield relative.as_posix(), text
+
+
+def source_of(path: Path) -> str | None:
+    """A module's text, in the encoding that it names; None for a file that is no valid text, such as
+    those that test decoders."""
+    try:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (SyntaxError, UnicodeDecodeError):
+        return None
 
 
 def parsed(text: str) -> ast.Module | None:

@@ -1,4 +1,4 @@
-"""The standard library as text."""
+"""The standard library, and installed packages, as text."""
 
 from __future__ import annotations
 
@@ -110,3 +110,93 @@ def test_this_python_s_library_is_read_without_importing_it():
     assert {(record.source, record.license) for record in records} == {
         ("python-library", "PSF-2.0")
     }
+
+
+_WHEEL = {
+    "pie/__init__.py": b"'''Pies.'''\nraise SystemExit('imported')\n",
+    "pie/crust.py": b"def bake():\n    '''Bakes.'''\n",
+    "pie/tests/test_crust.py": b"assert True\n",
+    "pie/data.json": b"{}\n",
+    "../bin/pie.py": b"'''a script'''\n",
+    "apple.py": b"x = 1\n",
+}
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch) -> Path:
+    """An installed distribution `apple-pie` whose modules must not be imported."""
+    site = tmp_path / "site"
+    for name, content in _WHEEL.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_bytes(content)
+    about = site / "apple_pie-1.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: apple-pie\nVersion: 1.2\nLicense-Expression: MIT\n"
+    )
+    listed = [*reversed(_WHEEL), "pie/gone.py", "apple_pie-1.2.dist-info/METADATA"]
+    (about / "RECORD").write_text("".join(f"{name},,\n" for name in listed))
+    monkeypatch.syspath_prepend(site)
+    return about
+
+
+@pytest.mark.covers("data-source/python-library.packages")
+def test_packages_are_read_in_place_of_the_library(wheel):
+    """Sources and docstrings of the modules that the distribution lists and that are there, by path."""
+    assert _ids(packages=("apple-pie",)) == [
+        "sources/apple.py",
+        "sources/pie/__init__.py",
+        "sources/pie/crust.py",
+        "docstrings/pie/__init__.py",
+        "docstrings/pie/crust.py",
+    ]
+    more = set(_ids(packages=("apple-pie",), tests=True)) - set(_ids(packages=("apple-pie",)))
+    assert more == {"sources/pie/tests/test_crust.py"}
+    assert "pie" not in sys.modules
+
+
+def test_a_package_s_module_and_its_docstrings_are_one_group(wheel):
+    """They are held out together, as the library's are."""
+    groups = {record.id: record.meta["group"] for record in _read(packages=("apple-pie",))}
+    assert groups["sources/pie/crust.py"] == groups["docstrings/pie/crust.py"] == "pie/crust.py"
+
+
+@pytest.mark.parametrize(
+    ("about", "terms"),
+    [
+        ("License-Expression: MIT\nClassifier: License :: OSI Approved :: BSD License\n", "MIT"),
+        ("Classifier: License :: OSI Approved :: BSD License\nLicense: BSD\n", "BSD License"),
+        ("License: BSD\n", "BSD"),
+        ("License: Copyright\n        All of it.\n", None),
+        ("", None),
+    ],
+)
+def test_a_package_s_licence_is_what_its_metadata_says(wheel, about, terms):
+    """An expression, else a classifier, else a name; the text of a licence is no name."""
+    (wheel / "METADATA").write_text(f"Metadata-Version: 2.1\nName: apple-pie\nVersion: 1\n{about}")
+    assert {record.license for record in _read(packages=("apple-pie",))} == {terms}
+
+
+def test_a_package_s_version_tells_whether_it_is_read_again(wheel):
+    """A part's version is that of the distribution and of Python, which parses docstrings."""
+    source = build(PythonLibrary(packages=("apple-pie", "pytest")), None)
+    parts = source.parts()
+    assert list(parts) == [
+        "sources/apple-pie",
+        "docstrings/apple-pie",
+        "sources/pytest",
+        "docstrings/pytest",
+    ]
+    assert source.version(parts[0]).startswith("apple-pie 1.2, Python 3")
+
+
+def test_packages_that_cannot_be_read_are_refused(wheel):
+    """What is not installed, what has no sources, and what is named twice: each with the mend."""
+    (wheel.parent / "empty-1.0.dist-info").mkdir()
+    (wheel.parent / "empty-1.0.dist-info" / "METADATA").write_text("Name: empty\nVersion: 1.0\n")
+    wrong = PythonLibrary(packages=("apple-pie", "no-such-pie", "empty", "apple-pie")).problems()
+    assert wrong["packages.1"] == "'no-such-pie' is not installed; pip install no-such-pie"
+    assert "has no Python sources" in wrong["packages.2"]
+    assert wrong["packages.3"] == "'apple-pie' is named twice"
+    with pytest.raises(ValueError, match="have no topics"):
+        PythonLibrary(packages=("apple-pie",), parts=("topics",))
