@@ -1,4 +1,4 @@
-"""Types of the values in a spec: amounts, intervals, counts and shares."""
+"""Types of the values in a spec: amounts, intervals, counts, shares and names."""
 
 from __future__ import annotations
 
@@ -139,3 +139,25 @@ Interval = Annotated[Amount, AfterValidator(_positive)]
 """An interval: an :class:`Amount` above 0."""
 VariableName = Annotated[str, AfterValidator(_variable)]
 """Name of the environment variable that holds a secret."""
+
+
+_LONGEST_NAME = 100
+
+
+def _slug(allowed: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if len(name) > _LONGEST_NAME or not re.fullmatch(
+            rf"[A-Za-z0-9][A-Za-z0-9_{allowed}-]*", name
+        ):
+            also = f" and '{allowed}'" if allowed else ""
+            raise ValueError(
+                f"a name has letters, digits, '-', '_'{also}, at most {_LONGEST_NAME} characters, "
+                "since it names a folder"
+            )
+        return name
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, _slug(".")]
+StageName = Annotated[str, _slug("")]  # no '.', which separates the names in a path

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain, count
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from engine.contracts.amounts import (
     Amount,
     Count,
     Interval,
+    Name,
     Number,
     Share,
+    StageName,
     units,
 )
 from engine.contracts.component_config import (
@@ -32,8 +33,7 @@ from engine.contracts.component_config import (
 from engine.contracts.config import Config, Of, StageRef, runtime
 from engine.contracts.model_config import ModelConfig
 from engine.contracts.references import ordered, references
-
-_LONGEST_NAME = 100
+from engine.contracts.scoring import seed_of
 
 
 class Prepare(Config):
@@ -163,6 +163,13 @@ class Train(Config):
     limit: Count | None = Field(
         None, description="For a source of records: number of examples to use, from the first on."
     )
+    repetition: int = Field(
+        0,
+        ge=0,
+        strict=True,
+        description="Number of a repetition: another seed for weights, order and dropout, on the same "
+        "documents. How their scores differ is the noise.",
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="Decay of an average of the weights, which is what is scored and exported: at its "
@@ -276,25 +283,6 @@ class Stage(Config):
         return getattr(self, self.verb)
 
 
-def _slug(allowed: str) -> AfterValidator:
-    def check(name: str) -> str:
-        if len(name) > _LONGEST_NAME or not re.fullmatch(
-            rf"[A-Za-z0-9][A-Za-z0-9_{allowed}-]*", name
-        ):
-            also = f" and '{allowed}'" if allowed else ""
-            raise ValueError(
-                f"a name has letters, digits, '-', '_'{also}, at most {_LONGEST_NAME} characters, "
-                "since it names a folder"
-            )
-        return name
-
-    return AfterValidator(check)
-
-
-Name = Annotated[str, _slug(".")]
-StageName = Annotated[str, _slug("")]  # no '.', which separates the names in a path
-
-
 class Spec(Config):
     """The spec of a run: its name, seed and stages."""
 
@@ -305,6 +293,13 @@ class Spec(Config):
     stages: dict[StageName, Stage] = Field(
         min_length=1, max_length=1000, description="Stages by name."
     )
+
+    def seed_of(self, stage: str) -> int:
+        """The seed of a stage: the spec's, or one derived from it for a repetition."""
+        train = self.stages[stage].train
+        if train is None or not train.repetition:
+            return self.seed
+        return seed_of(self.seed, "repetition", train.repetition)
 
     def dependencies(self, stage: str) -> list[str]:
         """The stages that this one depends on, in the order in which it names them."""

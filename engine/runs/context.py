@@ -102,7 +102,7 @@ class RunContext:
         self, stage: str, tokenizer: Any = None, precision: Precision = "fp32"
     ) -> StageContext:
         """The context for factories of this stage."""
-        return StageContext(self, stage, self.spec.seed, tokenizer, precision)
+        return StageContext(self, stage, self.spec.seed_of(stage), tokenizer, precision)
 
     def data_stage(self, stage: str) -> str | None:
         """The prepare stage whose documents a train stage uses, or None."""

@@ -45,7 +45,7 @@ def train_outside(inputs: TrainInputs, tell: Callable[..., None]) -> dict[str, A
             lr=optimizer.lr,
             optimizer=run.build("optimizer", config.optimizer, context),
             schedule=run.build("schedule", optimizer.schedule, context),
-            seed=run.spec.seed,
+            seed=context.seed,
             folder=str(path / "library"),
             log=log,
         )

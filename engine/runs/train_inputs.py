@@ -135,7 +135,7 @@ def training_data(
 ) -> TrainingData:
     """The stage's examples in their order. Raises RunError, SpecError."""
     objective.check(tokenizer)
-    seed = run.spec.seed
+    seed = run.spec.seed_of(name)
     prepared = run.data_stage(name)
     if prepared is None:
         examples = _examples(run, name, config, objective, tokenizer, sequence)
@@ -256,10 +256,10 @@ def build_model(run: RunContext, config: Train, context: StageContext) -> nn.Mod
     """The model that training begins with, with the head that the objective needs. Raises RunError."""
     import torch
 
-    torch.manual_seed(run.spec.seed)  # the initial weights: the same on every rank
+    torch.manual_seed(context.seed)  # the initial weights: the same on every rank
     model: nn.Module = run.build("model", config.model, context)
     if config.objective.head == "scalar":
-        model = with_scalar_head(model, run.spec.seed)
+        model = with_scalar_head(model, context.seed)
     check_reopens(model, run.loaded.plugins)
     for parameter_name, parameter in model.named_parameters():
         if any(fnmatchcase(parameter_name, glob) for glob in config.freeze):

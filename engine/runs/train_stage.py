@@ -121,7 +121,7 @@ def _parts(
     )
     plan = Plan(
         stage=name,
-        seed=run.spec.seed,
+        seed=run.spec.seed_of(name),
         sequence=sequence,
         micro_rows=micro_rows(config.batch.micro_tokens, sequence),
         ramp=_ramp(config.batch, sequence),
