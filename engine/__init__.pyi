@@ -136,10 +136,6 @@ from .contracts.records import (
     record_or_bad as record_or_bad,
     record_to_row as record_to_row,
 )
-from .contracts.score_interval import (
-    score_interval as score_interval,
-    score_text as score_text,
-)
 from .contracts.scoring import (
     BenchmarkTexts as BenchmarkTexts,
     Evaluator as Evaluator,
@@ -147,6 +143,8 @@ from .contracts.scoring import (
     ItemTexts as ItemTexts,
     Reward as Reward,
     Score as Score,
+    score_interval as score_interval,
+    score_text as score_text,
     seed_of as seed_of,
 )
 from .contracts.spec import (

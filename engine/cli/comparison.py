@@ -9,8 +9,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from engine.contracts.score_interval import score_text
-from engine.contracts.scoring import CLEAN
+from engine.contracts.scoring import CLEAN, score_text
 
 _Score = Mapping[str, Any]
 _NOTE = "  ± half of a 95 % interval"

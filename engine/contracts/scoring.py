@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from engine.contracts.language_model import Request, Response
 
 CLEAN = "_clean"
 """Ends the name of a metric that leaves out the items which training documents have."""
+_Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +129,24 @@ class Reward(Protocol):
         A prompt is a text, or the messages of several turns. ``rows``: the further columns of each
         prompt's record, such as ``answer``, ``tests`` or ``id``.
         """
+
+
+def score_interval(score: Mapping[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of a score's event: its own, or ± 1.96 standard errors; both ends are the value
+    if it has neither."""
+    value, error = score["value"], _Z * (score.get("stderr") or 0)
+    low, high = score.get("interval") or (value - error, value + error)
+    return low, high
+
+
+def score_text(score: Mapping[str, Any]) -> str:
+    """The value and its 95 % interval, rounded to the digits that the interval makes meaningful."""
+    value, (low, high) = score["value"], score_interval(score)
+    below, above = value - low, high - value
+    size = max(below, above)
+    if not size:
+        return f"{value:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(size)))
+    if math.isclose(below, above, rel_tol=0.01):
+        return f"{value:.{decimals}f} ± {size:.{decimals}f}"
+    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"

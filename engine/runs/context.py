@@ -24,8 +24,8 @@ from engine.errors import FieldError, RunError
 from engine.event_log import EventLog
 from engine.files.matching import each_once, expanded, matches, version_of
 from engine.processes.process import Process
-from engine.runs.benchmarks import benchmark_texts, told
 from engine.runs.components import code_of, of_kind, package_of
+from engine.runs.contamination.benchmarks import benchmark_texts, told
 from engine.runs.failures import Built, noted
 from engine.runs.recipe import Recipe
 from engine.spec.architectures import register_named

@@ -11,8 +11,8 @@ from engine.evaluation import Measured, evaluate, gains
 from engine.modeling.heads import attend
 from engine.modeling.model_check import examine
 from engine.modeling.weight_types import for_scoring
+from engine.runs.contamination.touched import touched_items, touched_texts, warn_of_touched
 from engine.runs.context import RunContext
-from engine.runs.touched import touched_items, touched_texts, warn_of_touched
 from engine.runs.train_inputs import model_tokenizer
 
 

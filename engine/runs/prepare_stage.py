@@ -18,7 +18,7 @@ from engine.data.corpus.steps import NamedProcessor
 from engine.data.epochs import effective_epochs
 from engine.data.mixture import MixtureSource
 from engine.data.records import NamedSource
-from engine.runs.benchmarks import found_in
+from engine.runs.contamination.benchmarks import found_in
 from engine.runs.context import RunContext
 from engine.runs.lineage import heeded_as, holding_out
 from engine.storage import run_folder as folders

@@ -13,7 +13,7 @@ from engine.contracts.spec import Evaluate, Prepare, Train
 from engine.errors import RunError
 from engine.hardware.precision import AUTO
 from engine.runs.components import used_plugins
-from engine.runs.contamination import warn_of_answers, warn_of_benchmarks
+from engine.runs.contamination.warnings import warn_of_answers, warn_of_benchmarks
 from engine.runs.context import RunContext
 from engine.runs.lineage import unequal
 from engine.runs.observers import Observers

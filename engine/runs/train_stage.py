@@ -34,9 +34,9 @@ from engine.modeling.heads import attend_alike
 from engine.modeling.weight_types import TYPES
 from engine.runs.automatic import choose_compile
 from engine.runs.components import used_plugins
+from engine.runs.contamination.touched import touched_items, touched_texts, warn_of_touched
 from engine.runs.context import RunContext
 from engine.runs.external_loop import train_outside
-from engine.runs.touched import touched_items, touched_texts, warn_of_touched
 from engine.runs.train_inputs import TrainInputs, open_inputs
 from engine.runs.utilisation import peak_tokens
 from engine.storage import run_folder as folders

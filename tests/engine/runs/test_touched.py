@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from engine.contracts.scoring import BenchmarkTexts, ItemTexts
-from engine.runs.benchmarks import digest_of, found_in
+from engine.runs.contamination.benchmarks import digest_of, found_in
 
 QUESTIONS = [
     "Where would somebody who has lost a key look for it first of all, before asking others?",

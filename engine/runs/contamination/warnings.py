@@ -20,7 +20,7 @@ from engine.data.corpus.steps import NamedProcessor, carried_out
 from engine.data.corpus.store import Store, key_of
 from engine.data.holdout import Answered
 from engine.errors import RunError
-from engine.runs.benchmarks import benchmark_texts, found_in, told
+from engine.runs.contamination.benchmarks import benchmark_texts, found_in, told
 from engine.runs.context import RunContext
 from engine.runs.lineage import corpora, heeded_as
 

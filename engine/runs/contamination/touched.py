@@ -10,7 +10,7 @@ from engine.contracts.spec import Spec
 from engine.data.records import blaming
 from engine.errors import EngineError
 from engine.evaluation import Measured
-from engine.runs.benchmarks import digest_of
+from engine.runs.contamination.benchmarks import digest_of
 from engine.runs.context import StageContext
 from engine.runs.lineage import corpora
 from engine.storage.run_folder import RunFolder
