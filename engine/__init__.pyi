@@ -249,6 +249,7 @@ from .training.flops import (
     token_flops as token_flops,
 )
 from .training.scaling_law import (
+    PUBLISHED_LAWS as PUBLISHED_LAWS,
     FittedLaw as FittedLaw,
     ScalingLaw as ScalingLaw,
     effective_tokens as effective_tokens,

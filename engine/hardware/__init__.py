@@ -7,7 +7,7 @@ from engine.hardware.accelerators import accelerator, accelerators, find_acceler
 from engine.hardware.allocator import keep_freed_memory
 from engine.hardware.measurements import measured, threads
 from engine.hardware.precision import AUTO, resolved
-from engine.hardware.products import TYPES, product_speed
+from engine.hardware.products import TYPES, peak_speed, product_speed
 
 __all__ = [
     "AUTO",
@@ -18,6 +18,7 @@ __all__ = [
     "find_accelerator",
     "keep_freed_memory",
     "measured",
+    "peak_speed",
     "product_speed",
     "resolved",
     "threads",

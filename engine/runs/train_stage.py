@@ -38,7 +38,6 @@ from engine.runs.contamination.touched import touched_items, touched_texts, warn
 from engine.runs.context import RunContext
 from engine.runs.external_loop import train_outside
 from engine.runs.train_inputs import TrainInputs, open_inputs
-from engine.runs.utilisation import peak_tokens
 from engine.storage import run_folder as folders
 from engine.storage.checkpoints import Checkpoints, Saved
 from engine.storage.model_folder import Artifact
@@ -47,6 +46,7 @@ from engine.training.loop import Loop
 from engine.training.loop_plan import Evaluation, Outcome, Plan, Ramp
 from engine.training.model_flops import body_parameters, counted, multiplied, overhead
 from engine.training.penalties import Named
+from engine.training.utilisation import peak_tokens
 
 _KEPT_EXAMPLES = 1000
 """Examples that an objective may read again when its model is finished."""

@@ -51,6 +51,14 @@ class ScalingLaw:
         return parameters, flops / FLOPS / parameters
 
 
+PUBLISHED_LAWS: Mapping[str, ScalingLaw] = {
+    "Besiroglu et al. 2024": ScalingLaw(1.8172, 482.01, 0.34781, 2085.43, 0.36585),
+    "Hoffmann et al. 2022": ScalingLaw(1.69, 406.4, 0.34, 410.7, 0.28),
+}
+"""Laws by their source, the most trusted first: "Chinchilla Scaling: A replication attempt", a refit of
+the second one's data; the second's own constants of approach 3, as rounded in its equation 10."""
+
+
 def effective_tokens(unique: float, tokens: float, repeats: float = REPEATS) -> float:
     """The fresh tokens that are worth ``tokens``, of which only ``unique`` are different:
     U·(1 + R*·(1 − e^(−R/R*))) with R repetitions after the first epoch (Muennighoff et al., eq. 5).

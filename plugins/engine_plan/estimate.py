@@ -98,7 +98,8 @@ class Estimate:
     """What a step needs: the memory of the fullest rank, FLOPs and communication.
 
     ``flops`` are the model's for the whole step, without recomputation; ``executed`` those of one rank.
-    A rank sends ``traffic`` bytes in ``messages`` messages. ``idle`` is the time that a pipeline waits,
+    A rank sends ``traffic`` bytes in ``messages`` messages, ``near`` of them within the groups of
+    ``neighbours`` consecutive ranks that divide a sample. ``idle`` is the time that a pipeline waits,
     relative to its working time.
     """
 
@@ -108,12 +109,15 @@ class Estimate:
     traffic: float
     messages: float
     idle: float
+    near: float = 0
+    neighbours: int = 1
 
     def seconds(self, speeds: Speeds, links: Links | None) -> float:
         """Duration of a step at these speeds, without overlap of communication and computation; without
         communication if ``links`` is None."""
         computing = self.executed.layers / speeds.layers + self.executed.head / speeds.head
-        sending = links.seconds(self.traffic, self.messages) if links else 0
+        sent = (self.traffic, self.messages, self.near, self.neighbours)
+        sending = links.seconds(*sent) if links else 0
         return computing * (1 + self.idle) + sending
 
     def cost(self, machine: Machine) -> float:
@@ -157,8 +161,9 @@ def estimate(work: Work, layout: Layout) -> Estimate:
     flops = token_flops(shape, work.sequence).times(tokens)
     executed = flops.executed(work.recompute, work.scores).times(1 / layout.ranks)
     idle = (layout.pipeline - 1) / work.micro_batches
-    traffic, messages = _traffic(work, layout, mine, one)
-    return Estimate(memory, flops.total, executed, traffic, messages, idle)
+    far, near, messages = _traffic(work, layout, mine, one)
+    neighbours = layout.tensor * layout.context
+    return Estimate(memory, flops.total, executed, far + near, messages, idle, near, neighbours)
 
 
 def model_states(
@@ -222,8 +227,9 @@ def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
     return total
 
 
-def _traffic(work: Work, layout: Layout, mine: Parameters, one: Pass) -> tuple[float, float]:
-    """Bytes and number of messages that a rank sends in a step, with optimal rings and all-to-alls.
+def _traffic(work: Work, layout: Layout, mine: Parameters, one: Pass) -> tuple[float, float, float]:
+    """Bytes that a rank sends in a step to ranks far and near, and the number of messages, with optimal
+    rings and all-to-alls.
 
     An all-reduce of gradients sends them twice. Sharded parameters are sent in each pass, and their
     gradients once (ZeRO, section 7). A tensor-parallel layer has four all-reduces (Korthikanti et al.
@@ -236,21 +242,22 @@ def _traffic(work: Work, layout: Layout, mine: Parameters, one: Pass) -> tuple[f
     tokens = one.width * one.tokens
     between, keys = tokens * shape.hidden_size, 2 * tokens * shape.kv_heads * shape.head_width
     routed = between * shape.experts_per_token
-    once = [  # ranks, bytes and messages
-        (over, gradients * _ring(over), layers),
-        (copies, 2 * gradients / over * _ring(copies), 1),
+    often = work.micro_batches
+    far = [  # times, ranks, bytes and messages
+        (1, over, gradients * _ring(over), layers),
+        (1, copies, 2 * gradients / over * _ring(copies), 1),
+        (often, over, 2 * widths.weight * mine.all * _ring(over), 2 * layers),
+        (often, layout.pipeline, 4 * between * _ring(layout.pipeline), 2),
+        (often, layout.expert, 4 * layers * routed * _ring(layout.expert), 4 * layers),
     ]
-    each = [
-        (over, 2 * widths.weight * mine.all * _ring(over), 2 * layers),
-        (layout.tensor, 8 * layers * between * _ring(layout.tensor), 8 * layers),
-        (layout.pipeline, 4 * between * _ring(layout.pipeline), 2),
-        (layout.context, 3 * layers * keys * (layout.context - 1), 3 * layers),
-        (layout.expert, 4 * layers * routed * _ring(layout.expert), 4 * layers),
+    near = [
+        (often, layout.tensor, 8 * layers * between * _ring(layout.tensor), 8 * layers),
+        (often, layout.context, 3 * layers * keys * (layout.context - 1), 3 * layers),
     ]
-    times = [(1, *sent) for sent in once] + [(work.micro_batches, *sent) for sent in each]
     return (
-        sum(n * size for n, ranks, size, _ in times if ranks > 1),
-        sum(n * number for n, ranks, _, number in times if ranks > 1),
+        sum(n * size for n, ranks, size, _ in far if ranks > 1),
+        sum(n * size for n, ranks, size, _ in near if ranks > 1),
+        sum(n * number for n, ranks, _, number in far + near if ranks > 1),
     )
 
 

@@ -16,26 +16,39 @@ _MEMINFO = Path("/proc/meminfo")
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 UTILISATION = 0.4
 """Share of the peak FLOPs that training reaches: PaLM 46 %, Llama 3 38–43 %, small models less."""
+DEVICES = 8
+"""Devices of a machine: more processes send over its network."""
 _BALANCES = {"cpu": 100, "cuda": 4000}
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Links between processes: bandwidth in bytes per second, and latency in seconds per message."""
+    """Links between processes: bandwidth in bytes per second, and latency in seconds per message.
+
+    ``network``: bandwidth of a device to other machines of :data:`DEVICES` devices, if there are any.
+    """
 
     bandwidth: float
     latency: float
+    network: float | None = None
 
-    def seconds(self, size: float, messages: float) -> float:
-        """Seconds to send ``size`` bytes in ``messages`` messages."""
-        return size / self.bandwidth + messages * self.latency
+    def seconds(self, size: float, messages: float, near: float = 0, neighbours: int = 1) -> float:
+        """Seconds to send ``size`` bytes in ``messages`` messages, ``near`` of them within groups of
+        ``neighbours`` consecutive ranks.
+
+        Other groups take one rank of each such group. A ring through all ranks of a machine leaves it
+        once, by the network of all its devices together; so the more neighbours, the less for each.
+        """
+        if self.network is None:
+            return size / self.bandwidth + messages * self.latency
+        inside = self.bandwidth if neighbours <= DEVICES else self.network
+        between = min(self.bandwidth, self.network * max(1, DEVICES // neighbours))
+        return near / inside + (size - near) / between + messages * self.latency
 
 
 LINKS = {"cpu": Links(1e9, 1e-3), "cuda": Links(50e9, 5e-5)}
 """Links of gloo on one machine, and of NCCL between devices without a data sheet. Latency includes
 torch's work for a message: 33 messages made a step 60 ms longer on two busy cores."""
-DEVICES = 8
-"""Devices of a machine: more processes send over its network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +117,10 @@ def _links(known: Accelerator | None, processes: int) -> Links | None:
     """Links between the processes' devices, by the data sheet; None if it does not tell."""
     if known is None:
         return LINKS["cuda"]
-    bandwidth = known.links if processes <= DEVICES else known.network
-    return Links(bandwidth, LINKS["cuda"].latency) if bandwidth else None
+    network = known.network if processes > DEVICES else None
+    if known.links is None or (processes > DEVICES and network is None):
+        return None
+    return Links(known.links, LINKS["cuda"].latency, network)
 
 
 def memory_here() -> float:

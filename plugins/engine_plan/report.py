@@ -1,117 +1,85 @@
-"""Prints what a spec needs (``engine plan``)."""
+"""Prints what a spec needs (``engine plan SPEC``)."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine import Situation, SpecError, Terminal
-from engine_plan.advice import Advice, advice
-from engine_plan.forecast import (
-    Forecast,
-    forecasts,
-    plain,
-    size,
-)
-from engine_plan.machine import (
-    LINKS,
-    UTILISATION,
-    Links,
-    Machine,
-)
+from engine import Situation, Terminal, effective_tokens
+from engine_plan.advice import Advice
+from engine_plan.bill import Bill, Utilisation
+from engine_plan.forecast import Forecast, plain, size
+from engine_plan.machine import Machine
+from engine_plan.outlook import Outlook
+from engine_plan.quantities import PF_DAY, duration, energy, money, number, pf_days
+from engine_plan.stage_plan import StagePlan, plan_stage
+from engine_plan.terms import Terms
 
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B?\s*")
-_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 _KINDS = ("parameters", "gradients", "optimizer", "activations", "buffers")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Assumptions about each process: ``memory`` in bytes, ``speed`` in FLOPs per second, ``links`` in
-    bytes per second, ``price`` per hour, and the ``device`` name. None stands for this machine's value,
-    or an unknown price."""
-
-    processes: int = 1
-    memory: float | None = None
-    speed: float | None = None
-    links: float | None = None
-    price: float | None = None
-    device: str | None = None
-
-    def machine(self) -> Machine:
-        """This machine with the assumptions applied. Raises SpecError for an unknown device.
-
-        An assumed speed without a device makes the links unknown.
-        """
-        machine = Machine.here(self.processes)
-        if self.device is not None:
-            machine = Machine.elsewhere(self.device, self.processes)
-        links = machine.links
-        if self.speed is not None and self.device is None and machine.device == "cpu":
-            links = None
-        if self.links is not None:
-            links = Links(self.links, LINKS[machine.device].latency)
-        memory = machine.memory if self.memory is None else self.memory
-        return replace(machine, memory=memory, assumed_speed=self.speed, links=links)
-
-    def assumed(self, machine: Machine) -> list[str]:
-        """The assumptions that differ from this machine, in words."""
-        told = []
-        if self.memory is not None:
-            told.append(f"{size(self.memory)} of memory")
-        elif self.device is not None:
-            told.append(f"{size(machine.memory)} of memory")
-        if self.speed is not None:
-            told.append(f"{number(self.speed)} FLOPs a second")
-        elif self.device is not None:
-            told.append(f"{UTILISATION:.0%} of its data sheet's speed")
-        if machine.links and machine.links != Machine.here(1).links:
-            told.append(f"links of {size(machine.links.bandwidth)} a second")
-        if told and machine.device == "cpu":
-            told.append("a CPU's kernels (--device names others)")
-        return told
+Lines = Iterator[tuple[str, str]]
 
 
 def print_plan(situation: Situation, terms: Terms, as_json: bool) -> None:
     """Prints every train stage, as tables in 80 columns, or as JSON in bytes, FLOPs and seconds."""
     machine = terms.machine()
-    found = forecasts(situation, machine)
-    told = {
-        name: None if one is None or one.fits else advice(situation, one, machine)
-        for name, one in found.items()
-    }
+    names = [name for name in situation.stages if situation.spec.stages[name].train]
+    found = {name: plan_stage(situation, name, machine, terms) for name in names}
     if as_json:
-        rows = [{"stage": name, **_row(f, told[name], terms)} for name, f in found.items()]
+        rows = [{"stage": name, **_row(one, terms)} for name, one in found.items()]
         print(json.dumps(rows, indent=1))  # noqa: T201
         return
     console = Terminal(width=80)
     for name, one in found.items():
-        _print_stage(console, name, one, told[name], terms, machine)
+        _print_stage(console, name, one, terms, machine)
     if not found:
         console.print("nothing is trained here")
+    _print_sum(console, [one for one in found.values() if one])
 
 
-def parse_size(text: str) -> float:
-    """Parses ``24GB``, ``24 GiB``, ``512M`` or plain bytes. Raises SpecError."""
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise SpecError(f"'{text}' is no size", hint="write e.g. 24GB or 16GiB")
-    thousand: int = 1024 if found[3] else 1000
-    power: int = _POWERS[found[2]]
-    return float(found[1]) * thousand**power  # type: ignore[no-any-return]
+def print_lines(console: Console, lines: Lines) -> None:
+    """Prints labels and texts in two columns."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=14)
+    table.add_column()
+    for label, text in lines:
+        table.add_row(f"  {label}", escape(text))
+    console.print(table)
 
 
-def _row(found: Forecast | None, told: list[Advice] | None, terms: Terms) -> dict[str, Any]:
-    if found is None:
+def bill_lines(bill: Bill, machine: Machine) -> Lines:
+    """Cost with its price, and energy, where they are known."""
+    price, power = bill.price, machine.known and machine.known.power
+    if price is not None and bill.cost is not None:
+        unit = f" {price.currency}".rstrip()
+        yield "cost", f"{money(bill.cost)}{unit} at {price.hour:g} an hour: {price.source}"
+    if bill.energy is not None and power:
+        yield "energy", f"{energy(bill.energy)} at full power, {power:g} W a device"
+
+
+def utilisation_text(share: Utilisation) -> str:
+    """The share of the peak, and where both are from."""
+    again = f" ({share.executed:.0%} executed)" if share.executed > 1.005 * share.model else ""
+    peak = f"{number(share.peak)} FLOPs a second in {share.precision}"
+    return f"{share.model:.0%}{again} of {peak}, {share.source}; {share.origin}"
+
+
+def bill_row(bill: Bill) -> Mapping[str, Any]:
+    """The bill as data: cost, price and kilowatt-hours."""
+    price = bill.price and asdict(bill.price)
+    return {"cost": bill.cost, "price": price, "kilowatt_hours": bill.energy}
+
+
+def _row(one: StagePlan | None, terms: Terms) -> dict[str, Any]:
+    if one is None:
         return {"parameters": None}
-    needs = found.chosen.estimate
+    found = one.forecast
+    needs, there = found.chosen.estimate, one.supply
     return {
         "parameters": found.parameters,
         "processes": terms.processes,
@@ -120,7 +88,7 @@ def _row(found: Forecast | None, told: list[Advice] | None, terms: Terms) -> dic
         "layout": asdict(found.chosen.layout),
         "memory": {**asdict(needs.memory), "total": needs.memory.total, "available": found.memory},
         "fits": found.fits,
-        "advice": [{"settings": a.fields(), "total": a.memory} for a in told or ()],
+        "advice": [{"settings": a.fields(), "total": a.memory} for a in one.advice or ()],
         "disk": found.disk,
         "steps": found.steps,
         "tokens": found.tokens,
@@ -133,45 +101,42 @@ def _row(found: Forecast | None, told: list[Advice] | None, terms: Terms) -> dic
             "seconds": found.step_seconds,
         },
         "flops": found.flops,
+        "executed_flops": one.executed,
+        "six_n_d": one.six_n_d,
+        "pf_days": None if found.flops is None else found.flops / PF_DAY,
+        "utilisation": one.utilisation and asdict(one.utilisation),
         "seconds": found.seconds,
-        "cost": _cost(found, terms),
+        **bill_row(one.bill),
+        "data": there and _data_row(there.tokens, found.tokens),
+        "outlook": [{**asdict(o), "excess": o.excess} for o in one.outlooks],
         "upper_bound": not found.whole,
     }
 
 
-def _cost(found: Forecast, terms: Terms) -> float | None:
-    if terms.price is None or found.seconds is None:
-        return None
-    return terms.price * terms.processes * found.seconds / 3600
+def _data_row(there: int, needed: float | None) -> dict[str, float | None]:
+    if needed is None:
+        return {"tokens": there, "epochs": None, "effective_tokens": None}
+    fresh = effective_tokens(there, needed)
+    return {"tokens": there, "epochs": needed / there, "effective_tokens": fresh}
 
 
 def _print_stage(
-    console: Console,
-    name: str,
-    found: Forecast | None,
-    told: list[Advice] | None,
-    terms: Terms,
-    machine: Machine,
+    console: Console, name: str, one: StagePlan | None, terms: Terms, machine: Machine
 ) -> None:
-    if found is None:
+    if one is None:
         console.print(
             f"[bold]{name}[/]  its size is not known: the model's config, or its tokenizer's, "
             "leaves it to defaults or to the hub"
         )
         return
     ranks = f"{terms.processes} process{'es' if terms.processes > 1 else ''}"
-    title = f"{number(found.parameters)} parameters on {ranks}, {machine.name}"
+    title = f"{number(one.forecast.parameters)} parameters on {ranks}, {machine.name}"
     console.print(f"[bold]{name}[/]  {escape(title)}")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(width=14)
-    table.add_column()
-    for label, text in _lines(found, told, terms):
-        table.add_row(f"  {label}", escape(text))
-    console.print(table)
+    print_lines(console, _lines(one, terms))
 
 
-def _lines(found: Forecast, told: list[Advice] | None, terms: Terms) -> Iterator[tuple[str, str]]:
-    needs, work = found.chosen.estimate, found.work
+def _lines(one: StagePlan, terms: Terms) -> Lines:
+    found, needs, work = one.forecast, one.forecast.chosen.estimate, one.forecast.work
     yield "strategy", _strategy(found)
     if found.chosen.why:
         yield "", found.chosen.why
@@ -187,24 +152,66 @@ def _lines(found: Forecast, told: list[Advice] | None, terms: Terms) -> Iterator
     verdict = "fits" if found.fits else "does not fit"
     total = f"{size(needs.memory.total):>8} of {size(found.memory)} on each rank: {verdict}{bound}"
     yield "memory", total
-    if told is not None:
-        yield from _advised(told)
+    if one.advice is not None:
+        yield from _advised(one.advice)
     yield "disk", f"{size(found.disk):>8} of checkpoints and the final model"
     yield "a step", _step(found, terms)
     if found.budget.unit == "epochs":
         yield "in all", "not known before the data is prepared: the budget counts epochs"
         return
-    if found.steps is not None and found.tokens is not None and found.flops is not None:
-        yield (
-            "in all",
-            f"{number(found.steps)} steps, {number(found.tokens)} tokens, "
-            f"{number(found.flops)} FLOPs",
-        )
+    yield from _in_all(one)
+    if one.utilisation is not None:
+        yield "utilisation", utilisation_text(one.utilisation)
     if found.seconds is None:
         yield "time", f"the speed of '{found.machine.name}' is not known: give --speed"
+    else:
+        yield "time", duration(found.seconds)
+    yield from bill_lines(one.bill, found.machine)
+    yield from _data(one)
+    for outlook in one.outlooks:
+        yield from _outlook(outlook)
+
+
+def _in_all(one: StagePlan) -> Lines:
+    found, executed, simple = one.forecast, one.executed, one.six_n_d
+    if found.steps is None or found.tokens is None or found.flops is None:
         return
-    cost = _cost(found, terms)
-    yield "time", duration(found.seconds) + ("" if cost is None else f", cost {cost:.2f}")
+    yield "in all", f"{number(found.steps)} steps, {number(found.tokens)} tokens"
+    told = f"{number(found.flops)} of the model, {pf_days(found.flops)}"
+    if executed is not None and executed > 1.0005 * found.flops:
+        told += f"; {number(executed)} executed"
+    yield "FLOPs", told + ("" if simple is None else f"; {number(simple)} by 6·N·D")
+
+
+def _data(one: StagePlan) -> Lines:
+    """The tokens needed, beside those that are prepared."""
+    needed, there = one.forecast.tokens, one.supply
+    if needed is None:
+        return
+    if there is None:
+        if one.outlooks:
+            yield "data", f"{number(needed)} tokens; what is there is known when it is prepared"
+        return
+    told = f"{number(there.tokens)} tokens in {there.folder}: {needed / there.tokens:.3g} epochs"
+    if needed > there.tokens:
+        fresh = effective_tokens(there.tokens, needed)
+        told += f", worth {number(fresh)} fresh tokens (Muennighoff et al. 2023)"
+    yield "data", told
+
+
+def _outlook(outlook: Outlook) -> Lines:
+    best = outlook.optimum
+    if outlook.low is not None and outlook.high is not None:
+        yield "loss", f"{outlook.loss:.3f} ({outlook.low:.3f} to {outlook.high:.3f}), {outlook.law}"
+    counted = "" if outlook.counted == "all" else " without embedding and head"
+    yield (
+        "optimum",
+        f"{number(best.parameters)} parameters{counted} × {number(best.tokens)} tokens for as many "
+        f"FLOPs, beside {number(outlook.parameters)} × {number(outlook.tokens)}: its loss is "
+        f"{outlook.excess:.3f} lower ({outlook.law})",
+    )
+    for doubt in outlook.warnings:
+        yield "warning", doubt
 
 
 def _step(found: Forecast, terms: Terms) -> str:
@@ -221,7 +228,7 @@ def _step(found: Forecast, terms: Terms) -> str:
     return told
 
 
-def _advised(told: list[Advice]) -> Iterator[tuple[str, str]]:
+def _advised(told: list[Advice]) -> Lines:
     if not told:
         yield "fits with", "none of the settings here: take more processes or a smaller model"
     for place, one in enumerate(told):
@@ -235,26 +242,13 @@ def _strategy(found: Forecast) -> str:
     return f"{kind}: {told}" if told else kind
 
 
-def number(value: float) -> str:
-    """Formats a number for people: ``2.56M``."""
-    for factor, letter in (
-        (1e18, "E"),
-        (1e15, "P"),
-        (1e12, "T"),
-        (1e9, "B"),
-        (1e6, "M"),
-        (1e3, "k"),
-    ):
-        if value >= factor:
-            return f"{value / factor:.3g}{letter}"
-    return f"{value:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """Formats seconds for people: ``2 min``, to two digits, as it is an estimate."""
-    for factor, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= 2 * factor:
-            return f"about {float(f'{seconds / factor:.2g}'):g} {unit}"
-    if seconds < 1:
-        return f"about {float(f'{1000 * seconds:.2g}'):g} ms"
-    return f"about {seconds:.1f} s"
+def _print_sum(console: Console, stages: list[StagePlan]) -> None:
+    """The sum over several stages, if their times are known."""
+    times = [one.forecast.seconds for one in stages]
+    if len(stages) < 2 or None in times:
+        return
+    told = duration(sum(filter(None, times)))
+    costs, price = [one.bill.cost for one in stages], stages[0].bill.price
+    if price is not None and None not in costs:
+        told += f", {money(sum(filter(None, costs)))} {price.currency}".rstrip()
+    console.print(f"[bold]all stages[/]  {told}")

@@ -26,10 +26,10 @@ EngineError Evaluator EvaluatorConfig Example Executor ExternalLoop Feed FeedSet
 FittedLaw Flops ForwardPass Generation Inference InferenceConfig Item ItemTexts Job LOGITS Labelled
 LanguageModel Layout Loaded LogLikelihood Loss Lost Messages ModelConfig ModelShape Need Number
 Objective ObjectiveConfig Of OpenedStage OptimizerConfig OptimizerWrapperConfig Optimizers
-OwnRequest Parameters Penalty PenaltyConfig PenaltyInput Plugins Precision Preference Problem
-Processor Progress Prompt RECOMPUTED Recompute Record Response Reward RewardConfig RollBack Rolling
-Rollout RunError RunHistory SEQUENCE Said ScalingLaw Schedule Schema Score Scores Setup Share
-Situation Spec SpecError Stage StageHistory StageRef State Step Stepwise Stop Strategy
+OwnRequest PUBLISHED_LAWS Parameters Penalty PenaltyConfig PenaltyInput Plugins Precision Preference
+Problem Processor Progress Prompt RECOMPUTED Recompute Record Response Reward RewardConfig RollBack
+Rolling Rollout RunError RunHistory SEQUENCE Said ScalingLaw Schedule Schema Score Scores Setup
+Share Situation Spec SpecError Stage StageHistory StageRef State Step Stepwise Stop Strategy
 StrategyConfig Taken Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value VariableName
 Window allow_option block_option clean_corpus cleaned document_ways each effective_tokens file_fault
 hookimpl host_of is_held_out is_loopback json_of json_option kernel_of load_spec loading_fault
@@ -53,7 +53,7 @@ recompute_layers scalar_head scored_rows small_copy through token_logprobs with_
 """,
     engine.hardware: """
 AUTO Accelerator TYPES accelerator accelerators find_accelerator keep_freed_memory measured
-product_speed resolved threads
+peak_speed product_speed resolved threads
 """,
     engine.testing: """
 EVENT FinishedRun LENGTH Learner StandAloneContext check_component check_plugin check_readme

@@ -135,6 +135,22 @@ def test_what_each_layout_saves_and_sends():
     assert copies.executed.total == pytest.approx(alone.executed.total)
 
 
+def test_ranks_that_divide_a_sample_are_near():
+    """What they send stays in their machine, and only the rest waits for the network."""
+    both = estimate(WORK, Layout(data=2, tensor=8))
+    alone, copies = estimate(WORK, Layout(tensor=8)), estimate(WORK, Layout(data=2))
+    assert (both.neighbours, copies.neighbours, copies.near) == (8, 1, 0)
+    assert both.near == alone.near == alone.traffic > 0
+    assert both.traffic - both.near == pytest.approx(
+        copies.traffic / 8, rel=0.01
+    )  # norms are whole
+    speeds, links = Speeds(1e15, 1e15), Machine.elsewhere("A100-80GB", 16).links
+    computing = both.executed.total / 1e15
+    sending = both.near / 300e9 + (both.traffic - both.near) / 25e9
+    waiting = both.messages * links.latency
+    assert both.seconds(speeds, links) == pytest.approx(computing + sending + waiting)
+
+
 def test_small_messages_are_dear():
     """A tiny model's gradients are one message; a layer's parts are several each."""
     tiny = replace(WORK, shape=ModelShape(2, 32, 2, 2, 128, 320, 32), sequence=32)

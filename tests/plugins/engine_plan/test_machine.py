@@ -109,9 +109,19 @@ def test_accelerators_by_their_whole_names(name, narrow, wide):
     assert there.speeds(sample("fp32")).head == pytest.approx(0.4 * wide)
 
 
-def test_links_are_those_of_a_machine_or_of_its_network():
-    """Eight devices share a machine; a sheet that says nothing of a network leaves it unknown."""
-    assert [Machine.elsewhere("A100-80GB", n).links.bandwidth for n in (8, 9)] == [300e9, 25e9]
+def test_links_are_those_of_a_machine_and_of_its_network():
+    """A ring leaves a machine of eight devices once, by the adapters of all its ranks in the ring."""
+    here, far = (Machine.elsewhere("A100-80GB", n).links for n in (8, 16))
+    assert (here.bandwidth, here.network, far.network) == (300e9, None, 25e9)
+    assert here.seconds(3e9, 0) == pytest.approx(3 / 300)
+    assert far.seconds(3e9, 0) == pytest.approx(3 / 200)  # eight devices of each machine
+    assert far.seconds(3e9, 0, near=1e9, neighbours=4) == pytest.approx(1 / 300 + 2 / 50)
+    assert far.seconds(3e9, 0, near=1e9, neighbours=16) == pytest.approx(1 / 25 + 2 / 25)
+
+
+def test_an_unknown_network_is_not_guessed():
+    """Links between machines are then unknown."""
+    assert Machine.elsewhere("NVIDIA L4", 8).links.bandwidth == 32e9
     assert Machine.elsewhere("NVIDIA L4", 9).links is None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from engine_plan.report import parse_size
+from engine_plan.quantities import parse_size
 
 from engine import SpecError
 

@@ -11,8 +11,8 @@ from engine.contracts.model_sizes import Beside
 from engine.hardware import find_accelerator, product_speed, threads
 from engine.hardware.products import peak_speed
 from engine.processes.process import Process
-from engine.runs.utilisation import peak_tokens
 from engine.training.flops import Flops
+from engine.training.utilisation import peak_tokens
 
 EACH = Flops(weights=6e6, attention=1e6, head=3e6)
 
@@ -29,9 +29,9 @@ def objective(**changed):
     return SimpleNamespace(objective=SimpleNamespace(**plain))
 
 
-def test_each_step_tells_its_utilisation(tiny_spec, train, run_here):
+def test_each_step_tells_its_utilisation(tiny_spec, run_here):
     """From the counted FLOPs, of which frozen weights take two thirds, and the speed of products."""
-    train["freeze"] = ["*.layers.*"]
+    tiny_spec["stages"]["base"]["train"]["freeze"] = ["*.layers.*"]
     run = run_here(tiny_spec)
     (told,) = run.events("training")
     each, peak = told["flops"] / run.steps("tokens")[-1], product_speed("fp32")
