@@ -9,7 +9,7 @@ from engine.hardware import peak_speed
 from engine_plan.machine import Machine
 from engine_plan.terms import Terms
 
-USUAL = "as is usual for large models (PaLM 46%, Llama 3 38 to 43%)"
+USUAL = "assumed, as usual for large models (PaLM 46%, Llama 3 38 to 43%)"
 """Chowdhery et al. 2022, table 3; Llama team 2024, table 4."""
 _JOULES = 3.6e6
 """In a kilowatt-hour."""

@@ -87,7 +87,9 @@ def duration(seconds: float) -> str:
 
 
 def money(amount: float) -> str:
-    """Formats an amount of money: ``2.87M``, or to the cent below 1000."""
+    """Formats an amount of money: ``2.87M``, to the cent below 1000, to one digit below a cent."""
+    if 0 < amount < 0.01:
+        return f"{amount:.1g}"
     return number(amount) if amount >= 1000 else f"{amount:.2f}"
 
 

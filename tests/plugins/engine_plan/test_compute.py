@@ -95,7 +95,7 @@ def test_figures_for_people():
     """Are short."""
     assert (number(3.146e23), number(2.56e6), number(12)) == ("3.15e23", "2.56M", "12")
     assert (pf_days(3.14e23), pf_days(8.64e17)) == ("3,634 PF-days", "0.01 PF-days")
-    assert (money(2.5), money(2.87e6)) == ("2.50", "2.87M")
+    assert [money(x) for x in (0, 0.0012, 2.5, 2.87e6)] == ["0.00", "0.001", "2.50", "2.87M"]
     assert [energy(x) for x in (3e6, 334e3, 5.0, 0.02)] == ["3 GWh", "334 MWh", "5 kWh", "20 Wh"]
 
 
