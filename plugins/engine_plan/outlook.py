@@ -124,7 +124,7 @@ def _published_doubts(plain: Outlook) -> Iterator[str]:
     sizes = (plain.parameters, plain.tokens)
     if any(not low <= one <= high for one, (low, high) in zip(sizes, _FITTED_TO, strict=True)):
         (small, large), (few, many) = (map(number, pair) for pair in _FITTED_TO)
-        yield f"that law is of {small} to {large} parameters on {few} to {many} tokens"
+        yield f"outside that law's runs: {small} to {large} parameters on {few} to {many} tokens"
 
 
 def _doubts(law: FittedLaw, flops: float, there: Supply | None) -> Iterator[str]:

@@ -78,7 +78,7 @@ def test_the_best_use_of_the_compute_stands_beside_the_spec_s(small):
     assert outlook["excess"] == pytest.approx(outlook["loss"] - best["loss"])
     assert outlook["excess"] > 0
     assert outlook["warnings"] == [
-        "that law is of 70M to 16B parameters on 5B to 500B tokens",
+        "outside that law's runs: 70M to 16B parameters on 5B to 500B tokens",
     ]
 
 
