@@ -113,9 +113,8 @@ def _parts(
     matrices = multiplied(model)
     device = run.process.device.type
     each = counted(run.spec.stages, name, config, model, sequence, device)
-    flops = each.times(
-        _budget_tokens(config.budget, data, config.batch.in_tokens(sequence), sequence)
-    )
+    tokens = _budget_tokens(config.budget, data, config.batch.in_tokens(sequence), sequence)
+    flops = each.times(tokens)
     compiled = choose_compile(
         run, name, config, flops.model.total, alike=_alike(config, objective, data, sequence)
     )
@@ -218,7 +217,6 @@ def _checkpoints(
 
 def _evaluations(run: RunContext, inputs: TrainInputs, strategy: Strategy) -> list[Evaluation]:
     context, evaluate_configs = inputs.context, inputs.config.evaluate
-
     texts = touched_texts(run.folder.path, run.spec, context.stage)
 
     def evaluation(name: str, config: EvaluatorConfig) -> Evaluation:
