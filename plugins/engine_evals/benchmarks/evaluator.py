@@ -51,6 +51,11 @@ class Task(Protocol):
         """Names of the values whose means are the scores."""
 
     @property
+    def diagnostics(self) -> Sequence[str]:
+        """Names of values that explain the scores, and whose means stand beside them; a row may lack
+        one."""
+
+    @property
     def troubles(self) -> Sequence[str]:
         """Names of values that are 1 for a row with that trouble; each is counted."""
 
@@ -117,7 +122,8 @@ class BenchmarkEvaluator(Evaluator):
         return {"part": part, **self._task.score(data, responses)}
 
     def summarise(self, rows: Sequence[Values]) -> list[Score]:
-        """Means over all rows and over each part, and the number of rows with each trouble."""
+        """Means over all rows and over each part, diagnostics over all rows, and the number of rows
+        with each trouble."""
         parts: dict[str, list[Values]] = defaultdict(list)
         for row in rows:
             parts[row["part"]].append(row)
@@ -129,7 +135,13 @@ class BenchmarkEvaluator(Evaluator):
                 scores += [
                     mean_score(f"{metric}/{part}", [strata[part]]) for part in sorted(strata)
                 ]
-        return scores + self._troubles(rows)
+        return scores + self._diagnostics(rows) + self._troubles(rows)
+
+    def _diagnostics(self, rows: Sequence[Values]) -> list[Score]:
+        found = {
+            name: [row[name] for row in rows if name in row] for name in self._task.diagnostics
+        }
+        return [mean_score(name, [values]) for name, values in found.items() if values]
 
     def _troubles(self, rows: Sequence[Values]) -> list[Score]:
         counts: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from engine_evals.benchmarks.text_matching import answer_in, comparable
 class GenerationTask:
     """Generates greedily after the prompt, up to a stop text."""
 
+    diagnostics = ()
     troubles = ("truncated", "unfinished", "undecided")
 
     def __init__(self, record: GenerationRecord) -> None:

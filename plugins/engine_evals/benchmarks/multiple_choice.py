@@ -11,6 +11,11 @@ from engine_evals.benchmarks.record import ChoiceRecord, Question
 from engine_evals.benchmarks.row_files import Row
 from engine_evals.benchmarks.templates import expression, template
 
+GOLD = "gold_logprob"
+"""The right answer's log-probability, in nats per token; of several right ones the most probable's. It
+moves smoothly where accuracy jumps (Schaeffer et al. 2023, "Are Emergent Abilities of Large Language
+Models a Mirage?")."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -28,6 +33,8 @@ class ChoiceTask:
 
     def __init__(self, record: ChoiceRecord) -> None:
         self._record = record
+        # Several sets of choices have a chance each.
+        self.diagnostics = (GOLD,) if len(record.questions) > 1 else (GOLD, "chance")
         self.metrics: list[str] = [
             metric for question in record.questions for metric in question.metrics
         ]
@@ -44,11 +51,15 @@ class ChoiceTask:
         return tuple(LogLikelihood(before + context, end) for context, end in pairs), questions
 
     def score(self, data: list[Choices], responses: Sequence[Response]) -> dict[str, float]:
-        """The value of each metric of each question."""
+        """The value of each metric of each question, and what is beside them of the first."""
         values = {
             "truncated": float(any(r.truncated for r in responses)),
             "empty_choice": float(any(not t for question in data for t in question.texts)),
+            "chance": len(data[0].gold) / len(data[0].texts),
         }
+        gold = [responses[i] for i in data[0].gold if responses[i].tokens]
+        if gold:
+            values[GOLD] = max(response.logprob / response.tokens for response in gold)
         start = 0
         for question in data:
             end = start + len(question.texts)

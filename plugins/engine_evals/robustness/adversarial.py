@@ -23,6 +23,7 @@ class AdversarialTask:
     row by row. The tokens are kept with the row's values.
     """
 
+    diagnostics = ()
     troubles = ChoiceTask.troubles
 
     def __init__(self, record: ChoiceRecord, config: Adversarial) -> None:

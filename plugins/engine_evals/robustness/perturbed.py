@@ -32,6 +32,7 @@ class PerturbedTask:
     (``acc_drop/typos``).
     """
 
+    diagnostics = ()
     troubles = ChoiceTask.troubles
 
     def __init__(self, record: ChoiceRecord, config: Robustness) -> None:

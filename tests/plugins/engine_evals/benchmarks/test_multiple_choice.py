@@ -47,6 +47,44 @@ def test_acc_takes_the_likeliest_and_acc_norm_the_likeliest_per_character(
     assert [(row["acc"], row["acc_norm"]) for row in rows] == [(0.0, 1.0), (1.0, 0.0)]
 
 
+def test_the_right_answer_s_log_probability_and_chance_stand_beside_the_scores(
+    evaluator, write, tmp_path
+):
+    """Per token, also where the model is wrong; rows of an earlier version count for neither."""
+    file = write(tmp_path / "rows.jsonl", [_row(), _row(label="1"), _row()])
+    benchmark = evaluator("hellaswag", rows=str(file))
+    rows = [
+        benchmark.score(item, [Response(logprob=v, tokens=3) for v in (-9.0, -6.0, -12.0, -15.0)])
+        for item in benchmark.items()
+    ]
+    scores = {score.metric: score for score in benchmark.summarise(rows)}
+    assert (scores["gold_logprob"].value, scores["gold_logprob"].n) == (pytest.approx(-8 / 3), 3)
+    assert (scores["chance"].value, scores["acc"].value) == (0.25, pytest.approx(1 / 3))
+    for name in ("gold_logprob", "chance"):
+        del rows[0][name]
+    assert {s.metric: s.n for s in benchmark.summarise(rows)}["gold_logprob"] == 2
+    none = [{k: v for k, v in row.items() if k != "gold_logprob"} for row in rows]
+    assert "gold_logprob" not in {s.metric for s in benchmark.summarise(none)}
+
+
+def test_an_answer_without_tokens_has_no_log_probability(evaluator, write, tmp_path):
+    """It is left out of the mean."""
+    benchmark = evaluator("hellaswag", rows=str(write(tmp_path / "rows.jsonl", [_row()])))
+    (item,) = benchmark.items()
+    row = benchmark.score(item, [Response(), *[Response(logprob=-1.0, tokens=1)] * 3])
+    assert "gold_logprob" not in row
+
+
+def test_sets_of_choices_with_a_chance_each_have_none_together(evaluator, folder):
+    """TruthfulQA's mc1 and mc2; the log-probability is the first set's."""
+    benchmark = evaluator("truthful-qa", rows=str(folder), limit=1)
+    item = next(iter(benchmark.items()))
+    answers = [Response(logprob=-float(i + 1), tokens=1) for i in range(len(item.requests))]
+    scores = {s.metric: s.value for s in benchmark.summarise([benchmark.score(item, answers)])}
+    assert "chance" not in scores
+    assert scores["gold_logprob"] == -1.0 - min(item.data[1][0].gold)
+
+
 def test_truthful_qa_has_both_its_metrics(evaluator, folder):
     """mc1: the best answer is the likeliest; mc2: probability on all true ones, of that on all."""
     benchmark = evaluator("truthful-qa", rows=str(folder), limit=1)
