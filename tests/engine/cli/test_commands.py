@@ -78,7 +78,8 @@ def test_help_lists_all_commands_in_80_columns(command):
     """Those of the design are there."""
     out, _ = command("--help")
     listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line]
-    assert listed == [*COMMANDS, "corpus", "evals", "models", "rlhf"]  # the last are plugins' own
+    groups = ["corpus", "evals", "models", "rlhf", "scaling"]  # plugins' own
+    assert listed == [*COMMANDS, *groups]
     assert {"run", "validate", "plan", "runs", "data", "plugins", "schema", "new-plugin",
             "verify-resume", "generate", "chat", "export"} <= set(listed)  # fmt: skip
     assert max(map(len, out.splitlines())) <= 80
