@@ -142,6 +142,7 @@ from .contracts.scoring import (
     Item as Item,
     ItemTexts as ItemTexts,
     Reward as Reward,
+    Sample as Sample,
     Score as Score,
     score_interval as score_interval,
     score_text as score_text,
@@ -179,6 +180,10 @@ from .errors import (
     FieldError as FieldError,
     RunError as RunError,
     SpecError as SpecError,
+)
+from .event_log import (
+    event_line as event_line,
+    score_name as score_name,
 )
 from .files.matching import (
     neighbours as neighbours,
@@ -232,10 +237,13 @@ from .spec.permissions import (
 from .storage.manifest import (
     write_durably as write_durably,
 )
+from .storage.run_follower import (
+    RunFollower as RunFollower,
+    read_run as read_run,
+)
 from .storage.run_history import (
     RunHistory as RunHistory,
     StageHistory as StageHistory,
-    read_run as read_run,
 )
 from .terminal.console import (
     Terminal as Terminal,

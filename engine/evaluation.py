@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contracts.language_model import Generation, LanguageModel, Response
-from engine.contracts.scoring import CLEAN, Evaluator, Item, Score
+from engine.contracts.scoring import CLEAN, Evaluator, Item, Sample, Score
 from engine.files.reading import json_of
 from engine.processes.process import Process
 
@@ -25,10 +25,11 @@ _ROW = {"id", "prompt", "responses", "values"}
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Scores of one model, and the evaluator's values of each item by its id."""
+    """Scores of one model, the evaluator's values of each item by its id, and texts for the log."""
 
     scores: list[Score]
     values: dict[str, dict[str, Any]]
+    samples: Sequence[Sample] = ()
 
 
 def evaluate(
@@ -70,7 +71,7 @@ def evaluate(
     gathered = process.gather(fresh)
     found = process.broadcast({**kept, **{k: v for part in gathered for k, v in part.items()}})
     rows = [found[item.id] for item in items]
-    for message in _shortcomings(items, rows):
+    for message in _shortcomings(items, rows, getattr(evaluator, "open_ended", False)):
         warn(message)
 
     def scores(names: Sequence[str]) -> list[Score]:
@@ -79,9 +80,12 @@ def evaluate(
         summary = evaluator.summarise([found[name]["values"] for name in names])
         return [replace(score, fingerprint=fingerprint) for score in summary]
 
+    values = {row["id"]: row["values"] for row in rows}
+    samples = getattr(evaluator, "samples", None)
     return Measured(
         list(_with_clean(scores, [item.id for item in items], touched)),
-        {row["id"]: row["values"] for row in rows},
+        values,
+        samples(list(values.values())) if samples else (),
     )
 
 
@@ -154,8 +158,9 @@ def _stored(response: Response) -> dict[str, Any]:
     return {name: value for name, value in asdict(response).items() if value != defaults[name]}
 
 
-def _shortcomings(items: Sequence[Item], rows: Sequence[_Row]) -> list[str]:
-    """Warnings on what scores do not show: truncated prompts, and texts cut off at their limit."""
+def _shortcomings(items: Sequence[Item], rows: Sequence[_Row], open_ended: bool) -> list[str]:
+    """Warnings on what scores do not show: truncated prompts, and, unless they are ``open_ended``,
+    texts cut off at their limit."""
     responses = [response for row in rows for response in row["responses"]]
     cut = sum(response.get("truncated", False) for response in responses)
     texts = sum(isinstance(r, Generation) for item in items for r in item.requests)
@@ -163,7 +168,7 @@ def _shortcomings(items: Sequence[Item], rows: Sequence[_Row]) -> list[str]:
     messages = []
     if cut:
         messages.append(f"{cut} of {len(responses)} prompts did not fit and lost their beginning")
-    if unended:
+    if unended and not open_ended:
         messages.append(f"{unended} of {texts} texts were cut off at their length limit")
     return messages
 

@@ -160,7 +160,7 @@ class RichDisplay:
 
     def event(self, record: Mapping[str, Any]) -> None:
         """See :class:`Display`."""
-        line = _sentence(record)
+        line = event_line(record)
         if line:
             self.console.print(line, soft_wrap=record["event"] in _UNBROKEN)
 
@@ -227,12 +227,15 @@ def score_name(score: Mapping[str, Any]) -> str:
     return metric if evaluator in (None, metric) else f"{evaluator}/{metric}"
 
 
-def _sentence(record: Mapping[str, Any]) -> str | None:
-    """The line shown for an event, as rich markup; None for events that are only in the file."""
-    event, stage = record["event"], record.get("stage", "")
+def event_line(record: Mapping[str, Any]) -> str | None:
+    """The line shown for an event, as rich markup; None for events that are only in the file.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for a damaged event.
+    """
+    event, stage = record["event"], escape(str(record.get("stage", "")))
     match event:
         case "stage_started":
-            return f"[bold]{stage}[/]: {record['verb']}{record.get('detail', '')}"
+            return f"[bold]{stage}[/]: {escape(str(record['verb']))}"
         case "stage_skipped":
             made_by = f", {record['message']}" if "message" in record else ""
             return f"[bold]{stage}[/]: already done{escape(made_by)}"
@@ -263,7 +266,7 @@ def _sentence(record: Mapping[str, Any]) -> str | None:
         case "resumed":
             return f"  resumed from step {record['step']}"
         case "stopped":
-            return f"[bold]{stage}[/]: stopped at step {record['step']}: {record['reason']}"
+            return f"[bold]{stage}[/]: stopped at step {record['step']}: {escape(record['reason'])}"
         case "ended_early":
             return f"  ended early at step {record['step']}: {escape(record['reason'])}"
         case "rolled_back":

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from engine.contracts.records import Said
 
@@ -48,6 +48,14 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A text that a model wrote after a prompt, for people to read."""
+
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ItemTexts:
     """The texts of an item, for which documents are searched; None for what it does not have.
 
@@ -84,6 +92,9 @@ class Evaluator(ABC):
     searched for items, and before an evaluation of a model trained on such documents.
     """
 
+    open_ended: ClassVar[bool] = False
+    """True for an evaluator whose texts may reach their length limit; for others that is a warning."""
+
     @abstractmethod
     def items(self) -> Iterable[Item]:
         """The items, with the same ids and order at every call."""
@@ -100,6 +111,11 @@ class Evaluator(ABC):
     @abstractmethod
     def summarise(self, rows: Sequence[dict[str, Any]]) -> list[Score]:
         """The scores over all rows."""
+
+    def samples(self, rows: Sequence[dict[str, Any]]) -> Sequence[Sample]:
+        """Texts in the rows that the log is to keep, each in an event ``sample`` with its step; none by
+        default."""
+        return ()
 
     def score_all(
         self, items: Sequence[Item], responses: Sequence[Sequence[Response]]

@@ -10,7 +10,7 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _NAMED = 10
 """Files of a name or glob that are listed one by one; for more, folders are listed with counts."""
@@ -19,10 +19,8 @@ _NAMED = 10
 def read_regular(path: Path, most: int = 1 << 30) -> bytes:
     """A file's bytes. Raises OSError if it is not a regular file, such as a pipe or a device, which may
     never end, and if it has more than ``most`` bytes."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
+    with open_regular(path) as file:
         found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
         content = file.read(min(found.st_size, most) + 1)  # allocates that much memory at once
         if len(content) > found.st_size:  # files in /proc have size 0
             content += file.read(most + 1 - len(content))
@@ -33,23 +31,18 @@ def read_regular(path: Path, most: int = 1 << 30) -> bytes:
 
 def read_end(path: Path, most: int) -> bytes:
     """The last bytes of a regular file, at most so many. Raises OSError as :func:`read_regular`."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
-        file.seek(max(0, found.st_size - most))
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - most))
         return file.read(most)
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of a regular file that is only appended to, without blank ones, and without a last one
-    that has no end yet. Raises OSError as :func:`read_regular`."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
-        for line in file:
-            if line.endswith(b"\n") and not line.isspace():
-                yield line
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened for reading. Raises OSError as :func:`read_regular`."""
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller's
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return file
 
 
 def json_of(text: str | bytes) -> Any:

@@ -71,6 +71,9 @@ def score_models(run: RunContext, name: str, config: Evaluate) -> list[ModelScor
                     replace(gain, metric=f"{gain.metric}_over_{config.baseline}")
                     for gain in gains(evaluator, measured, baseline[index], touched)
                 ]
+            for sample in measured.samples:
+                about = {"model": label, "step": None, "evaluator": evaluator_name}
+                run.log.emit("sample", stage=name, **about, **asdict(sample))
             for score in found:
                 scored = ModelScore(label, evaluator_name, **asdict(score))
                 run.log.emit("score", stage=name, step=None, **asdict(scored))

@@ -19,7 +19,6 @@ from engine.contracts.component_config import EvaluatorConfig
 from engine.contracts.model_sizes import micro_rows
 from engine.contracts.objective import Objective
 from engine.contracts.optimizer import Adapter
-from engine.contracts.scoring import Score
 from engine.contracts.spec import (
     BatchSize,
     Checkpoints as CheckpointConfig,
@@ -28,7 +27,7 @@ from engine.contracts.spec import (
 )
 from engine.contracts.strategy import Strategy
 from engine.data.examples import TrainingData
-from engine.evaluation import evaluate
+from engine.evaluation import Measured, evaluate
 from engine.hardware.compiling import are_full, eager
 from engine.modeling.heads import attend_alike
 from engine.modeling.weight_types import TYPES
@@ -223,7 +222,7 @@ def _evaluations(run: RunContext, inputs: TrainInputs, strategy: Strategy) -> li
         evaluator = run.build("evaluator", config, context)
         touched = touched_items(evaluator, name, texts)
 
-        def score() -> list[Score]:
+        def score() -> Measured:
             with strategy.inference() as scored:
                 measured = evaluate(
                     evaluator,
@@ -235,7 +234,7 @@ def _evaluations(run: RunContext, inputs: TrainInputs, strategy: Strategy) -> li
                     warn=partial(run.log.warn, stage=context.stage),
                 )
             warn_of_touched(context, name, measured, touched)
-            return measured.scores
+            return measured
 
         return Evaluation(name, config.every, score)
 

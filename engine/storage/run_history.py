@@ -1,8 +1,7 @@
-"""What happened in a run, read from its folder: nothing is built, and no plugin is needed.
+"""What happened in a run, by its log: nothing is built, and no plugin is needed.
 
-A log may be damaged, and may be written to meanwhile: lines that are no events are counted, and a last
-line without an end is left for later. Of steps that were repeated after a kill or a roll-back, only the
-last ones count.
+A log may be damaged: lines that are no events are counted. Of steps that were repeated after a kill or
+a roll-back, only the last ones count.
 """
 
 from __future__ import annotations
@@ -14,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from engine.errors import RunError, SpecError
-from engine.files.reading import json_of, lines_of, read_json, read_regular
-from engine.spec.loading import RESOLVED
-from engine.storage.manifest import unsealed
+from engine.files.reading import json_of
 
-LOG = "events.jsonl"
 _PART = 8192
 """Steps that are gathered before they become columns."""
 _LAST_STEP = 1 << 53
 """Largest step that a column of floats holds exactly."""
+
+_ENDS = {"failed": "failed", "interrupted": "stopped"}
+"""What becomes of the stage that is running at an event that ends a run."""
 
 Event = Mapping[str, Any]
 
@@ -74,14 +71,16 @@ class Steps:
         """The figures by name, ``step`` and ``time`` among them, each float64 of shape (steps,)."""
         self._gather()
         names = dict.fromkeys(name for own, _ in self._parts for name in own)
-        return {name: self._column(name) for name in names}
+        return {name: self.column(name) for name in names}
 
-    def _column(self, name: str) -> np.ndarray[Any, Any]:
+    def column(self, name: str) -> np.ndarray[Any, Any]:
+        """One figure, float64 of shape (steps,); NaN at each step where there is none of that name."""
+        self._gather()
         blank = [
             part[:, own.index(name)] if name in own else np.full(len(part), np.nan)
             for own, part in self._parts
         ]
-        return np.concatenate(blank)
+        return np.concatenate([np.empty(0), *blank])
 
     def _gather(self) -> None:
         if not self._rows:
@@ -90,6 +89,9 @@ class Steps:
             part = np.array(self._rows, dtype=np.float64)  # None becomes NaN
         except (TypeError, ValueError, OverflowError):
             part = np.array([[_number(value) for value in row] for row in self._rows])
+        if self._parts and self._parts[-1][0] == self._names and len(self._parts[-1][1]) < _PART:
+            # Else a reader that looks after each step would make a part of each.
+            part = np.concatenate([self._parts.pop()[1], part])
         self._parts.append((self._names, part))
         self._rows = []
         self._keys = ()
@@ -160,6 +162,9 @@ class RunHistory:
     def _add(self, event: dict[str, Any]) -> None:
         kind, name = event["event"], event.get("stage")
         if not isinstance(name, str):
+            if kind in _ENDS:
+                for stage in self.stages.values():
+                    stage.status = _ENDS[kind] if stage.status == "running" else stage.status
             return
         if name not in self.stages:
             self.stages[name] = StageHistory(name)
@@ -194,61 +199,10 @@ class RunHistory:
 
 
 def _forget(stage: StageHistory, step: int) -> None:
-    """Drops the scores of steps that are repeated."""
+    """Drops the scores and the samples of steps that are repeated."""
     stage.scores = [s for s in stage.scores if s.get("step") is None or s["step"] < step]
-
-
-def read_run(path: Path) -> RunHistory:
-    """Reads a run's folder.
-
-    Raises SpecError if it is not a run's folder, RunError if its log cannot be read.
-    """
-    if not (path / RESOLVED).is_file() and not (path / LOG).is_file():
-        raise SpecError(f"{path}: is not a run's folder", hint="name one such as runs/quickstart")
-    history = RunHistory(path)
-    try:
-        for line in lines_of(path / LOG):
-            history.add(line)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise RunError(f"{path / LOG}: cannot be read: {error.strerror or error}") from error
-    history.spec = _loaded(path / RESOLVED)
-    history.manifest = _json(path / "manifest.json")
-    for name, stage in history.stages.items():
-        record = _record(path / name / "stage.json")
-        if stage.status == "running" and record.get("status") == "done":
-            stage.status = "done"  # by a run whose log was lost
-        if stage.status == "done":
-            stage.summary = {**stage.summary, **record.get("summary", {})}
-    if history.last.get("event") == "failed":
-        for stage in history.stages.values():
-            stage.status = "failed" if stage.status == "running" else stage.status
-    return history
-
-
-def _loaded(file: Path) -> dict[str, Any]:
-    """A file of YAML; empty if it is missing or damaged."""
-    try:
-        found = yaml.safe_load(read_regular(file).decode("utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """A file of JSON; empty if it is missing or damaged."""
-    try:
-        found = read_json(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _record(file: Path) -> dict[str, Any]:
-    """A stage's record; empty if it is missing or damaged."""
-    try:
-        found = unsealed(read_regular(file))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return dict(found) if isinstance(found, Mapping) else {}
+    stage.events = [
+        e
+        for e in stage.events
+        if e["event"] != "sample" or e.get("step") is None or e["step"] < step
+    ]

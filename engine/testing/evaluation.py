@@ -12,7 +12,7 @@ from typing import Any
 from engine.contracts.config import Config
 from engine.contracts.language_model import Generation
 from engine.contracts.records import Record
-from engine.contracts.scoring import Item, ItemTexts, Score
+from engine.contracts.scoring import Item, ItemTexts, Sample, Score
 from engine.errors import RunError
 from engine.modeling.heads import with_scalar_head
 from engine.testing.elsewhere import elsewhere
@@ -52,6 +52,11 @@ def evaluator(new: Callable[[], Any], config: Config, context: StandAloneContext
     scores = built.summarise(rows)
     require(rows == given, "summarise leaves the rows as they are, as they are stored and compared")
     require(scores, "the rows give at least one score")
+    for sample in built.samples(rows):
+        require(isinstance(sample, Sample), f"{sample!r} is not a Sample")
+        texts = all(isinstance(text, str) for text in (sample.prompt, sample.text))
+        require(texts, f"{sample!r} has two texts")
+    require(rows == given, "samples leaves the rows as they are, too")
     for some in (rows, rows[:1]):
         for score in built.summarise(some):
             _check_score(score, len(some))

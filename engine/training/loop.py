@@ -212,7 +212,10 @@ class Loop:
 
     def _evaluate(self, evaluation: Evaluation) -> Stop | None:
         action: Stop | None = None
-        for score in evaluation.run():
+        measured = evaluation.run()
+        for sample in measured.samples:
+            self._emit("sample", model=self.plan.stage, evaluator=evaluation.name, **asdict(sample))
+        for score in measured.scores:
             self._scores.append(score)
             if evaluation is self.plan.evaluations[0] and self._score is None:
                 self._score = -score.value if score.higher_is_better else score.value

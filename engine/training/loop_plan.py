@@ -13,6 +13,7 @@ from engine.contracts.feed import State
 from engine.contracts.optimizer import Progress
 from engine.contracts.scoring import Score
 from engine.errors import RunError
+from engine.evaluation import Measured
 from engine.storage.stage_record import changed_versions
 
 SKIPS_ALLOWED = 50
@@ -53,11 +54,11 @@ class Ramp:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An evaluation at intervals: ``run`` is collective and returns the scores on every rank."""
+    """An evaluation at intervals: ``run`` is collective and returns the same on every rank."""
 
     name: str
     every: Amount | None
-    run: Callable[[], list[Score]]
+    run: Callable[[], Measured]
 
 
 @dataclass(frozen=True, slots=True)

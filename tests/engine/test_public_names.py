@@ -28,16 +28,17 @@ LanguageModel Layout Loaded LogLikelihood Loss Lost Messages ModelConfig ModelSh
 Objective ObjectiveConfig Of OpenedStage OptimizerConfig OptimizerWrapperConfig Optimizers
 OwnRequest PUBLISHED_LAWS Parameters Penalty PenaltyConfig PenaltyInput Plugins Precision Preference
 Problem Processor Progress Prompt RECOMPUTED Recompute Record Response Reward RewardConfig RollBack
-Rolling Rollout RunError RunHistory SEQUENCE Said ScalingLaw Schedule Schema Score Scores Setup
-Share Situation Spec SpecError Stage StageHistory StageRef State Step Stepwise Stop Strategy
-StrategyConfig Taken Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value VariableName
-Window allow_option block_option clean_corpus cleaned document_ways each effective_tokens file_fault
-hookimpl host_of is_held_out is_loopback json_of json_option kernel_of load_spec loading_fault
-micro_batches micro_rows misplaced missing_plugin model_of neighbours network_need open_stage
-parameter_count pieces_of pretrained_tokenizer rank_parameters read_json read_regular read_run
-record_from_row record_or_bad record_to_row register_architectures runtime score_interval score_text
-secret_need seed_of set_option shape_of shrunk_config spec_argument stage_argument time_limit
-token_flops tokenizer_fault try_corpus write_cleaned write_durably
+Rolling Rollout RunError RunFollower RunHistory SEQUENCE Said Sample ScalingLaw Schedule Schema
+Score Scores Setup Share Situation Spec SpecError Stage StageHistory StageRef State Step Stepwise
+Stop Strategy StrategyConfig Taken Terminal Text TokenizerConfig TokenizerTrainer Tools Train Value
+VariableName Window allow_option block_option clean_corpus cleaned document_ways each
+effective_tokens event_line file_fault hookimpl host_of is_held_out is_loopback json_of json_option
+kernel_of load_spec loading_fault micro_batches micro_rows misplaced missing_plugin model_of
+neighbours network_need open_stage parameter_count pieces_of pretrained_tokenizer rank_parameters
+read_json read_regular read_run record_from_row record_or_bad record_to_row register_architectures
+runtime score_interval score_name score_text secret_need seed_of set_option shape_of shrunk_config
+spec_argument stage_argument time_limit token_flops tokenizer_fault try_corpus write_cleaned
+write_durably
 """,
     engine.files: """
 each_once expanded matches unmatched version_of

@@ -70,6 +70,25 @@ def test_repeated_steps_count_once(run):
     assert columns(run(lines(step(1), step(2), step(1, 5.0)))) == [5]
 
 
+def test_samples_of_repeated_steps_count_once(run):
+    """The last ones; other events stay."""
+    sample = {"stage": "base", "event": "sample", "prompt": "a", "text": "b"}
+    resumed = {"event": "resumed", "stage": "base", "step": 1}
+    log = lines(step(1), {**sample, "step": 1}, step(2), {**sample, "step": 2}, resumed, step(2))
+    events = run(log).stages["base"].events
+    assert [(e["event"], e["step"]) for e in events] == [("sample", 1), ("resumed", 1)]
+
+
+def test_steps_that_are_read_one_by_one(tmp_path):
+    """Are the same columns as those that are read at once."""
+    history = RunHistory(tmp_path)
+    for number in range(1, 101):
+        history.add(lines(step(number, float(number))))
+        assert history.stages["base"].steps.column("loss").tolist()[-1] == number
+    assert columns(history) == list(range(1, 101))
+    assert math.isnan(history.stages["base"].steps.column("reward")[5])
+
+
 def test_figures_that_are_missing(run):
     """Are NaN: at steps of another kind, where they were not finite, and where they are no numbers."""
     history = run(lines(step(1), step(2, None), step(3, reward=2.0), step(4, "much")))

@@ -1,0 +1,1 @@
+"""``engine watch``: a run in the terminal while it is going on."""
