@@ -65,10 +65,15 @@ def data(stage: Path, samples: int, start: int, allow: tuple[str, ...], as_json:
 @click.command()
 @stage_argument
 @click.argument("folder", type=click.Path(path_type=Path))
-def export(stage: Path, folder: Path) -> None:
-    """Copies a stage's model to FOLDER, with a model card."""
-    from engine_tools.export import export_model, way_to_open
+@click.option("--card", is_flag=True, help="Write the model card alone, without the model.")
+def export(stage: Path, folder: Path, card: bool) -> None:
+    """Copies a stage's model to FOLDER, with a model card that the Hugging Face Hub understands."""
+    from engine_tools.card import way_to_open
+    from engine_tools.export import export_card, export_model
 
+    if card:
+        write_cleaned(f"{export_card(stage, folder)}: the card\n")
+        return
     export_model(stage, folder)
     write_cleaned(f"{folder}: opens with {way_to_open(folder)}\n")
 

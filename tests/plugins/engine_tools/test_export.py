@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from engine_tools.export import _cell
+from huggingface_hub import metadata_load
 
 
 def test_export(command, copied, tmp_path):
@@ -16,6 +16,7 @@ def test_export(command, copied, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(folder).config.num_hidden_layers == 2
     assert AutoTokenizer.from_pretrained(folder)("the cat")["input_ids"]
     card = (folder / "README.md").read_text(encoding="utf-8")
+    assert metadata_load(folder / "README.md")["library_name"] == "transformers"
     for part in (
         "# tiny / base",
         "1,536 tokens in 6 steps",
@@ -53,18 +54,3 @@ def test_a_damaged_model_is_not_exported(command, copied, tmp_path):
     _, err = command("export", copied / "base", tmp_path / "out", status=1)
     assert "model.safetensors: damaged" in err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("licence", "cell"),
-    [
-        ("CC-BY-4.0", "CC-BY-4.0"),
-        ("a|b\n# c", r"a\|b # c"),
-        ("<script>", r"\<script\>"),
-        ("[x](http://y) `z`", r"\[x\](http://y) \`z\`"),
-        ("\x1b[2J", r"\\x1b\[2J"),
-    ],
-)
-def test_data_s_licences_are_text_in_a_model_card(licence, cell):
-    """A row brings its own, and a card is Markdown that others show."""
-    assert _cell(licence) == cell
