@@ -181,8 +181,8 @@ def _score_table(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     rows = []
     for score in scores:
-        interval = score_interval(score)
-        between = "" if interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}"
+        low, high = score_interval(score)
+        between = f"{low:.4g} to {high:.4g}" if low < high else ""
         named = (escaped(score[k] or "") for k in ("stage", "evaluator", "metric"))
         rows.append((*named, f"{score['value']:.5g}", between, str(score.get("n") or "")))
     yield from _table(("stage", "evaluator", "metric", "value", "95 % interval", "n"), rows)
