@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -83,8 +83,8 @@ class FittedLaw:
     """A law fitted to runs, as `engine scaling fit` writes it.
 
     ``best``: the law that is believed; ``draws``: as many laws as were fitted to resampled runs, of all
-    variants that are not clearly worse; ``noise``: standard deviation of a run's loss around the law,
-    relative; ``metric``: what the loss is; ``tokenizer`` and ``held_out``: fingerprints of what the
+    variants that are not clearly worse, and ``groups``: how many of them each variant has, in order,
+    empty if all are of one; ``noise``: standard deviation of a run's loss around the law, relative; ``metric``: what the loss is; ``tokenizer`` and ``held_out``: fingerprints of what the
     losses were measured with, empty if unknown; ``flops``: range of the fitted runs' FLOPs.
     """
 
@@ -95,16 +95,16 @@ class FittedLaw:
     flops: tuple[float, float]
     tokenizer: str = ""
     held_out: str = ""
+    groups: tuple[int, ...] = ()
 
     def predict(self, parameters: float, body: float, tokens: float) -> Forecast:
         """The loss of a run with so many ``parameters``, of which ``body`` are neither embedding nor
-        head; its interval spans the draws and the noise."""
+        head; its interval spans that of each variant's draws, and the noise."""
 
         def one(law: ScalingLaw) -> float:
             return law.loss(parameters if law.counted == "all" else body, tokens)
 
-        found = sorted(map(one, self.draws))
-        low, high = (_quantile(found, share) for share in (0.025, 0.975))
+        low, high = self.span([one(law) for law in self.draws])
         best = one(self.best)
         spread = 1.96 * self.noise * best
         return Forecast(
@@ -112,6 +112,16 @@ class FittedLaw:
             best - math.hypot(best - min(low, best), spread),
             best + math.hypot(max(high, best) - best, spread),
         )
+
+    def span(self, drawn: Sequence[float]) -> tuple[float, float]:
+        """The interval of 95 % of a figure with these values for the draws: from the lowest to the
+        highest end of the variants' intervals."""
+        ends, start = [], 0
+        for size in self.groups or (len(drawn),):
+            group = sorted(drawn[start : start + size])
+            ends.append((_quantile(group, 0.025), _quantile(group, 0.975)))
+            start += size
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
     def text(self) -> str:
         """The content of a law's file."""
@@ -126,6 +136,11 @@ class FittedLaw:
                 raise ValueError("its format is of another version")
             data["best"] = _law(data["best"])
             data["draws"] = tuple(_law(draw) for draw in data["draws"]) or (data["best"],)
+            data["groups"] = tuple(map(int, data.get("groups", ())))
+            if data["groups"] and (
+                min(data["groups"]) < 1 or sum(data["groups"]) != len(data["draws"])
+            ):
+                raise ValueError("its groups are not those of its draws")
             low, high = data["flops"]
             return cls(
                 **{**data, "flops": (float(low), float(high)), "noise": float(data["noise"])}

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine import FittedLaw, ScalingLaw
 from engine_scaling.laws.bootstrap import Fitted, draws, fitted
+from engine_scaling.laws.checks import check_fit, check_points, check_sides
 from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import law_of
 from engine_scaling.laws.leaps import Leaps, clearly_worse, leaps_of
-from engine_scaling.laws.ways import Table, Way, ways
+from engine_scaling.laws.repeats import Repeats, repeats_of
+from engine_scaling.laws.spans import Span, span_of
+from engine_scaling.laws.ways import Table, ways
 from engine_scaling.points import Points
 
-REPEATS = 15.387756
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A figure with its interval of 95 %."""
-
-    value: float
-    low: float
-    high: float
+BOOTSTRAPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to fit the law, and how well it fits and predicts, as roots of mean squares of errors
-    of ln L: ``in_sample``, ``leaps`` by the factor between budgets, and ``predicts`` over all leaps, the last two
-    not finite where no run tells; ``worse``: whether it predicts clearly worse than the best."""
+    """A way to fit the law, and how well it fits and predicts, as roots of mean squares of errors of
+    ln L: ``in_sample``; ``leaps`` by the factor between budgets, NaN where no run tells; ``predicts``
+    over all leaps, infinite where no run tells. ``worse``: whether it predicts clearly worse than the
+    one that is believed; ``points``: how many it is fitted to."""
 
-    way: Way
+    name: str
     points: int
     law: ScalingLaw
     in_sample: float
@@ -40,80 +36,87 @@ class Variant:
     predicts: float
     worse: bool
 
-    @property
-    def name(self) -> str:
-        """What the way is called in tables."""
-        return self.way.name
-
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """The law that is believed, with the table of all variants, best first, and the family of models
-    that it holds for."""
+    """The law that is believed with its draws, the table of all variants (the believed one first), and
+    what they were found with."""
 
     law: FittedLaw
     variants: tuple[Variant, ...]
     family: Family
     table: Table
+    chosen: Fitted
+    repeats: Repeats
 
-    def optimum(self, flops: float) -> tuple[Prediction, Prediction, Prediction]:
-        """All parameters, tokens and loss of the best model for ``flops``."""
-        laws = (self.law.best, *self.law.draws)
-        best, *drawn = self.family.optima(laws, flops)
+    @property
+    def tested(self) -> bool:
+        """Whether any budget could be predicted from smaller ones, and so decides what is believed."""
+        return math.isfinite(self.variants[0].predicts)
+
+    def optimum(self, flops: float) -> tuple[Span, Span, Span]:
+        """All parameters, tokens and loss of the best model for ``flops``, with data that is not
+        repeated. The loss is that of the parameters and tokens which are given."""
+        best, *drawn = self.family.optima((self.law.best, *self.law.draws), flops)
         tokens = self.family.tokens(np.array([best, *drawn]), flops)
-        forecast = self.law.predict(best, self.family.body_of(best), float(tokens[0]))
+        loss = self.law.predict(best, self.family.body_of(best), float(tokens[0]))
         return (
-            _spanned(best, np.array(drawn)),
-            _spanned(tokens[0], tokens[1:]),
-            Prediction(forecast.loss, forecast.low, forecast.high),
+            span_of(self.law, best, np.array(drawn)),
+            span_of(self.law, tokens[0], tokens[1:]),
+            Span(loss.loss, loss.low, loss.high),
         )
 
 
-def believe(points: Points, *, seed: int = 0, bootstraps: int = 1000) -> Belief:
+def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> Belief:
     """Fits every variant and chooses the one with the smallest error of prediction.
 
     ``bootstraps`` are divided among the variants that do not predict clearly worse. Raises SpecError
     where the points do not tell a law.
     """
-    table = Table.of(points.points, REPEATS)
-    tried: list[tuple[Leaps, Fitted]] = [
-        (leaps_of(w, table), fitted(w, table)) for w in ways(table)
-    ]
-    tried.sort(key=lambda one: one[0].size)  # stable: without any leap the plainest is first
-    best = tried[0][0]
-    kept = [found for leaps, found in tried if not clearly_worse(leaps, best)]
+    check_points(points)
     random = np.random.default_rng(seed)
-    share = -(-bootstraps // len(kept))
+    repeats = repeats_of(points.points, random)
+    table = Table.of(points.points, repeats.value.value)
+    tried = [(leaps_of(way, table), fitted(way, table)) for way in ways(table)]
+    check_fit(table, [found for _, found in tried])
+    tried.sort(key=lambda one: one[0].size)  # stable: without any leap the plainest is first
+    best, chosen = tried[0]
+    family, law = Family.of(table), law_of(chosen.constants, chosen.way.counted)
+    check_sides(table, family, law)
+    worse = [clearly_worse(leaps, best, len(tried) - 1) for leaps, _ in tried]
+    share = -(-bootstraps // worse.count(False))
     drawn = [
         law_of(constants, found.way.counted)
-        for found in kept
+        for (_, found), left_out in zip(tried, worse, strict=True)
+        if not left_out
         for constants in draws(found, table, share, random)[0]
     ]
-    chosen = tried[0][1]
-    law = FittedLaw(
-        best=law_of(chosen.constants, chosen.way.counted),
-        draws=tuple(drawn),
-        noise=chosen.noise,
-        metric=points.metric,
-        flops=(float(table.flops.min()), float(table.flops.max())),
-        tokenizer=points.tokenizer,
-        held_out=points.held_out,
+    return Belief(
+        FittedLaw(
+            best=law,
+            draws=tuple(drawn),
+            noise=chosen.noise,
+            metric=points.metric,
+            flops=(float(table.flops.min()), float(table.flops.max())),
+            tokenizer=points.tokenizer,
+            held_out=points.held_out,
+            groups=(share,) * worse.count(False),
+        ),
+        tuple(_variant(*one, left_out) for one, left_out in zip(tried, worse, strict=True)),
+        family,
+        table,
+        chosen,
+        repeats,
     )
-    variants = tuple(
-        Variant(
-            found.way,
-            len(found.residuals),
-            law_of(found.constants, found.way.counted),
-            float(np.sqrt((found.residuals**2).mean())),
-            {4: leaps.at(4), 16: leaps.at(16)},
-            leaps.size,
-            found not in kept,
-        )
-        for leaps, found in tried
-    )
-    return Belief(law, variants, Family.of(table), table)
 
 
-def _spanned(best: float, drawn: np.ndarray) -> Prediction:
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Prediction(float(best), float(min(low, best)), float(max(high, best)))
+def _variant(leaps: Leaps, found: Fitted, worse: bool) -> Variant:
+    return Variant(
+        found.way.name,
+        len(found.residuals),
+        law_of(found.constants, found.way.counted),
+        float(np.sqrt((found.residuals**2).mean())),
+        {factor: leaps.at(factor) for factor in (4, 16)},
+        leaps.size,
+        worse,
+    )

@@ -21,6 +21,10 @@ class Fitted:
     residuals: Array
     noise: float
 
+    def kept(self, table: Table) -> Array:
+        """Whether each point of the table is used."""
+        return table.kept[self.way.rule]
+
 
 def fitted(way: Way, table: Table) -> Fitted:
     """Fits a way to all points that it uses."""
@@ -45,7 +49,7 @@ def draws(
     size = float(np.sqrt((residuals**2).mean()))
     scale = found.noise / size if size > 0 else 0.0
     spread = np.sqrt(free / random.chisquare(free, number))[:, None] * scale
-    kept = table.kept[found.way.rule]
+    kept = found.kept(table)
     z = np.tile(table.z, (number, 1))
     z[:, kept] = (
         table.z[kept] - found.residuals + spread * random.choice(residuals, (number, count))

@@ -11,81 +11,84 @@ from engine_scaling.laws.form import Array, predicted
 from engine_scaling.laws.solver import fit
 from engine_scaling.laws.ways import STEP, Table, Way
 
-LEAPS = (1, 2)
+_LEAPS = (1, 2)
 """Leaps in steps of a factor of four between budgets: 4 and 16 times."""
+_LEAST = 6
+"""Runs of at least two budgets that a fit needs, for all ways alike: one more than constants."""
 _LEVEL = 0.05
-"""Level of the test whether a way predicts clearly worse."""
+"""Level of the test whether any way is clearly worse although it is not."""
 _FEWEST = 3
 """Targets below which no way is called clearly worse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaps:
-    """Errors of prediction, ln predicted − ln measured, with the target's number and the leap; each of
-    shape ``(predictions,)``."""
+    """Errors of prediction, ln predicted − ln measured, with the target's number and the factor
+    between budgets; each of shape ``(predictions,)``."""
 
     errors: Array
     target: Array
-    leap: Array
+    factor: Array
 
     @property
     def size(self) -> float:
         """Root of the mean square of all errors; infinite without any."""
         return _size(self.errors) if len(self.errors) else np.inf
 
-    def at(self, leap: int) -> float:
+    def at(self, factor: int) -> float:
         """The same for the leaps of one factor; NaN without any."""
-        own = self.errors[self.leap == leap]
+        own = self.errors[self.factor == factor]
         return _size(own) if len(own) else np.nan
 
 
 def leaps_of(way: Way, table: Table) -> Leaps:
-    """Fits the runs up to each budget, and predicts those that are 4 and 16 times larger.
+    """Fits the runs up to each budget, and predicts those whose budgets are 4 and 16 times larger.
 
-    The targets are the same for all ways: those that every rule keeps. A fit needs two budgets and one
-    more run than the law has constants in its freest form, for all ways alike.
+    The targets are the same for all ways: those that every rule keeps.
     """
     targets = np.logical_and.reduce(list(table.kept.values()))
     kept = table.kept[way.rule]
-    tops = [
-        top
-        for top in sorted(set(table.budget))
-        if (table.budget[kept] <= top).sum() > 5
-        and len(set(table.budget[kept & (table.budget <= top)])) > 1
-    ]
-    errors, target, leap = [], [], []
     wanted = [
         (top, step, np.flatnonzero(targets & (table.budget == top + step)))
-        for top in tops
-        for step in LEAPS
+        for top in np.unique(table.budget)
+        for step in _LEAPS
+        if _enough(table.budget[kept & (table.budget <= top)])
     ]
     wanted = [one for one in wanted if len(one[2])]
-    used = sorted({top for top, _, _ in wanted})
-    if used:
-        masks = np.array([(table.budget <= top).astype(float) for top in used])
-        laws, _ = fit(way.data(table, masks), way.form)
-        n = table.all if way.counted == "all" else table.body
-        for top, step, which in wanted:
-            law = laws[used.index(top)]
-            found = predicted(law, np.log(n[which]), np.log(table.tokens[which]))
-            errors += list(found - table.z[which])
-            target += list(which)
-            leap += [STEP**step] * len(which)
-    return Leaps(np.array(errors), np.array(target, int), np.array(leap, int))
+    if not wanted:
+        return Leaps(np.empty(0), np.empty(0, int), np.empty(0, int))
+    tops = sorted({top for top, _, _ in wanted})
+    laws, _ = fit(way.data(table, np.array([table.budget <= top for top in tops], float)), way.form)
+    sizes = np.log(way.sizes(table))
+    tokens = np.log(table.tokens)
+    return Leaps(
+        np.concatenate(
+            [
+                predicted(laws[tops.index(top)], sizes[which], tokens[which]) - table.z[which]
+                for top, _, which in wanted
+            ]
+        ),
+        np.concatenate([which for _, _, which in wanted]),
+        np.concatenate([np.full(len(which), STEP**step) for _, step, which in wanted]),
+    )
 
 
-def clearly_worse(one: Leaps, best: Leaps) -> bool:
-    """Whether the squared errors of ``one`` are larger than those of ``best``: a paired t-test over the
-    targets, one-sided, at 5 %. Errors of the same target are averaged first, as they are not
-    independent."""
-    if len(one.errors) != len(best.errors):
+def clearly_worse(one: Leaps, best: Leaps, compared: int) -> bool:
+    """Whether the absolute errors of ``one`` are larger than those of ``best``: a paired t-test over
+    targets, one-sided, at 5 % divided by the number of ways that are ``compared`` (Bonferroni). Errors
+    of the same target are averaged first, as they are not independent."""
+    if len(one.errors) != len(best.errors):  # too few runs are left to make every leap
         return True
-    differences = one.errors**2 - best.errors**2
-    targets = np.unique(one.target)
-    means = np.array([differences[one.target == t].mean() for t in targets])
+    differences = np.abs(one.errors) - np.abs(best.errors)
+    means = np.array([differences[one.target == t].mean() for t in np.unique(one.target)])
     if len(means) < _FEWEST or np.ptp(means) == 0:
         return False
-    return bool(stats.ttest_1samp(means, 0, alternative="greater").pvalue < _LEVEL)
+    found = stats.ttest_1samp(means, 0, alternative="greater")
+    return bool(found.pvalue < _LEVEL / max(1, compared))
+
+
+def _enough(budgets: Array) -> bool:
+    return len(budgets) >= _LEAST and len(np.unique(budgets)) > 1
 
 
 def _size(errors: Array) -> float:

@@ -16,8 +16,8 @@ from engine_scaling.laws.form import ABSENT, Array, Form
 
 DELTA = 1e-3
 """Residual of ln L up to which the loss is quadratic."""
-_EXPONENTS = np.geomspace(0.03, 1.2, 8)
-_PARTS = ((0.1, 0.1, 0.8), (0.3, 0.3, 0.4), (0.1, 0.4, 0.5), (0.4, 0.1, 0.5))
+_EXPONENTS = np.geomspace(0.05, 1.0, 6)
+_PARTS = ((0.2, 0.2, 0.6), (0.1, 0.4, 0.5), (0.4, 0.1, 0.5))
 """Shares of the terms of N, of D and of E in the loss of a typical point, at a start."""
 _FINALISTS = 6
 """Starts that are followed to the end."""

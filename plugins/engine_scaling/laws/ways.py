@@ -91,13 +91,16 @@ class Way:
         """The points of this way; ``weight`` and ``z`` of shape ``(sets, points)`` where they are
         not those of the table."""
         kept = table.kept[self.rule]
-        n = table.all if self.counted == "all" else table.body
         return Data(
-            np.log(n[kept])[None],
+            np.log(self.sizes(table)[kept])[None],
             np.log(table.tokens[kept])[None],
             (table.z[None] if z is None else z)[:, kept],
             (np.ones((1, len(kept))) if weight is None else weight)[:, kept],
         )
+
+    def sizes(self, table: Table) -> Array:
+        """The parameters of all points, as this way counts them."""
+        return table.all if self.counted == "all" else table.body
 
     def free(self) -> int:
         """The number of free constants."""

@@ -1,0 +1,79 @@
+"""Refuses points that tell no law, and says what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine import ScalingLaw, SpecError
+from engine_scaling.laws.bootstrap import Fitted
+from engine_scaling.laws.family import Family
+from engine_scaling.laws.form import Array
+from engine_scaling.laws.ways import Table
+from engine_scaling.points import Points
+
+LEAST = 7
+"""Points below which the five constants of a law have no room for an error."""
+_ALIKE = 1.05
+"""Ratio up to which sizes, tokens or ratios are the same."""
+_EXPLAINED = 0.5
+"""Share of the variance of ln L that a law must explain."""
+
+
+def check_points(points: Points) -> None:
+    """Raises SpecError for points that are too few or too much alike."""
+    count = len(points.points)
+    if count < LEAST:
+        missing = "; ".join(f"{name}: {why}" for name, why in points.left_out[:4])
+        raise SpecError(
+            f"{count} finished trainings are too few for a law: at least {LEAST} are needed"
+            + (f" (left out: {missing})" if missing else ""),
+            hint="train more sizes, at two budgets or more",
+        )
+    n, d, c = (
+        np.array([getattr(p, name) for p in points.points])
+        for name in ("parameters", "tokens", "flops")
+    )
+    for values, told, mend in (
+        (n, "have one size: nothing tells how the loss falls with parameters", "train other sizes"),
+        (d, "see the same tokens: nothing tells how the loss falls with data", "vary the budget"),
+        (
+            d / n,
+            "have the same tokens per parameter: nothing tells size and data apart",
+            "train several sizes with each budget",
+        ),
+    ):
+        if np.ptp(np.log(values)) < np.log(_ALIKE):
+            raise SpecError(f"all {count} trainings {told}", hint=mend)
+    if c.max() / c.min() < 2:
+        raise SpecError(
+            f"all {count} trainings have one budget, {c.max():.2g} FLOPs: nothing tells how the loss "
+            "falls with compute",
+            hint="train with a budget four times smaller, and one sixteen times smaller",
+        )
+
+
+def check_fit(table: Table, fits: Sequence[Fitted]) -> None:
+    """Raises SpecError if no law explains the losses."""
+    explained = max(1 - float(f.residuals.var() / table.z[f.kept(table)].var()) for f in fits)
+    if explained < _EXPLAINED:
+        best = min(f.noise for f in fits)
+        raise SpecError(
+            f"no law fits these points: the best is off by {best:.1%} (rms), and the losses differ by "
+            f"{float(table.z.std()):.1%} in all",
+            hint="look for runs with another learning rate, data or evaluation than the others",
+        )
+
+
+def check_sides(table: Table, family: Family, law: ScalingLaw) -> None:
+    """Raises SpecError if all models are too small for their budgets, or all too large."""
+    best: Array = np.array([family.optima([law], float(c))[0] for c in table.flops])
+    off = np.log(table.all / best)
+    if (off > 0).all() or (off < 0).all():
+        side, other = ("large", "smaller") if off[0] > 0 else ("small", "larger")
+        raise SpecError(
+            f"all models are too {side} for their budgets, by {np.exp(np.abs(off).min()):.2g} times or "
+            "more: the best size lies outside of the trained ones, and cannot be told",
+            hint=f"train {other} models with the same budgets",
+        )

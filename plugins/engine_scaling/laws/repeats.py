@@ -1,0 +1,75 @@
+"""What repeated data is worth: R* fitted to runs that repeat theirs, or the published value.
+
+Muennighoff et al. 2023, equation 5: see :func:`engine.effective_tokens`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine import effective_tokens
+from engine_scaling.laws.form import Array, Form, predicted
+from engine_scaling.laws.solver import Data, fit
+from engine_scaling.laws.spans import Span, quantiles
+from engine_scaling.points import Point
+
+PUBLISHED = Span(15.387756, math.nan, math.nan)
+"""R*_D of Muennighoff et al. 2023, who give no interval."""
+_REPEATED, _RUNS, _FAR = 1.5, 4, 4.0
+"""Epochs from which a run repeats data; how many such runs R* needs, one of them with this many."""
+_GRID = np.geomspace(0.5, 500, 40)
+_DRAWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """R*, whether it was ``fitted`` or is the published value, and the ``runs`` that repeat data, with
+    their most ``epochs``."""
+
+    value: Span
+    fitted: bool
+    runs: int
+    epochs: float
+
+
+def repeats_of(points: Sequence[Point], random: np.random.Generator) -> Repeats:
+    """R* for these points: fitted where enough of them repeat their data."""
+    epochs = np.array([1.0 if math.isnan(p.unique) else p.tokens / p.unique for p in points])
+    runs, most = int((epochs > _REPEATED).sum()), float(epochs.max())
+    if runs < _RUNS or most < _FAR:
+        return Repeats(PUBLISHED, False, runs, most)
+    data = Data(
+        np.log([p.parameters for p in points])[None],
+        np.array([np.log([_worth(p, r) for p in points]) for r in _GRID]),
+        np.log([p.loss for p in points])[None],
+        np.ones((1, len(points))),
+    )
+    laws, cost = fit(data, Form())
+    best = int(cost.argmin())
+    expected = predicted(laws[best], data.x, data.y[best])[0]
+    residuals = data.z[0] - expected
+    drawn = expected + random.choice(residuals - residuals.mean(), (_DRAWS, len(points)))
+    # Each resampled set of losses meets each value of the grid.
+    again = Data(data.x, np.tile(data.y, (_DRAWS, 1)), drawn.repeat(len(_GRID), 0), data.weight)
+    _, costs = fit(again, Form(), near=laws[best][None])
+    found = [_lowest(row) for row in costs.reshape(_DRAWS, len(_GRID))]
+    return Repeats(quantiles(_lowest(cost), np.array(found)), True, runs, most)
+
+
+def _worth(point: Point, repeats: float) -> float:
+    unique = point.tokens if math.isnan(point.unique) else point.unique
+    return effective_tokens(unique, point.tokens, repeats)
+
+
+def _lowest(cost: Array) -> float:
+    """The value of least cost, between the grid's by a parabola through the lowest three."""
+    at = int(np.clip(cost.argmin(), 1, len(cost) - 2))
+    low, here, high = cost[at - 1 : at + 2]
+    bend = low - 2 * here + high
+    shift = np.clip((low - high) / 2 / bend, -1, 1) if bend > 0 else 0.0
+    step = math.log(_GRID[1] / _GRID[0])
+    return float(np.exp(np.log(_GRID[at]) + shift * step))
