@@ -83,9 +83,10 @@ class FittedLaw:
     """A law fitted to runs, as `engine scaling fit` writes it.
 
     ``best``: the law that is believed; ``draws``: as many laws as were fitted to resampled runs, of all
-    variants that are not clearly worse, and ``groups``: how many of them each variant has, in order,
-    empty if all are of one; ``noise``: standard deviation of a run's loss around the law, relative; ``metric``: what the loss is; ``tokenizer`` and ``held_out``: fingerprints of what the
-    losses were measured with, empty if unknown; ``flops``: range of the fitted runs' FLOPs.
+    variants that are not clearly worse; ``groups``: how many of them each variant has, in order,
+    empty if all are of one; ``noise``: standard deviation of a run's loss around the law, relative;
+    ``metric``: what the loss is; ``tokenizer`` and ``held_out``: fingerprints of what the losses were
+    measured with, empty if unknown; ``flops``: range of the fitted runs' FLOPs.
     """
 
     best: ScalingLaw

@@ -15,6 +15,28 @@ def scaling() -> None:
 
 
 @scaling.command()
+@click.argument("paths", nargs=-1, required=True, metavar="RUNS…", type=click.Path(path_type=Path))
+@click.option(
+    "--law",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the law to a file, for `engine plan --law`.",
+)
+@click.option(
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw the runs and the law to a .png, .svg or .html file.",
+)
+@json_option
+def fit(paths: tuple[Path, ...], law: Path | None, plot: Path | None, as_json: bool) -> None:
+    """Fits scaling laws to RUNS, or to a table of runs (.csv)."""
+    from engine_scaling.fitting.show import fit as fitted
+
+    fitted(paths, law, plot, as_json)
+
+
+@scaling.command()
 @click.argument(
     "places", metavar="RUNS... | FILE.csv", nargs=-1, required=True, type=click.Path(path_type=Path)
 )

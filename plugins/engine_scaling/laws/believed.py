@@ -70,7 +70,8 @@ class Belief:
 def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> Belief:
     """Fits every variant and chooses the one with the smallest error of prediction.
 
-    ``bootstraps`` are divided among the variants that do not predict clearly worse. Raises SpecError
+    ``bootstraps`` are divided among the variants that do not predict clearly worse, and the believed
+    one with all its constants free. Raises SpecError
     where the points do not tell a law.
     """
     check_points(points)
@@ -83,7 +84,11 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
     best, chosen = tried[0]
     family, law = Family.of(table), law_of(chosen.constants, chosen.way.counted)
     check_sides(table, family, law)
-    worse = [clearly_worse(leaps, best, len(tried) - 1) for leaps, _ in tried]
+    # A restriction's own draws do not show what it may cost, so the freest relative of the believed
+    # variant always takes part.
+    worse = [
+        clearly_worse(leaps, best) and found.way != chosen.way.freest for leaps, found in tried
+    ]
     share = -(-bootstraps // worse.count(False))
     drawn = [
         law_of(constants, found.way.counted)

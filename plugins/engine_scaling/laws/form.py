@@ -1,7 +1,7 @@
-"""The form of a law: exponents free or tied, the offset free, limited or none.
+"""The form of a law: which of its constants are free.
 
-A law is L = e^e + e^(a − α·x) + e^(b − β·y) with x = ln N and y = ln D. Its constants stand in the order
-``a, α, b, β, e``.
+A law is L = e^e + e^(a − α·x) + e^(b − β·y) with x = ln N and y = ln D. Constants are
+``a, α, b, β, e`` in this order.
 """
 
 from __future__ import annotations

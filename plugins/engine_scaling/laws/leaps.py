@@ -16,9 +16,9 @@ _LEAPS = (1, 2)
 _LEAST = 6
 """Runs of at least two budgets that a fit needs, for all ways alike: one more than constants."""
 _LEVEL = 0.05
-"""Level of the test whether any way is clearly worse although it is not."""
-_FEWEST = 3
-"""Targets below which no way is called clearly worse."""
+"""Level of the test whether a way is clearly worse."""
+_ROUNDING = 1e-6
+"""Difference of ln L that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,18 @@ def leaps_of(way: Way, table: Table) -> Leaps:
     )
 
 
-def clearly_worse(one: Leaps, best: Leaps, compared: int) -> bool:
-    """Whether the absolute errors of ``one`` are larger than those of ``best``: a paired t-test over
-    targets, one-sided, at 5 % divided by the number of ways that are ``compared`` (Bonferroni). Errors
-    of the same target are averaged first, as they are not independent."""
+def clearly_worse(one: Leaps, best: Leaps) -> bool:
+    """Whether the absolute errors of ``one`` are larger than those of ``best``: Wilcoxon's signed-rank
+    test over targets, one-sided, at 5 %. Errors of the same target are averaged first, as they are not
+    independent. Fewer than five targets can call no way clearly worse."""
     if len(one.errors) != len(best.errors):  # too few runs are left to make every leap
         return True
     differences = np.abs(one.errors) - np.abs(best.errors)
     means = np.array([differences[one.target == t].mean() for t in np.unique(one.target)])
-    if len(means) < _FEWEST or np.ptp(means) == 0:
+    means[np.abs(means) < _ROUNDING] = 0
+    if not means.any():
         return False
-    found = stats.ttest_1samp(means, 0, alternative="greater")
-    return bool(found.pvalue < _LEVEL / max(1, compared))
+    return bool(stats.wilcoxon(means, alternative="greater").pvalue < _LEVEL)
 
 
 def _enough(budgets: Array) -> bool:

@@ -62,7 +62,7 @@ class Table:
             np.array([p.tokens for p in points]),
             {
                 "": np.ones(len(points), bool),
-                f"D/N ≥ {LEAST_RATIO}": ratio >= LEAST_RATIO,
+                f"D ≥ {LEAST_RATIO}N": ratio >= LEAST_RATIO,
                 f"≥ {LEAST_STEPS} steps": steps >= LEAST_STEPS,
             },
         )
@@ -82,7 +82,7 @@ class Way:
         offset: dict[Offset, str] = {"free": "E free", "limited": "E ≤ L/2", "none": "E = 0"}
         parts = [
             f"N {self.counted}",
-            "α = β" if self.form.tied else "α, β free",
+            "α = β" if self.form.tied else "α ≠ β",
             offset[self.form.offset],
         ]
         return ", ".join(parts + ([self.rule] if self.rule else []))
@@ -101,6 +101,11 @@ class Way:
     def sizes(self, table: Table) -> Array:
         """The parameters of all points, as this way counts them."""
         return table.all if self.counted == "all" else table.body
+
+    @property
+    def freest(self) -> Way:
+        """The same way without a tie of exponents or a limit of E."""
+        return Way(self.counted, Form(), self.rule)
 
     def free(self) -> int:
         """The number of free constants."""

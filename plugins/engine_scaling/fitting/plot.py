@@ -1,0 +1,115 @@
+"""Draws the runs and the believed law: loss over FLOPs, and the loss of each budget over size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import RunError, SpecError, cleaned
+from engine_scaling.fitting.study import AHEAD, Study
+from engine_scaling.laws.form import predicted
+
+_KINDS = (".png", ".svg", ".html")
+_WIDTH, _HEIGHT = 520, 320
+_LINE = 60
+"""Points of a line."""
+
+
+def draw(study: Study, file: Path) -> None:
+    """Draws a study to a file. Raises SpecError for another kind of file, RunError where it cannot."""
+    if file.suffix not in _KINDS:
+        raise SpecError(
+            f"--plot {file}: cannot draw '{file.suffix}'", hint=f"name a {', '.join(_KINDS)}"
+        )
+    try:
+        import altair
+        import vl_convert
+    except ImportError as error:
+        raise RunError(
+            f"a plot needs {error.name}", hint="pip install 'training-engine[scaling]'"
+        ) from error
+    # As plain data: no row limit, and the same on every machine.
+    specification = _chart(altair, study).to_dict()
+    if file.suffix == ".html":
+        content = vl_convert.vegalite_to_html(specification, bundle=True).encode()
+    elif file.suffix == ".svg":
+        content = vl_convert.vegalite_to_svg(specification).encode()
+    else:
+        content = vl_convert.vegalite_to_png(specification, scale=2)
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+def _chart(alt: Any, study: Study) -> Any:
+    """Both charts, one below the other."""
+    return alt.vconcat(_over_compute(alt, study), _over_size(alt, study)).configure_axis(
+        gridOpacity=0.4
+    )
+
+
+def _over_compute(alt: Any, study: Study) -> Any:
+    """A layered chart: the runs' losses over FLOPs, with the predicted loss of the best model and its interval."""
+    belief = study.belief
+    low, high = belief.law.flops
+    rows = []
+    for flops in np.geomspace(low, high * max(AHEAD), _LINE):
+        _, _, loss = belief.optimum(float(flops))
+        rows.append({"flops": flops, "loss": loss.value, "low": loss.low, "high": loss.high})
+    x = alt.X("flops:Q", title="FLOPs", scale=alt.Scale(type="log", nice=False), axis=_axis(alt))
+    y = alt.Y("loss:Q", title=study.points.metric, scale=alt.Scale(type="log", zero=False))
+    line = alt.Chart(alt.Data(values=rows))
+    runs = alt.Chart(alt.Data(values=_runs(study)))
+    return alt.layer(
+        line.mark_area(opacity=0.25).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q"),
+        line.mark_line().encode(x=x, y=y),
+        runs.mark_point(color="black").encode(x=x, y=y, tooltip=["name:N", "loss:Q"]),
+    ).properties(
+        width=_WIDTH, height=_HEIGHT, title="Runs, and the best model by the believed law (95 %)"
+    )
+
+
+def _over_size(alt: Any, study: Study) -> Any:
+    """A layered chart: the loss of each budget over parameters, with the believed law's curve."""
+    belief = study.belief
+    table, family, way = belief.table, belief.family, belief.chosen.way
+    lines = []
+    for budget in np.unique(table.budget):
+        own = table.budget == budget
+        flops = float(np.exp(np.log(table.flops[own]).mean()))
+        reach = np.log(table.all[own])
+        for size in np.exp(np.linspace(reach.min() - 0.5, reach.max() + 0.5, _LINE)):
+            n = size if way.counted == "all" else family.body_of(float(size))
+            tokens = family.tokens(np.array([size]), flops)
+            loss = np.exp(predicted(belief.chosen.constants, np.log([n]), np.log(tokens)))[0]
+            lines.append({"parameters": size, "loss": loss, "budget": f"{flops:.2g}"})
+    x = alt.X(
+        "parameters:Q", title="parameters", scale=alt.Scale(type="log", nice=False), axis=_axis(alt)
+    )
+    y = alt.Y("loss:Q", title=study.points.metric, scale=alt.Scale(zero=False))
+    color = alt.Color("budget:O", title="FLOPs", scale=alt.Scale(scheme="viridis"))
+    return alt.layer(
+        alt.Chart(alt.Data(values=lines)).mark_line().encode(x=x, y=y, color=color),
+        alt.Chart(alt.Data(values=_runs(study)))
+        .mark_point()
+        .encode(x=x, y=y, tooltip=["name:N", "loss:Q"]),
+    ).properties(width=_WIDTH, height=_HEIGHT, title="Loss of each budget over model size")
+
+
+def _axis(alt: Any) -> Any:
+    return alt.Axis(format=".0e", labelOverlap=True)
+
+
+def _runs(study: Study) -> list[dict[str, object]]:
+    return [
+        {
+            "name": cleaned(p.name),
+            "flops": p.flops,
+            "parameters": p.parameters,
+            "loss": p.loss,
+        }
+        for p in study.points.points
+    ]

@@ -1,0 +1,172 @@
+"""A study as tables of 80 columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from engine import ScalingLaw
+from engine_scaling.fitting.study import AHEAD, Study, bits_per_byte
+from engine_scaling.laws.constants import Constant
+from engine_scaling.laws.isoflop import Parabola
+from engine_scaling.laws.spans import Span
+
+_NAMED = 5
+"""Runs with influence that are named."""
+_UNTOLD = "not to be told"
+
+
+def shown(study: Study) -> Iterator[RenderableType]:
+    """What to print, in order: what is believed first."""
+    yield from _believed(study)
+    yield Text()
+    yield _optima(study)
+    yield Text()
+    yield _variants(study)
+    yield Text()
+    yield _constants(study.constants)
+    yield Text()
+    if study.isoflop.parabolas:
+        yield _parabolas(study.isoflop.parabolas)
+        yield Text()
+    yield _methods(study)
+    yield from _remarks(study)
+
+
+def _believed(study: Study) -> Iterator[Text]:
+    belief = study.belief
+    low, high = belief.law.flops
+    best = belief.variants[0]
+    yield Text(
+        f"{len(study.points.points)} runs, {short(low)} to {short(high)} FLOPs; "
+        f"loss in {study.points.metric}"
+    )
+    yield Text(f"believed: {formula(belief.law.best)}", style="bold")
+    by = [f"{k}× budgets to {_percent(v)}" for k, v in best.leaps.items() if math.isfinite(v)]
+    if by:
+        yield Text(f"It is the variant that predicts larger budgets best: {', '.join(by)} (rms).")
+    yield Text(f"Single runs lie {_percent(belief.law.noise)} off it (standard deviation).")
+
+
+def _optima(study: Study) -> Table:
+    table = _table("budget", "FLOPs", "best parameters", "tokens", "loss")
+    for one in study.optima:
+        table.add_row(
+            "largest" if one.factor == 1 else f"{one.factor}×",
+            short(one.flops),
+            spanned(one.parameters),
+            spanned(one.tokens),
+            spanned(one.loss),
+        )
+    return table
+
+
+def _variants(study: Study) -> Table:
+    table = _table("variant and its errors", "runs", "fit", "4×", "16×", "")
+    for number, one in enumerate(study.belief.variants):
+        mark = "clearly worse" if one.worse else ("believed" if number == 0 else "")
+        table.add_row(
+            one.name,
+            str(one.points),
+            *map(_percent, (one.in_sample, one.leaps[4], one.leaps[16])),
+            mark,
+            style="bold" if number == 0 else ("dim" if one.worse else ""),
+        )
+    return table
+
+
+def _constants(constants: Iterable[Constant]) -> Table:
+    table = _table("constant", "value", "95 % interval", "")
+    for one in constants:
+        span = one.span
+        table.add_row(
+            one.name,
+            f"{span.value:.3f}" if one.told else "",
+            f"[{span.low:.3f}, {span.high:.3f}]",
+            "" if one.told else _UNTOLD,
+        )
+    return table
+
+
+def _parabolas(parabolas: Iterable[Parabola]) -> Table:
+    table = _table("parabola", "best parameters", "sizes", "over", "method's error")
+    for one in parabolas:
+        best = _UNTOLD if one.optimum is None else spanned(one.optimum)
+        sizes, over = str(one.sizes), f"{one.spread:.3g}×"
+        table.add_row(short(one.flops), best, sizes, over, f"{one.bias:+.1%}")
+    return table
+
+
+def _methods(study: Study) -> Table:
+    table = _table("other methods", "exponent", *(f"loss at {k}×" for k in AHEAD if k > 1))
+    table.add_row("approach 2: parabolas", _told(study.isoflop.exponent))
+    table.add_row("approach 1: best runs", _told(study.frontier.exponent))
+    for law in study.power_laws:
+        ahead = [spanned(law.at[k]) for k in AHEAD if k > 1 and k in law.at]
+        table.add_row(f"L({law.variable}), {law.runs} best runs", _told(law.exponent), *ahead)
+    return table
+
+
+def _told(span: Span | None) -> str:
+    return _UNTOLD if span is None else spanned(span)
+
+
+def _remarks(study: Study) -> Iterator[Text]:
+    if study.influences:
+        yield Text()
+        yield Text("The fit depends on (change at ten times the largest budget without the run):")
+    for one in study.influences[:_NAMED]:
+        turned = "; the fit turns over without it" if one.turns else ""
+        yield Text(f"  {one.name}: loss {one.loss:+.2%}, best size {one.size:+.1%}{turned}")
+    if len(study.influences) > _NAMED:
+        yield Text(f"  and {len(study.influences) - _NAMED} more")
+    rate = bits_per_byte(study.points)
+    if math.isfinite(rate):
+        yield Text(f"\n1 nat per token is {rate:.4f} bits per byte of this text.")
+    for note in study.notes:
+        yield Text(note)
+    for name, why in study.points.left_out:
+        yield Text(f"left out: {name}: {why}", style="yellow")
+
+
+def formula(law: ScalingLaw) -> str:
+    """The law with its constants."""
+    tied = law.alpha == law.beta
+    count = "parameters of the body" if law.counted == "body" else "all parameters"
+    offset = f"{law.E:.4g} + " if law.E else ""
+    return (
+        f"L = {offset}{law.A:.4g}/N^{law.alpha:.3f} + {law.B:.4g}/D^{law.beta:.3f}"
+        f", N {count}" + (", one exponent" if tied else "")
+    )
+
+
+def short(number: float) -> str:
+    """A number with three digits and a letter, or as a power of ten where there is no letter."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if size <= number < 1e15:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}".replace("e+", "e")
+
+
+def spanned(span: Span) -> str:
+    """A figure with its interval, both with the digits that the latter leaves."""
+    if span.value >= 1e3:
+        return f"{short(span.value)} [{short(span.low)}, {short(span.high)}]"
+    return f"{span.value:.3f} [{span.low:.3f}, {span.high:.3f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}" if math.isfinite(share) else "–"
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        right = name not in ("", "95 % interval")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    return table
