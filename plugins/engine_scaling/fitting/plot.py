@@ -52,15 +52,15 @@ def _chart(alt: Any, study: Study) -> Any:
 
 
 def _over_compute(alt: Any, study: Study) -> Any:
-    """A layered chart: the runs' losses over FLOPs, with the predicted loss of the best model and its interval."""
+    """A layered chart: the runs' losses over FLOPs, with the prediction for the best model."""
     belief = study.belief
     low, high = belief.law.flops
     rows = []
     for flops in np.geomspace(low, high * max(AHEAD), _LINE):
         _, _, loss = belief.optimum(float(flops))
         rows.append({"flops": flops, "loss": loss.value, "low": loss.low, "high": loss.high})
-    x = alt.X("flops:Q", title="FLOPs", scale=alt.Scale(type="log", nice=False), axis=_axis(alt))
-    y = alt.Y("loss:Q", title=study.points.metric, scale=alt.Scale(type="log", zero=False))
+    x = alt.X("flops:Q", title="FLOPs", scale=_logarithmic(alt), axis=_axis(alt))
+    y = alt.Y("loss:Q", title=study.points.metric, scale=_logarithmic(alt))
     line = alt.Chart(alt.Data(values=rows))
     runs = alt.Chart(alt.Data(values=_runs(study)))
     return alt.layer(
@@ -81,22 +81,28 @@ def _over_size(alt: Any, study: Study) -> Any:
         own = table.budget == budget
         flops = float(np.exp(np.log(table.flops[own]).mean()))
         reach = np.log(table.all[own])
-        for size in np.exp(np.linspace(reach.min() - 0.5, reach.max() + 0.5, _LINE)):
-            n = size if way.counted == "all" else family.body_of(float(size))
-            tokens = family.tokens(np.array([size]), flops)
-            loss = np.exp(predicted(belief.chosen.constants, np.log([n]), np.log(tokens)))[0]
-            lines.append({"parameters": size, "loss": loss, "budget": f"{flops:.2g}"})
-    x = alt.X(
-        "parameters:Q", title="parameters", scale=alt.Scale(type="log", nice=False), axis=_axis(alt)
-    )
+        sizes = np.exp(np.linspace(reach.min() - 0.5, reach.max() + 0.5, _LINE))
+        counted = sizes if way.counted == "all" else family.body_of(sizes)
+        tokens = family.tokens(sizes, flops)
+        losses = np.exp(predicted(belief.chosen.constants, np.log(counted), np.log(tokens)))
+        lines += [
+            {"parameters": size, "loss": loss, "budget": f"{flops:.2g}"}
+            for size, loss in zip(sizes, losses, strict=True)
+        ]
+    x = alt.X("parameters:Q", title="parameters", scale=_logarithmic(alt), axis=_axis(alt))
     y = alt.Y("loss:Q", title=study.points.metric, scale=alt.Scale(zero=False))
-    color = alt.Color("budget:O", title="FLOPs", scale=alt.Scale(scheme="viridis"))
+    labels = list(dict.fromkeys(line["budget"] for line in lines))
+    color = alt.Color("budget:O", title="FLOPs", sort=labels, scale=alt.Scale(scheme="viridis"))
     return alt.layer(
         alt.Chart(alt.Data(values=lines)).mark_line().encode(x=x, y=y, color=color),
         alt.Chart(alt.Data(values=_runs(study)))
-        .mark_point()
+        .mark_point(color="black")
         .encode(x=x, y=y, tooltip=["name:N", "loss:Q"]),
     ).properties(width=_WIDTH, height=_HEIGHT, title="Loss of each budget over model size")
+
+
+def _logarithmic(alt: Any) -> Any:
+    return alt.Scale(type="log", nice=False)
 
 
 def _axis(alt: Any) -> Any:

@@ -13,7 +13,7 @@ from engine_scaling.laws.believed import Belief, believe
 from engine_scaling.laws.bootstrap import draws
 from engine_scaling.laws.constants import Constant, constants_of
 from engine_scaling.laws.frontiers import Frontier, PowerLaw, frontier, power_laws
-from engine_scaling.laws.influence import Influence, influences
+from engine_scaling.laws.influence import Influence, influences, outliers
 from engine_scaling.laws.isoflop import IsoFlop, isoflop
 from engine_scaling.laws.spans import Span
 from engine_scaling.points import Point, Points
@@ -129,6 +129,10 @@ def _notes(points: Points, belief: Belief) -> list[str]:
         )
     if not (points.tokenizer and points.held_out):
         notes.append("That tokenizer and held-out text are the same is not known of all runs.")
+    notes += [
+        f"{name} lies {share:+.1%} off the law, far more than the others."
+        for name, share in outliers(belief)
+    ]
     noise = seed_noise(points)
     if math.isfinite(noise):
         notes.append(f"Runs that differ in the seed alone differ by {noise:.2%} (rms).")

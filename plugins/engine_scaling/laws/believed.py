@@ -59,7 +59,8 @@ class Belief:
         repeated. The loss is that of the parameters and tokens which are given."""
         best, *drawn = self.family.optima((self.law.best, *self.law.draws), flops)
         tokens = self.family.tokens(np.array([best, *drawn]), flops)
-        loss = self.law.predict(best, self.family.body_of(best), float(tokens[0]))
+        body = float(self.family.body_of(np.array([best]))[0])
+        loss = self.law.predict(best, body, float(tokens[0]))
         return (
             span_of(self.law, best, np.array(drawn)),
             span_of(self.law, tokens[0], tokens[1:]),

@@ -21,8 +21,8 @@ PUBLISHED = Span(15.387756, math.nan, math.nan)
 """R*_D of Muennighoff et al. 2023, who give no interval."""
 _REPEATED, _RUNS, _FAR = 1.5, 4, 4.0
 """Epochs from which a run repeats data; how many such runs R* needs, one of them with this many."""
-_GRID = np.geomspace(0.5, 500, 40)
-_DRAWS = 100
+_GRID = np.geomspace(0.5, 500, 24)
+_DRAWS = 60
 
 
 @dataclass(frozen=True, slots=True)
