@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from engine import ScalingLaw
 from engine_scaling.laws.believed import Belief
-from engine_scaling.laws.form import law_of
+from engine_scaling.laws.form import Array, law_of, predicted
 from engine_scaling.laws.solver import fit
 
 AHEAD = 10
 """Factor over the largest budget at which changes are measured."""
-_TURNED = math.log(1.05), math.log(2)
-"""Changes of ln L and ln N that turn a fit over, however wide its intervals are."""
+_OUTSIDE = 1.96
+"""Standard deviations from which a change is outside of an interval of 95 %."""
 _NORMAL = 1.4826
 """Standard deviation of a normal distribution over the median of absolute values."""
 _FAR = 5
@@ -26,8 +28,8 @@ _EXACT = 1e-6
 @dataclass(frozen=True, slots=True)
 class Influence:
     """What leaving out a run changes at ten times the largest budget: relative changes of the predicted
-    loss and of the best size. ``turns``: whether either leaves its interval of 95 %, the loss changes by
-    more than 5 %, or the best size by more than a factor of two."""
+    loss and of the best size. ``turns``: whether either is outside of the interval of 95 % that the
+    other runs give."""
 
     name: str
     loss: float
@@ -53,39 +55,39 @@ def influences(belief: Belief) -> list[Influence]:
     """The runs with a large influence, the largest first.
 
     Large is a change of the predicted loss or of ln N of more than 2·√(p/n) standard deviations, with p
-    constants and n runs (Belsley, Kuh and Welsch 1980, "Regression Diagnostics", section 2.1).
+    constants and n runs, and the deviations as the other runs give them (DFFITS of Belsley, Kuh and
+    Welsch 1980, "Regression Diagnostics", section 2.1).
     """
-    table, way = belief.table, belief.chosen.way
-    kept = np.flatnonzero(belief.chosen.kept(table))
+    table, chosen, law = belief.table, belief.chosen, belief.law
+    way, kept = chosen.way, np.flatnonzero(chosen.kept(table))
+    flops = law.flops[1] * AHEAD
+    size, tokens, loss = (span.value for span in belief.optimum(flops))
+    counted = size if way.counted == "all" else float(belief.family.body_of(np.array([size]))[0])
+
+    def logarithms(laws: Sequence[ScalingLaw]) -> Array:
+        """ln of the predicted loss and of the best size by each law, ``(2, laws)``."""
+        losses = np.array([one.loss(counted, tokens) for one in laws])
+        return np.log([losses, belief.family.optima(laws, flops)])
+
+    spread = logarithms(law.draws[: law.groups[0]]).std(1)  # the believed variant's draws
+    if spread.max() < _EXACT:
+        return []
     weight = np.ones((len(kept), len(table.z)))
     weight[np.arange(len(kept)), kept] = 0
-    flops = belief.law.flops[1] * AHEAD
-    size, tokens, loss = belief.optimum(flops)
-    laws, _ = fit(way.data(table, weight), way.form, near=belief.chosen.constants[None])
-    found = [law_of(constants, way.counted) for constants in laws]
-    n = size.value
-    if way.counted == "body":
-        n = float(belief.family.body_of(np.array([n]))[0])
-    losses = np.array([law.loss(n, tokens.value) for law in found])
-    sizes = belief.family.optima(found, flops)
-    drawn = belief.law.draws[: belief.law.groups[0]]  # the believed variant's
-    deviations = (
-        np.std([math.log(law.loss(n, tokens.value)) for law in drawn]),
-        np.std(np.log(belief.family.optima(drawn, flops))),
-    )
-    if max(deviations) < _EXACT:
-        return []
-    limit = 2 * math.sqrt(way.free() / len(kept))
-    listed = []
-    for i, point in enumerate(kept):
-        changes = math.log(losses[i] / loss.value), math.log(sizes[i] / size.value)
-        shares = [abs(c) / d if d > 0 else 0.0 for c, d in zip(changes, deviations, strict=True)]
-        turns = (
-            not (loss.low <= losses[i] <= loss.high and size.low <= sizes[i] <= size.high)
-            or abs(changes[0]) > _TURNED[0]
-            or abs(changes[1]) > _TURNED[1]
+    data = way.data(table, weight)
+    laws, _ = fit(data, way.form, near=chosen.constants[None])
+    residuals = (data.z - predicted(laws, data.x, data.y)) * data.weight
+    noise = np.sqrt((residuals**2).sum(1) / max(1, len(kept) - 1 - way.free()))
+    changes = logarithms([law_of(one, way.counted) for one in laws]) - np.log([[loss], [size]])
+    shares = np.abs(changes) / (spread[:, None] * noise / chosen.noise + _EXACT)
+    largest = shares.max(0)
+    return [
+        Influence(
+            table.names[kept[i]],
+            math.expm1(changes[0, i]),
+            math.expm1(changes[1, i]),
+            bool(largest[i] > _OUTSIDE),
         )
-        if max(shares) > limit or turns:
-            by = [math.expm1(change) for change in changes]
-            listed.append((max(shares), Influence(table.names[point], by[0], by[1], turns)))
-    return [one for _, one in sorted(listed, key=lambda pair: -pair[0])]
+        for i in np.argsort(-largest)
+        if largest[i] > 2 * math.sqrt(way.free() / len(kept))
+    ]

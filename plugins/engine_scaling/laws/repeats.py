@@ -42,34 +42,34 @@ def repeats_of(points: Sequence[Point], random: np.random.Generator) -> Repeats:
     runs, most = int((epochs > _REPEATED).sum()), float(epochs.max())
     if runs < _RUNS or most < _FAR:
         return Repeats(PUBLISHED, False, runs, most)
-    data = Data(
-        np.log([p.parameters for p in points])[None],
-        np.array([np.log([_worth(p, r) for p in points]) for r in _GRID]),
-        np.log([p.loss for p in points])[None],
-        np.ones((1, len(points))),
-    )
+    plain = np.log([[p.parameters for p in points], [p.loss for p in points]])
+    data = Data(plain[:1], _worths(points, _GRID), plain[1:], np.ones((1, len(points))))
     laws, cost = fit(data, Form())
     best = int(cost.argmin())
+    around = _GRID[max(0, best - 1)], _GRID[min(best + 1, len(_GRID) - 1)]
+    fine = np.geomspace(around[0], around[1], len(_GRID))
+    _, finer = fit(Data(data.x, _worths(points, fine), *data.arrays[2:]), Form(), laws[[best]])
     expected = predicted(laws[best], data.x, data.y[best])[0]
     residuals = data.z[0] - expected
     drawn = expected + random.choice(residuals - residuals.mean(), (_DRAWS, len(points)))
     # Each resampled set of losses meets each value of the grid.
     again = Data(data.x, np.tile(data.y, (_DRAWS, 1)), drawn.repeat(len(_GRID), 0), data.weight)
-    _, costs = fit(again, Form(), near=laws[best][None])
-    found = [_lowest(row) for row in costs.reshape(_DRAWS, len(_GRID))]
-    return Repeats(quantiles(_lowest(cost), np.array(found)), True, runs, most)
+    _, costs = fit(again, Form(), laws[[best]])
+    found = [_lowest(_GRID, row) for row in costs.reshape(_DRAWS, len(_GRID))]
+    return Repeats(quantiles(_lowest(fine, finer), np.array(found)), True, runs, most)
 
 
-def _worth(point: Point, repeats: float) -> float:
-    unique = point.tokens if math.isnan(point.unique) else point.unique
-    return effective_tokens(unique, point.tokens, repeats)
+def _worths(points: Sequence[Point], grid: Array) -> Array:
+    """Logarithms of the points' effective tokens ``(grid, points)``."""
+    unique = [p.tokens if math.isnan(p.unique) else p.unique for p in points]
+    pairs = list(zip(unique, (p.tokens for p in points), strict=True))
+    return np.log([[effective_tokens(u, d, float(r)) for u, d in pairs] for r in grid])
 
 
-def _lowest(cost: Array) -> float:
+def _lowest(grid: Array, cost: Array) -> float:
     """The value of least cost, between the grid's by a parabola through the lowest three."""
     at = int(np.clip(cost.argmin(), 1, len(cost) - 2))
     low, here, high = cost[at - 1 : at + 2]
     bend = low - 2 * here + high
     shift = np.clip((low - high) / 2 / bend, -1, 1) if bend > 0 else 0.0
-    step = math.log(_GRID[1] / _GRID[0])
-    return float(np.exp(np.log(_GRID[at]) + shift * step))
+    return float(grid[at] * (grid[1] / grid[0]) ** shift)

@@ -133,7 +133,6 @@ def test_a_run_that_turns_the_fit_over_is_named():
     points.append(replace(far, loss=far.loss * 1.1, name="far"))
     (first, *_) = influences(believe(as_points(points), bootstraps=100))
     assert (first.name, first.turns) == ("far", True)
-    assert first.loss < -0.05
 
 
 def test_a_run_far_off_the_law_is_named(noisy):
