@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine import FittedLaw, ScalingLaw, SpecError, effective_tokens
@@ -48,6 +50,22 @@ def test_a_law_s_file(tmp_path):
     assert found.loss == pytest.approx(HOFFMANN.loss(1e9, 2e10))
     assert found.high - found.loss >= 1.96 * 0.01 * found.loss * 0.999
     assert found.high >= other.loss(9e8, 2e10)
+
+
+def test_an_interval_spans_those_of_the_variants(tmp_path):
+    """From the lowest end to the highest, however few draws one variant has; without groups all draws
+    are one variant's."""
+    near = [replace(HOFFMANN, E=1.69 + i / 1e4) for i in range(99)]
+    far = replace(HOFFMANN, E=2.0)
+    fields = (HOFFMANN, (*near, far), 0.0, "nats per token", (1e18, 1e20))
+    grouped = FittedLaw(*fields, groups=(99, 1))
+    assert grouped.predict(1e9, 9e8, 2e10).high == pytest.approx(far.loss(1e9, 2e10))
+    assert FittedLaw(*fields).predict(1e9, 9e8, 2e10).high < near[-1].loss(1e9, 2e10) + 1e-4
+    (tmp_path / "law.json").write_text(grouped.text(), encoding="utf-8")
+    assert FittedLaw.read(tmp_path / "law.json") == grouped
+    (tmp_path / "law.json").write_text(replace(grouped, groups=(9, 1)).text(), encoding="utf-8")
+    with pytest.raises(SpecError, match="groups are not those of its draws"):
+        FittedLaw.read(tmp_path / "law.json")
 
 
 @pytest.mark.parametrize(
