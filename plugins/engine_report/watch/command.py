@@ -27,9 +27,9 @@ from engine import json_option
 )
 @json_option
 def watch(run: Path, every: float, timeout: float, as_json: bool) -> int:
-    """Shows the run in the folder RUN while it is going on. The folder need not be there yet, and may be
-    on a shared disk. Ends with status 0 when the run is done, 1 when it fails or stops. Prints lines if
-    standard output is no terminal, and with --json the run's events."""
+    """Shows the run in the folder RUN while it is going on. The folder need not be there yet, and may
+    be on a shared disk. Ends with status 0 when the run is done, 1 when it fails or stops. Prints lines
+    if standard output is no terminal, and with --json the run's events."""
     from engine_report.watch.session import watch_run
 
     return watch_run(run, every, timeout, as_json)
