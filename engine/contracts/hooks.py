@@ -168,6 +168,13 @@ def engine_out_of_memory(spec: Spec, stage: str, situation: Situation) -> str:  
 
 
 @hookspec
+def engine_expectation(spec: Spec, stage: str, situation: Situation) -> Mapping[str, float]:  # type: ignore[empty-body]
+    """Figures of what a train stage is expected to need, by name, for the log's event ``plan``, so that
+    a report can compare them with the outcome. Called on rank 0 as the stage begins, not as it is
+    resumed; an error in it is logged, and the run goes on."""
+
+
+@hookspec
 def engine_run_started(folder: str, spec: Mapping[str, Any]) -> None:
     """A run starts or resumes; ``folder`` is the run's, ``spec`` the resolved spec as plain data. Rank
     0 only."""

@@ -17,16 +17,19 @@ class Observers:
         self._log = log
         self._active = process.rank == 0
 
-    def tell(self, hook: str, **arguments: Any) -> None:
-        """Calls each implementation separately, so that an error in one does not affect the others."""
+    def tell(self, hook: str, **arguments: Any) -> list[Any]:
+        """Calls each implementation separately, so that an error in one does not affect the others.
+        Returns what they return, without None."""
         if not self._active:
-            return
+            return []
+        answers = []
         for implementation in getattr(self._hooks.hook, hook).get_hookimpls():
             wanted = {name: arguments[name] for name in implementation.argnames}
             try:
-                implementation.function(**wanted)
+                answers.append(implementation.function(**wanted))
             except Exception as error:  # an observer must never change a result
                 self._log.warn(
                     f"plugin '{implementation.plugin_name}' failed in {hook}: "
                     f"{type(error).__name__}: {error}"
                 )
+        return [answer for answer in answers if answer is not None]

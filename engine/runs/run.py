@@ -108,6 +108,8 @@ class Run(RunContext):
             self.folder.record(name, begun)
         self.log.emit("stage_started", stage=name, verb=stage.verb)
         self._observers.tell("engine_stage_started", stage=name, verb=stage.verb)
+        if stage.train and (standing is None or standing.status == "done"):
+            self._log_expectations(name)
         started = time.time()
         status, summary = self._do(name, stage.body)
         self._collect_records()
@@ -175,6 +177,15 @@ class Run(RunContext):
             )
         if self.process.rank == 0 and not any(path.glob("checkpoints/step-*")):
             shutil.rmtree(path / "records", ignore_errors=True)
+
+    def _log_expectations(self, name: str) -> None:
+        """Logs what plugins expect a train stage to need."""
+        process = self.process
+        situation = self.loaded.situation(process.world_size, process.local_world_size, [name])
+        asked = {"spec": self.spec, "stage": name, "situation": situation}
+        for figures in self._observers.tell("engine_expectation", **asked):
+            if figures:
+                self.log.emit("plan", stage=name, expected=figures)
 
     def _wants_more(self, name: str, standing: Standing) -> bool:
         """Whether a finished train stage now has another budget."""

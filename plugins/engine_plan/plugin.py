@@ -49,6 +49,14 @@ def engine_check(spec: Spec, situation: Situation) -> Sequence[Problem]:
 
 
 @hookimpl
+def engine_expectation(spec: Spec, stage: str, situation: Situation) -> Mapping[str, float]:
+    """What `engine plan` expects, for the log."""
+    from engine_plan.expectation import expectation
+
+    return expectation(situation, stage)
+
+
+@hookimpl
 def engine_out_of_memory(spec: Spec, stage: str, situation: Situation) -> str:
     """Says how much memory the plan had expected."""
     from engine_plan.memory_check import expected

@@ -21,7 +21,10 @@ from engine.runs.observers import Observers
 
 HOOKS = {n: hook for n, hook in vars(hookspecs).items() if hasattr(hook, "engine_spec")}
 DECLARING = {*HOOK_OF_KIND.values(), "engine_architectures"}
-ASKED = {"engine_commands", "engine_permissions", "engine_check", "engine_out_of_memory"}
+ASKED = {
+    "engine_commands", "engine_permissions", "engine_check", "engine_expectation",
+    "engine_out_of_memory",
+}  # fmt: skip
 OBSERVERS = HOOKS.keys() - DECLARING - ASKED
 GUIDE, REFERENCE = (
     Path(__file__).parents[3] / "contrib" / name for name in ("README.md", "API.md")
