@@ -27,6 +27,7 @@ def engine_evaluators() -> Sequence[Component]:
 @hookimpl
 def engine_commands() -> Sequence[click.Command]:
     """`engine report` and `engine watch`."""
+    from engine_report.page.command import report
     from engine_report.watch.command import watch
 
-    return [watch]
+    return [report, watch]

@@ -1,0 +1,123 @@
+"""What a stage was expected to need, and what it needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine import StageHistory
+from engine_report.page.curves import Columns
+from engine_report.page.matrix import NOTHING, Matrix, amount, count, duration, number_of, size
+
+Figures = Mapping[str, float | None]
+
+SHOWN: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
+    "parameters": ("parameters", count),
+    "steps": ("steps", count),
+    "tokens": ("tokens", count),
+    "flops": ("FLOPs of the model", amount),
+    "seconds": ("time of training", duration),
+    "tokens_per_second": ("tokens per second", count),
+    "utilisation": ("utilisation", lambda v: NOTHING if v is None else f"{v:.1%}"),
+    "memory": ("peak memory of a process", size),
+    "disk": ("disk", size),
+    "loss": ("loss of the last step", amount),
+}
+"""What is compared, each with its name and its format."""
+
+
+def planned(stage: StageHistory) -> dict[str, float | None]:
+    """The figures of the stage's last event ``plan``; empty if it has none."""
+    told: dict[str, Any] = {}
+    for event in stage.events:
+        if event.get("event") == "plan" and isinstance(event.get("expected"), dict):
+            told = event["expected"]
+    if not told:
+        return {}
+    found: dict[str, float | None] = {name: number_of(told.get(name)) for name in SHOWN}
+    tokens, seconds = found["tokens"], found["seconds"]
+    found["tokens_per_second"] = tokens / seconds if tokens and seconds else None
+    return found
+
+
+def reached(stage: StageHistory, columns: Columns) -> dict[str, float | None]:
+    """What the stage has needed until now, by its steps and its record."""
+    tokens, seconds = _last(columns, "tokens"), _seconds(columns)
+    memory = columns.get("memory")
+    steps = _last(columns, "step")
+    return {
+        "parameters": number_of(stage.training.get("parameters")),
+        "steps": steps if steps is not None else number_of(stage.summary.get("steps")),
+        "tokens": tokens if tokens is not None else number_of(stage.summary.get("tokens")),
+        "flops": number_of(stage.training.get("flops")) if stage.status == "done" else None,
+        "seconds": seconds or number_of(stage.summary.get("training_seconds")),
+        "tokens_per_second": tokens / seconds if tokens and seconds else None,
+        "utilisation": _mean(columns, "utilisation"),
+        "memory": None if memory is None or not np.isfinite(memory).any() else _most(memory),
+        "disk": None,
+        "loss": _last(columns, "loss"),
+    }
+
+
+def compared(runs: Sequence[str], found: Sequence[tuple[Figures, Figures]]) -> Matrix:
+    """The plan beside the outcome: of one run with their ratio, of several in one cell."""
+    names = [
+        name
+        for name in SHOWN
+        if any(one.get(name) is not None for plan, outcome in found for one in (plan, outcome))
+    ]
+    if len(runs) == 1:
+        ((plan, outcome),) = found
+        if not plan:
+            alone = [(SHOWN[name][0], _told(name, outcome)) for name in names]
+            return Matrix("", ("outcome",), alone, notes=("The log has no plan of this stage.",))
+        rows = [
+            (SHOWN[name][0], [*_told(name, plan, outcome), _ratio(plan.get(name), outcome[name])])
+            for name in names
+        ]
+        return Matrix("", ("plan", "outcome", "outcome ÷ plan"), rows)
+    several = [(SHOWN[name][0], [_cell(name, *one) for one in found]) for name in names]
+    note = ("In brackets: what the plan was.",) if any(plan for plan, _ in found) else ()
+    return Matrix("", runs, several, notes=note).narrow()
+
+
+def _told(name: str, *figures: Figures) -> list[str]:
+    return [SHOWN[name][1](one.get(name)) for one in figures]
+
+
+def _cell(name: str, plan: Figures, outcome: Figures) -> str:
+    planned, found = _told(name, plan, outcome)
+    return found if plan.get(name) is None else f"{found} ({planned})"
+
+
+def _ratio(plan: float | None, outcome: float | None) -> str:
+    return f"{outcome / plan:.2f}" if plan and outcome is not None else ""
+
+
+def _seconds(columns: Columns) -> float | None:
+    """The time of all steps, by their tokens and their speed."""
+    if "tokens" not in columns or "tokens_per_second" not in columns:
+        return None
+    own = np.diff(columns["tokens"], prepend=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seconds = own / columns["tokens_per_second"]
+    known = seconds[np.isfinite(seconds) & (seconds > 0)]
+    return float(known.sum()) if len(known) else None
+
+
+def _last(columns: Columns, name: str) -> float | None:
+    values: Any = columns.get(name)
+    known = () if values is None else values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else None
+
+
+def _mean(columns: Columns, name: str) -> float | None:
+    values: Any = columns.get(name)
+    known = () if values is None else values[np.isfinite(values)]
+    return float(np.mean(known)) if len(known) else None
+
+
+def _most(values: np.ndarray[Any, Any]) -> float:
+    return float(np.nanmax(values))

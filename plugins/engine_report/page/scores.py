@@ -1,0 +1,111 @@
+"""Scores with their 95 % intervals, at each checkpoint and side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine import RunHistory, score_interval, score_text
+from engine_report.page.matrix import NOTHING, Matrix, number_of
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A score: ``low`` and ``high`` bound its 95 % interval; ``step`` is None outside of training."""
+
+    stage: str
+    model: str
+    step: int | None
+    evaluator: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int | None
+    text: str
+
+    @property
+    def name(self) -> str:
+        """What was scored, by which metric."""
+        return self.metric if self.metric == self.evaluator else f"{self.evaluator}: {self.metric}"
+
+
+def scores_of(run: RunHistory) -> list[Scored]:
+    """The scores of all stages of a run in order, without those whose value is not a finite number."""
+    return [
+        one
+        for name, stage in run.stages.items()
+        for event in stage.scores
+        if (one := _scored(name, event)) is not None
+    ]
+
+
+def _scored(stage: str, event: Mapping[str, Any]) -> Scored | None:
+    value = number_of(event.get("value"))
+    if value is None:
+        return None
+    known = {"value": value, "stderr": abs(number_of(event.get("stderr")) or 0)}
+    pair = event.get("interval")
+    if isinstance(pair, list) and len(pair) == 2:
+        low, high = map(number_of, pair)
+        if low is not None and high is not None:
+            known["interval"] = (low, high)
+    low, high = score_interval(known)
+    step, n = number_of(event.get("step")), number_of(event.get("n"))
+    return Scored(
+        stage=stage,
+        model=str(event.get("model", stage)),
+        step=None if step is None else int(step),
+        evaluator=str(event.get("evaluator", "")),
+        metric=str(event["metric"]),
+        value=value,
+        low=low,
+        high=high,
+        n=None if n is None else int(n),
+        text=score_text(known),
+    )
+
+
+def last_scores(labels: Sequence[str], runs: Sequence[Sequence[Scored]]) -> Matrix:
+    """The last score of each model by each metric, a column for each run."""
+    found: dict[tuple[str, str, str], dict[int, Scored]] = {}
+    for place, scores in enumerate(runs):
+        for one in scores:
+            found.setdefault((one.stage, one.model, one.name), {})[place] = one
+    several = len({(stage, model) for stage, model, _ in found}) > 1
+    rows = []
+    for (stage, model, name), own in found.items():
+        where = model if stage == model else f"{stage}, {model}"
+        cells = [own[place].text if place in own else NOTHING for place in range(len(runs))]
+        rows.append((f"{where}: {name}" if several else name, [*cells, _items(own)]))
+    return Matrix("", (*labels, "items"), rows, notes=("With intervals of 95 %.",))
+
+
+def _items(own: Mapping[int, Scored]) -> str:
+    counts = sorted({one.n for one in own.values() if one.n is not None})
+    return (
+        "" if not counts else " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
+    )
+
+
+def over_steps(scores: Sequence[Sequence[Scored]]) -> list[tuple[str, str, str]]:
+    """What was scored at two steps or more of a run: stage, evaluator and metric."""
+    steps: dict[tuple[int, str, str, str], set[int]] = {}
+    for place, own in enumerate(scores):
+        for one in own:
+            if one.step is not None:
+                key = (place, one.stage, one.evaluator, one.metric)
+                steps.setdefault(key, set()).add(one.step)
+    return list(dict.fromkeys(key[1:] for key, found in steps.items() if len(found) > 1))
+
+
+def at_checkpoints(scores: Sequence[Scored]) -> Iterator[tuple[str, Matrix]]:
+    """For each stage of a run that was scored while it was trained, a row for each step."""
+    for stage in dict.fromkeys(one.stage for one in scores if one.step is not None):
+        own = [one for one in scores if one.stage == stage and one.step is not None]
+        names = list(dict.fromkeys(one.name for one in own))
+        at = {(one.step, one.name): one.text for one in own}
+        steps = sorted({one.step for one in own if one.step is not None})
+        rows = [(f"{step:,}", [at.get((step, name), NOTHING) for name in names]) for step in steps]
+        yield stage, Matrix("step", names, rows)

@@ -1,0 +1,60 @@
+"""The plan of a stage stands beside what came out."""
+
+from __future__ import annotations
+
+import pytest
+from engine_report.page.outcome import compared, planned, reached
+from support.made_runs import begun, made_run, step
+
+from engine import read_run
+
+PLAN = {"steps": 4, "tokens": 400, "seconds": 4.0, "memory": 1e9, "parameters": 10}
+
+
+def stage(tmp_path, *events):
+    return read_run(made_run(tmp_path / "run", [begun(), *events])).stages["base"]
+
+
+def test_the_outcome_is_that_of_the_steps(tmp_path):
+    """Steps, tokens, their time by their speed, the peak of memory, the loss of the last step."""
+    found = stage(
+        tmp_path,
+        {"event": "training", "stage": "base", "parameters": 12, "flops": 1e6},
+        step(1, 3.0, memory=5), step(2, 2.5, memory=9), step(3, None, memory=7),
+    )  # fmt: skip
+    outcome = reached(found, found.steps.columns())
+    assert outcome == {
+        "parameters": 12, "steps": 3, "tokens": 300, "flops": None, "seconds": 6.0,
+        "tokens_per_second": 50.0, "utilisation": None, "memory": 9, "disk": None, "loss": 2.5,
+    }  # fmt: skip
+
+
+def test_plan_and_outcome_of_a_run_have_a_ratio(tmp_path):
+    """Of the last plan; what has no plan has no ratio."""
+    old = {"event": "plan", "stage": "base", "expected": {"steps": 9}}
+    found = stage(tmp_path, old, {**old, "expected": PLAN}, *(step(n) for n in (1, 2, 3)))
+    plan = planned(found)
+    assert plan["tokens_per_second"] == 100
+    matrix = compared(["run"], [(plan, reached(found, found.steps.columns()))])
+    rows = dict(matrix.rows)
+    assert rows["steps"] == ["4", "3", "0.75"]
+    assert rows["time of training"] == ["4 s", "6 s", "1.50"]
+    assert rows["peak memory of a process"] == ["1 GB", "–", ""]
+    assert "disk" not in rows
+
+
+def test_several_runs_stand_side_by_side(tmp_path):
+    """With their plans in brackets."""
+    found = stage(tmp_path, *(step(n) for n in (1, 2)))
+    outcome = reached(found, found.steps.columns())
+    matrix = compared(["a", "b"], [(PLAN, outcome), ({}, outcome)])
+    assert dict(matrix.rows)["steps"] == ["2 (4)", "2"]
+    assert matrix.notes == ("In brackets: what the plan was.",)
+
+
+@pytest.mark.parametrize("expected", [None, [], {"steps": "many"}, {"steps": 1e999}, 7])
+def test_a_damaged_plan_is_no_plan(tmp_path, expected):
+    """Whatever a line of the log has."""
+    found = stage(tmp_path, {"event": "plan", "stage": "base", "expected": expected}, step(1))
+    assert not any(planned(found).values())
+    compared(["run"], [(planned(found), reached(found, found.steps.columns()))])
