@@ -17,9 +17,12 @@ class Observers:
         self._log = log
         self._active = process.rank == 0
 
-    def tell(self, hook: str, **arguments: Any) -> list[Any]:
-        """Calls each implementation separately, so that an error in one does not affect the others.
-        Returns what they return, without None."""
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Calls each implementation separately, so that an error in one does not affect the others."""
+        self.ask(hook, **arguments)
+
+    def ask(self, hook: str, **arguments: Any) -> list[Any]:
+        """What each implementation returns, called as by :meth:`tell`; without None."""
         if not self._active:
             return []
         answers = []

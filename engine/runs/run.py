@@ -183,7 +183,7 @@ class Run(RunContext):
         process = self.process
         situation = self.loaded.situation(process.world_size, process.local_world_size, [name])
         asked = {"spec": self.spec, "stage": name, "situation": situation}
-        for figures in self._observers.tell("engine_expectation", **asked):
+        for figures in self._observers.ask("engine_expectation", **asked):
             if figures:
                 self.log.emit("plan", stage=name, expected=figures)
 

@@ -45,7 +45,6 @@ def planned(stage: StageHistory) -> dict[str, float | None]:
 def reached(stage: StageHistory, columns: Columns) -> dict[str, float | None]:
     """What the stage has needed until now, by its steps and its record."""
     tokens, seconds = _last(columns, "tokens"), _seconds(columns)
-    memory = columns.get("memory")
     steps = _last(columns, "step")
     return {
         "parameters": number_of(stage.training.get("parameters")),
@@ -55,7 +54,7 @@ def reached(stage: StageHistory, columns: Columns) -> dict[str, float | None]:
         "seconds": seconds or number_of(stage.summary.get("training_seconds")),
         "tokens_per_second": tokens / seconds if tokens and seconds else None,
         "utilisation": _mean(columns, "utilisation"),
-        "memory": None if memory is None or not np.isfinite(memory).any() else _most(memory),
+        "memory": _most(columns, "memory"),
         "disk": None,
         "loss": _last(columns, "loss"),
     }
@@ -108,16 +107,20 @@ def _seconds(columns: Columns) -> float | None:
 
 
 def _last(columns: Columns, name: str) -> float | None:
-    values: Any = columns.get(name)
-    known = () if values is None else values[np.isfinite(values)]
+    known = _finite(columns, name)
     return float(known[-1]) if len(known) else None
 
 
 def _mean(columns: Columns, name: str) -> float | None:
-    values: Any = columns.get(name)
-    known = () if values is None else values[np.isfinite(values)]
+    known = _finite(columns, name)
     return float(np.mean(known)) if len(known) else None
 
 
-def _most(values: np.ndarray[Any, Any]) -> float:
-    return float(np.nanmax(values))
+def _most(columns: Columns, name: str) -> float | None:
+    known = _finite(columns, name)
+    return float(np.max(known)) if len(known) else None
+
+
+def _finite(columns: Columns, name: str) -> np.ndarray[Any, Any]:
+    values = columns.get(name, np.empty(0))
+    return values[np.isfinite(values)]

@@ -45,7 +45,7 @@ def _scored(stage: str, event: Mapping[str, Any]) -> Scored | None:
     value = number_of(event.get("value"))
     if value is None:
         return None
-    known = {"value": value, "stderr": abs(number_of(event.get("stderr")) or 0)}
+    known: dict[str, Any] = {"value": value, "stderr": abs(number_of(event.get("stderr")) or 0)}
     pair = event.get("interval")
     if isinstance(pair, list) and len(pair) == 2:
         low, high = map(number_of, pair)
