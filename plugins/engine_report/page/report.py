@@ -27,8 +27,11 @@ def write_report(folders: Sequence[Path], to: Path | None, as_json: bool) -> Non
         print(json.dumps([asdict(run) for run in runs], indent=1))  # noqa: T201
     if as_json and to is None:
         return
-    from engine_report.page.page import page
-
+    try:
+        from engine_report.page.page import page
+    except ImportError as error:
+        hint = "pip install 'training-engine[report]'"
+        raise RunError(f"a page needs {error.name}", hint=hint) from error
     file = to or (folders[0] / FILE if len(folders) == 1 else Path(FILE))
     text = page(histories, runs)
     try:

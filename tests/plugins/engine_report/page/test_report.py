@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -194,6 +195,16 @@ def test_a_page_that_cannot_be_written(tmp_path, command):
     (tmp_path / "file").touch()
     _, error = command("report", run, "--to", tmp_path / "file" / "page.html", status=1)
     assert "page.html: cannot be written" in error
+
+
+def test_a_page_needs_the_extra(tmp_path, command, monkeypatch):
+    """Without it one is told what to install; --json needs nothing."""
+    run = made_run(tmp_path / "run", [begun(), step(1)])
+    monkeypatch.delitem(sys.modules, "engine_report.page.page", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    _, error = command("report", run, status=1)
+    assert "a page needs jinja2; pip install 'training-engine[report]'" in error
+    assert json.loads(command("report", run, "--json")[0])
 
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
