@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,22 @@ _LINE = 60
 """Points of a line."""
 
 
-def draw(study: Study, file: Path) -> None:
-    """Draws a study to a file. Raises SpecError for another kind of file, RunError where it cannot."""
+def check(file: Path) -> None:
+    """Raises SpecError for another kind of file, RunError if a library is missing."""
     if file.suffix not in _KINDS:
         raise SpecError(
             f"--plot {file}: cannot draw '{file.suffix}'", hint=f"name a {', '.join(_KINDS)}"
         )
-    try:
-        import altair
-        import vl_convert
-    except ImportError as error:
-        raise RunError(
-            f"a plot needs {error.name}", hint="pip install 'training-engine[scaling]'"
-        ) from error
+    missing = [name for name in ("altair", "vl_convert") if find_spec(name) is None]
+    if missing:
+        raise RunError(f"a plot needs {missing[0]}", hint="pip install 'training-engine[scaling]'")
+
+
+def draw(study: Study, file: Path) -> None:
+    """Draws a study to a file that was checked. Raises RunError if it cannot be written."""
+    import altair
+    import vl_convert
+
     # As plain data: no row limit, and the same on every machine.
     specification = _chart(altair, study).to_dict()
     if file.suffix == ".html":

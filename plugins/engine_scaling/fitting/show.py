@@ -14,10 +14,12 @@ from engine_scaling.points import read_points
 
 def fit(paths: Sequence[Path], law: Path | None, plot: Path | None, as_json: bool) -> None:
     """Prints the study of runs and tables. Raises SpecError or RunError where it cannot."""
+    if plot is not None:
+        from engine_scaling.fitting.plot import check, draw
+
+        check(plot)
     found = study(read_points(paths))
     if plot is not None:
-        from engine_scaling.fitting.plot import draw
-
         draw(found, plot)
     if law is not None:
         try:

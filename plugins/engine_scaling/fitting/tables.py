@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -55,7 +56,8 @@ def _believed(study: Study) -> Iterator[Text]:
 def _optima(study: Study) -> Table:
     table = _table("budget", "FLOPs", "best parameters", "tokens", "loss")
     for one in study.optima:
-        table.add_row(
+        _row(
+            table,
             "largest" if one.factor == 1 else f"{one.factor}×",
             short(one.flops),
             spanned(one.parameters),
@@ -69,7 +71,8 @@ def _variants(study: Study) -> Table:
     table = _table("variant and its errors", "runs", "fit", "4×", "16×", "")
     for number, one in enumerate(study.belief.variants):
         mark = "clearly worse" if one.worse else ("believed" if number == 0 else "")
-        table.add_row(
+        _row(
+            table,
             one.name,
             str(one.points),
             *map(_percent, (one.in_sample, one.leaps[4], one.leaps[16])),
@@ -83,7 +86,8 @@ def _constants(constants: Iterable[Constant]) -> Table:
     table = _table("constant", "value", "95 % interval", "")
     for one in constants:
         span = one.span
-        table.add_row(
+        _row(
+            table,
             one.name,
             f"{span.value:.3f}" if one.told else "",
             f"[{span.low:.3f}, {span.high:.3f}]",
@@ -97,17 +101,17 @@ def _parabolas(parabolas: Iterable[Parabola]) -> Table:
     for one in parabolas:
         best = _UNTOLD if one.optimum is None else spanned(one.optimum)
         sizes, over = str(one.sizes), f"{one.spread:.3g}×"
-        table.add_row(short(one.flops), best, sizes, over, f"{one.bias:+.1%}")
+        _row(table, short(one.flops), best, sizes, over, f"{one.bias:+.1%}")
     return table
 
 
 def _methods(study: Study) -> Table:
     table = _table("other methods", "exponent", *(f"loss at {k}×" for k in AHEAD if k > 1))
-    table.add_row("approach 2: parabolas", _told(study.isoflop.exponent))
-    table.add_row("approach 1: best runs", _told(study.frontier.exponent))
+    _row(table, "approach 2: parabolas", _told(study.isoflop.exponent))
+    _row(table, "approach 1: best runs", _told(study.frontier.exponent))
     for law in study.power_laws:
         ahead = [spanned(law.at[k]) for k in AHEAD if k > 1 and k in law.at]
-        table.add_row(f"L({law.variable}), {law.runs} best runs", _told(law.exponent), *ahead)
+        _row(table, f"L({law.variable}), {law.runs} best runs", _told(law.exponent), *ahead)
     return table
 
 
@@ -161,6 +165,11 @@ def spanned(span: Span) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.2%}" if math.isfinite(share) else "–"
+
+
+def _row(table: Table, *cells: str, style: str = "") -> None:
+    """Adds a row of plain texts: an interval in brackets is no markup."""
+    table.add_row(*map(escape, cells), style=style)
 
 
 def _table(first: str, *others: str) -> Table:

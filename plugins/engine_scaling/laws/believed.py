@@ -81,7 +81,10 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
     table = Table.of(points.points, repeats.value.value)
     tried = [(leaps_of(way, table), fitted(way, table)) for way in ways(table)]
     check_fit(table, [found for _, found in tried])
-    tried.sort(key=lambda one: one[0].size)  # stable: without any leap the plainest is first
+    # A variant that leaves too few runs for every leap cannot be compared. The sort is stable: without
+    # any leap the plainest variant is first.
+    most = max(len(leaps.errors) for leaps, _ in tried)
+    tried.sort(key=lambda one: (len(one[0].errors) < most, one[0].size))
     best, chosen = tried[0]
     family, law = Family.of(table), law_of(chosen.constants, chosen.way.counted)
     check_sides(table, family, law)

@@ -27,6 +27,6 @@ def span_of(law: FittedLaw, value: float, drawn: Array) -> Span:
 
 def quantiles(value: float, drawn: Array) -> Span:
     """The span of a figure from its values for the draws of one fit; those without one do not count."""
-    known = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (np.nan, np.nan)
-    return Span(float(value), float(low), float(high))
+    known = np.append(drawn[np.isfinite(drawn)], value)
+    low, high = np.quantile(known, (0.025, 0.975))
+    return Span(float(value), min(float(low), float(value)), max(float(high), float(value)))
