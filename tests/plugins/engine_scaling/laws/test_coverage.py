@@ -15,7 +15,7 @@ from engine import ScalingLaw
 
 NOISE = 0.005
 SMALL = ScalingLaw(E=1.0, A=15.0, alpha=0.28, B=120.0, beta=0.34)
-"""A law with the losses of small models; with equal exponents the fit with one exponent would be exact."""
+"""A law of small models. Its exponents differ: a fit with one exponent is not exact by chance."""
 FIRST = {SMALL: 1e13, HOFFMANN: 1e19}
 """The smallest budgets."""
 
@@ -38,8 +38,8 @@ def rest(body):
 
 
 def held(law, draws, *, body=False):
-    """How many ladders have the loss of a new run at four and ten times the largest budget, and the best
-    size there, inside the intervals."""
+    """How many ladders have the loss of a new run at four and ten times the largest budget, and the
+    best size there, inside the intervals."""
     hits = Counter()
     for seed in range(draws):
         random = np.random.default_rng((seed, 1))
