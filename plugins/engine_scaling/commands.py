@@ -15,7 +15,9 @@ def scaling() -> None:
 
 
 @scaling.command()
-@click.argument("paths", nargs=-1, required=True, metavar="RUNS…", type=click.Path(path_type=Path))
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="RUNS... | FILE.csv", type=click.Path(path_type=Path)
+)
 @click.option(
     "--law",
     metavar="FILE",

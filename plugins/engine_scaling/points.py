@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine import SpecError, cleaned
@@ -61,11 +61,13 @@ class Points:
 
 @dataclass(slots=True)
 class Found:
-    """What was read so far: points, trainings that are none with the reason, and notes."""
+    """What was read so far: points, trainings that are none with the reason, notes, and a training for
+    each length of rows in tokens."""
 
-    points: list[Point]
-    left_out: list[tuple[str, str]]
-    notes: list[str]
+    points: list[Point] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lengths: dict[int, str] = field(default_factory=dict)
 
 
 def read_points(paths: Sequence[Path]) -> Points:
@@ -77,13 +79,16 @@ def read_points(paths: Sequence[Path]) -> Points:
     from engine_scaling.run_points import add_run, runs_in
     from engine_scaling.table_points import add_table
 
-    found = Found([], [], [])
+    found = Found()
     for path in paths:
         if path.suffix == ".csv":
             add_table(path, found)
         else:
             for run in runs_in(path):
                 add_run(run, found)
+    if len(found.lengths) > 1:
+        rows = ", ".join(f"{length:,} tokens in {name}" for length, name in found.lengths.items())
+        found.notes.append(f"Rows differ ({rows}), and with them what a held-out token can see.")
     return Points(
         tuple(found.points),
         tokenizer=_one_of(found.points, "tokenizer"),

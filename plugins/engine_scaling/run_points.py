@@ -40,6 +40,10 @@ def add_run(path: Path, found: Found) -> None:
         label = f"{run.name}/{name}"
         try:
             found.points.append(_point(run, stage, label, found.notes))
+            train = _part(_part(run.spec.get("stages"), name), "train")
+            length = _part(train, "batch").get("sequence") or _part(train, "model").get("context")
+            if isinstance(length, int):
+                found.lengths.setdefault(length, label)
         except _NoPointError as reason:
             found.left_out.append((label, str(reason)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

@@ -147,6 +147,16 @@ def test_losses_that_cannot_be_compared(finished_run, copied, what):
         read_points([finished_run, other])
 
 
+def test_rows_of_other_lengths(finished_run, copied):
+    """Are said, as held-out losses depend on what a token can see."""
+    other = copied.rename(copied.parent / "other")
+    spec = yaml.safe_load((other / "resolved.yaml").read_text(encoding="utf-8"))
+    spec["stages"]["base"]["train"]["batch"]["sequence"] = 16
+    (other / "resolved.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    (note,) = read_points([finished_run, other]).notes
+    assert note.startswith("Rows differ (32 tokens in tiny/base, 16 tokens in other/base)")
+
+
 def test_a_folder_without_runs(tmp_path):
     """Is refused."""
     with pytest.raises(SpecError, match="neither a run, nor a folder with runs, nor a table"):
