@@ -28,6 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from engine.contracts.scoring import score_range
 from engine.errors import RunError
 from engine.files.regular import opened_at_end
 from engine.terminal.console import Terminal
@@ -213,14 +214,6 @@ def _reopened(path: Path) -> IO[bytes]:
     return file
 
 
-def score_range(score: Mapping[str, Any]) -> str:
-    """Text after a score's value: its 95 % interval, else its standard error, if it has either."""
-    if score.get("interval"):
-        low, high = score["interval"]
-        return f" [{low:.2g}, {high:.2g}]"
-    return f" ± {score['stderr']:.2g}" if score.get("stderr") else ""
-
-
 def score_name(score: Mapping[str, Any]) -> str:
     """A score's name for display and callbacks: ``evaluator/metric``, or one of them if they agree."""
     evaluator, metric = score.get("evaluator"), str(score["metric"])
@@ -250,7 +243,9 @@ def event_line(record: Mapping[str, Any]) -> str | None:
         case "score":
             at = f" at step {record['step']}" if record.get("step") is not None else ""
             metric = score_name(record)
-            figure = f"{metric} {record['value']:.4f}{score_range(record)} ({record['model']}{at})"
+            told = score_range(record)
+            level = "; 95 %" if told else ""
+            figure = f"{metric} {record['value']:.4f}{told} ({record['model']}{at}{level})"
             return f"  {escape(figure)}"
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""

@@ -12,7 +12,7 @@ from rich.table import Table
 from engine.contracts.scoring import CLEAN, score_text
 
 _Score = Mapping[str, Any]
-_NOTE = "  ± half of a 95 % interval"
+NOTE = "  ± half of a 95 % interval"
 _CLEAN_NOTE = "  clean: without the items found in documents prepared for training"
 
 
@@ -27,7 +27,7 @@ def comparison(
             count -= 1
         tables.append(_table(title, scores, models[:count]))
         models = models[count:]
-    return Group(*tables, _NOTE, *clean_note(scores))
+    return Group(*tables, NOTE, *clean_note(scores))
 
 
 def clean_note(scores: Sequence[_Score]) -> list[str]:

@@ -166,3 +166,12 @@ def score_text(score: Mapping[str, Any]) -> str:
     if math.isclose(below, above, rel_tol=0.01):
         return f"{value:.{decimals}f} ± {size:.{decimals}f}"
     return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def score_range(score: Mapping[str, Any]) -> str:
+    """Text after a score's value: its 95 % interval, or half of it after ``±``; empty if it has neither
+    ``interval`` nor ``stderr``."""
+    if score.get("interval"):
+        low, high = score["interval"]
+        return f" [{low:.2g}, {high:.2g}]"
+    return f" ± {_Z * score['stderr']:.2g}" if score.get("stderr") else ""

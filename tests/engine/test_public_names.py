@@ -36,7 +36,7 @@ effective_tokens event_line file_fault hookimpl host_of is_held_out is_loopback 
 kernel_of load_spec loading_fault micro_batches micro_rows misplaced missing_plugin model_of
 neighbours network_need open_stage parameter_count pieces_of pretrained_tokenizer rank_parameters
 read_json read_regular read_run record_from_row record_or_bad record_to_row register_architectures
-runtime score_interval score_name score_text secret_need seed_of set_option shape_of shrunk_config
+runtime score_interval score_name score_range score_text secret_need seed_of set_option shape_of shrunk_config
 spec_argument stage_argument time_limit token_flops tokenizer_fault try_corpus write_cleaned
 write_durably
 """,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from engine import RunError, SpecError, cleaned
+from engine import RunError, SpecError, cleaned, score_interval
 from engine_evals.files import written_whole
 from engine_evals.leaderboard.entries import Column, Entry
 
@@ -17,7 +17,7 @@ Over = Literal["step", "parameters"]
 """The horizontal axis."""
 
 Point = tuple[float, float, float]
-"""Step or number of parameters, score, standard error."""
+"""Step or number of parameters, score, half of its 95 % interval."""
 
 
 def draw(entries: Sequence[Entry], column: Column, by: Over, file: Path) -> None:
@@ -73,7 +73,7 @@ def _lay_out(
     axes.set_xlabel("training step" if by == "step" else "parameters")
     if by == "parameters":
         axes.set_xscale("log")
-    axes.set_ylabel(cleaned(f"{column[0]}: {column[1].replace('_', ' ')}"))
+    axes.set_ylabel(cleaned(f"{column[0]}: {column[1].replace('_', ' ')} (bars: 95 %)"))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize="small")
@@ -102,4 +102,5 @@ def _over_sizes(entries: Sequence[Entry], column: Column) -> dict[str, list[Poin
 def _point(entry: Entry, place: float, column: Column) -> Iterator[Point]:
     score = entry.scores.get(column)
     if score is not None and score.value is not None:
-        yield place, score.value, score.stderr or 0.0
+        _, high = score_interval({"value": score.value, "stderr": score.stderr})
+        yield place, score.value, high - score.value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import RunError, SpecError, Terminal
 from engine_evals.leaderboard.entries import Column, Entry, columns_of, read_entries
-from engine_evals.leaderboard.tables import tables
+from engine_evals.leaderboard.tables import NOTE, tables
 
 if TYPE_CHECKING:
     from engine_evals.leaderboard.plot import Over
@@ -44,6 +44,7 @@ def show(
     console = Terminal()
     for table in tables(entries, column, console.width):
         console.print(table)
+    console.print(NOTE, markup=False)
     if damaged:
         console.print(f"left out: {damaged} damaged lines", style="yellow")
     if plot is not None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 from rich.markup import escape
 from rich.table import Table
 
+from engine import score_range
 from engine_evals.leaderboard.entries import Column, Entry, LoggedScore, columns_of
+
+NOTE = "± half of a 95 % interval"
 
 
 def tables(entries: Sequence[Entry], chosen: Column, width: int) -> Iterator[Table]:
@@ -58,10 +62,7 @@ def _cell(score: LoggedScore | None) -> str:
         return ""
     if score.value is None:
         return "–"
-    if score.interval:
-        low, high = score.interval
-        return f"{score.value:.4g} [{low:.2g}, {high:.2g}]"
-    return f"{score.value:.4g}" + (f" ± {score.stderr:.2g}" if score.stderr else "")
+    return f"{score.value:.4g}{score_range(asdict(score))}"
 
 
 def _short(number: int | None) -> str:

@@ -21,3 +21,14 @@ def test_the_page_of_a_corpus_is_pointed_to_where_there_is_one(
     assert f"corpus: what became of its documents: {run.folder}/corpus/card.html" in (
         capsys.readouterr().out
     )
+
+
+def test_scores_are_shown_with_half_of_their_interval(tiny_spec, write_spec, copied, capsys):
+    """And that is said."""
+    spec = load_spec(write_spec(tiny_spec)).spec
+    run = RunFolder(copied)
+    print_summary(run, spec, "done")
+    out = capsys.readouterr().out
+    (score, *_) = run.standing("base").summary["scores"]
+    assert f"{score['value']:.4g} ± {1.96 * score['stderr']:.2g}" in out
+    assert "  ± half of a 95 % interval\n" in out

@@ -78,7 +78,9 @@ def test_real_runs(board):
     lines = _rows(board())
     assert lines[1][:3] == ["model", "step", "parameters"]
     assert lines[2][:4] == ["a/base", "6", "43.2k", f"{rows[0]['scores'][0]['value']:.4g}"]
-    assert lines[2][4] == "±"
+    half = 1.96 * rows[0]["scores"][0]["stderr"]
+    assert lines[2][4:6] == ["±", f"{half:.2g}"]
+    assert "± half of a 95 % interval" in board()
 
 
 def test_the_best_comes_first(board, add):
@@ -232,21 +234,22 @@ def test_a_plot_over_sizes(board, add, tmp_path):
 
 
 def test_the_points_of_a_plot(runs, add):
-    """Are the scores at their steps; over sizes, the last of each model."""
+    """Are the scores at their steps with half of their 95 % intervals; over sizes, the last of each
+    model."""
     from engine_evals.leaderboard import plot
     from engine_evals.leaderboard.entries import read_entries
 
     add("a", _score(2, 0.3), _score(6, 0.5))
     add("b", _score(2, 0.4), _score(6, None))
     entries, _ = read_entries(runs)
-    column = ("hellaswag", "acc")
+    column, half = ("hellaswag", "acc"), pytest.approx(1.96 * 0.01)
     assert plot._over_steps(entries, column) == {
-        "a/base": [(2, 0.3, 0.01), (6, 0.5, 0.01)],
-        "b/base": [(2, 0.4, 0.01)],
+        "a/base": [(2, 0.3, half), (6, 0.5, half)],
+        "b/base": [(2, 0.4, half)],
     }
     assert plot._over_sizes(entries, column) == {
-        "a/base": [(43_168, 0.5, 0.01)],
-        "b/base": [(43_168, 0.4, 0.01)],
+        "a/base": [(43_168, 0.5, half)],
+        "b/base": [(43_168, 0.4, half)],
     }
 
 
