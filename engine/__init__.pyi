@@ -98,12 +98,15 @@ from .contracts.model_sizes import (
     LOGITS as LOGITS,
     RECOMPUTED as RECOMPUTED,
     SEQUENCE as SEQUENCE,
+    BatchWork as BatchWork,
     Beside as Beside,
+    ForwardFlops as ForwardFlops,
     Layout as Layout,
     ModelShape as ModelShape,
     Parameters as Parameters,
     Recompute as Recompute,
     Scores as Scores,
+    TextLength as TextLength,
     micro_rows as micro_rows,
     parameter_count as parameter_count,
     rank_parameters as rank_parameters,
@@ -151,7 +154,6 @@ from .contracts.scoring import (
 )
 from .contracts.spec import (
     Spec as Spec,
-    Stage as Stage,
     Train as Train,
 )
 from .contracts.strategy import (
@@ -253,13 +255,27 @@ from .terminal.output import (
     cleaned as cleaned,
     write_cleaned as write_cleaned,
 )
+from .training.batch_flops import (
+    Readers as Readers,
+    batch_flops as batch_flops,
+    readers_of as readers_of,
+)
 from .training.flops import (
     Flops as Flops,
+    flops_from as flops_from,
+    pass_flops as pass_flops,
     token_flops as token_flops,
+)
+from .training.forward_flops import (
+    forward_flops as forward_flops,
 )
 from .training.scaling_law import (
     PUBLISHED_LAWS as PUBLISHED_LAWS,
     FittedLaw as FittedLaw,
     ScalingLaw as ScalingLaw,
     effective_tokens as effective_tokens,
+)
+from .training.tensor_blocks import (
+    holds_experts as holds_experts,
+    tensor_styles as tensor_styles,
 )

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from engine.contracts.amounts import Count, Interval, Number, Share
 from engine.contracts.component import Schema
 from engine.contracts.config import Config, Of, runtime
-from engine.contracts.model_sizes import Beside, Layout, ModelShape
+from engine.contracts.model_sizes import BatchWork, Beside, Layout, ModelShape
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
@@ -33,6 +33,11 @@ class DataConfig(ComponentConfig):
 
     def prepare_stage(self) -> str | None:
         """Name of the stage that prepares the data, if any."""
+        return None
+
+    def text_bytes(self) -> tuple[int, int] | None:
+        """Most bytes of a record's prompt and of its answer, for ``engine plan``; None if the settings
+        do not tell them."""
         return None
 
 
@@ -84,6 +89,10 @@ class ObjectiveConfig(ComponentConfig):
     def beside(self) -> Beside:
         """Further models that training holds in memory, for ``engine plan``."""
         return Beside()
+
+    def batch_work(self) -> BatchWork:
+        """What is computed with a global batch, for ``engine plan`` and the FLOPs in the log."""
+        return BatchWork()
 
 
 PenaltyInput = Literal["hidden", "modules", "parameters"]

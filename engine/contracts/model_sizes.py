@@ -6,7 +6,7 @@ From these, memory, time and traffic are estimated, and it is checked whether a 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 SEQUENCE = 1024
@@ -41,6 +41,22 @@ def micro_rows(micro_tokens: int | None, sequence: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardFlops:
+    """FLOPs of a model's forward pass for each token, counted operation by operation.
+
+    ``weights``: products in the layers that do not depend on the row's length; ``attention``: those
+    that do, for each position of the row, as if every position attended to all; ``head``: the output
+    head. ``whole``: the shares of ``weights``, ``attention`` and the layers' parameters that belong to
+    blocks which no tensor-parallel plan splits.
+    """
+
+    weights: float
+    attention: float
+    head: float
+    whole: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelShape:
     """Sizes of a decoder-only transformer.
 
@@ -48,7 +64,7 @@ class ModelShape:
     their weights. ``experts``: feed-forward blocks per layer; each token passes ``experts_per_token``
     of them. ``context`` is in tokens. ``head_size``: width of a head if not ``hidden_size / heads``.
     ``parameters``: exact number in the whole model, where it is known; the other sizes then say how
-    they are divided.
+    they are divided. ``forward``: FLOPs counted on the model, where the sizes do not tell them.
     """
 
     layers: int
@@ -65,6 +81,7 @@ class ModelShape:
     experts_per_token: int = 1
     head_size: int | None = None
     parameters: int | None = None
+    forward: ForwardFlops | None = None
 
     @property
     def head_width(self) -> int:
@@ -84,6 +101,35 @@ class Beside:
     frozen: tuple[str | None, ...] = ()
     asked: tuple[str | None, ...] = ()
     trained: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWork:
+    """What an objective computes with the rows of one global batch, for estimates of FLOPs and time.
+
+    ``packed``: rows are filled with texts; else each row becomes ``texts`` texts, such as the two
+    answers of a pair. ``answer_tokens``: the model samples an answer of at most so many tokens for each
+    text, scores it once, and models that are :class:`Beside` it read it once; None if all texts come
+    from the data. Each text is learned from in ``passes`` passes over ``steps`` optimizer steps.
+    ``reads``: further passes without gradient over each text, of the model and of each frozen one.
+    ``labels_only``: the output head meets only positions with a label.
+    """
+
+    packed: bool = True
+    texts: int = 1
+    answer_tokens: int | None = None
+    passes: int = 1
+    steps: int = 1
+    reads: tuple[int, int] = (0, 1)
+    labels_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextLength:
+    """Mean length of the texts of a stage, in tokens, and how many of these meet the output head."""
+
+    tokens: float
+    at_head: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +199,12 @@ def layer_scale(shape: ModelShape) -> float:
 def rank_parameters(shape: ModelShape, layout: Layout) -> Parameters:
     """Parameters on the rank that has the most, before the division by ``parameters_over``."""
     plain = _plain_parameters(shape, layout)
-    return Parameters(layer_scale(shape) * plain.hidden, plain.rest)
+    hidden = plain.hidden
+    if shape.forward is not None and layout.tensor > 1:
+        whole = shape.forward.whole[2]
+        unsplit = _plain_parameters(shape, replace(layout, tensor=1)).hidden
+        hidden = (1 - whole) * hidden + whole * unsplit
+    return Parameters(layer_scale(shape) * hidden, plain.rest)
 
 
 def _plain_parameters(shape: ModelShape, layout: Layout) -> Parameters:

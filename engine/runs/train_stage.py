@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from engine.contracts.amounts import Amount
 from engine.contracts.component_config import EvaluatorConfig
 from engine.contracts.model_sizes import micro_rows
 from engine.contracts.objective import Objective
@@ -43,7 +42,13 @@ from engine.storage.model_folder import Artifact
 from engine.training.assembly import TrainingParts, assemble_training
 from engine.training.loop import Loop
 from engine.training.loop_plan import Evaluation, Outcome, Plan, Ramp
-from engine.training.model_flops import body_parameters, counted, multiplied, overhead
+from engine.training.model_flops import (
+    body_parameters,
+    counted,
+    measured_length,
+    multiplied,
+    overhead,
+)
 from engine.training.penalties import Named
 from engine.training.utilisation import peak_tokens
 
@@ -111,9 +116,8 @@ def _parts(
     parameters, body = sum(p.numel() for p in model.parameters()), body_parameters(model)
     matrices = multiplied(model)
     device = run.process.device.type
-    each = counted(run.spec.stages, name, config, model, sequence, device)
-    tokens = _budget_tokens(config.budget, data, config.batch.in_tokens(sequence), sequence)
-    flops = each.times(tokens)
+    length = measured_length(config.objective.batch_work(), data, objective, sequence)
+    flops = counted(run.spec.stages, name, config, model, length, data.epoch_size, sequence, device)
     compiled = choose_compile(
         run, name, config, flops.model.total, alike=_alike(config, objective, data, sequence)
     )
@@ -134,7 +138,7 @@ def _parts(
         inputs=inputs.digests(),
         compile=compiled,
         overhead=overhead(matrices.number, matrices.weights, device),
-        peak_tokens=peak_tokens(run.process, config, precision, each.model),
+        peak_tokens=peak_tokens(run.process, config, precision, flops.each),
     )
     parts = TrainingParts(
         plan=plan,
@@ -283,17 +287,6 @@ def _frozen(
         for parameter in model.parameters():
             parameter.data = parameter.data.to(TYPES[precision])
     return dict(models)
-
-
-def _budget_tokens(budget: Amount, data: TrainingData, step_tokens: int, sequence: int) -> float:
-    """The budget in tokens, roughly: a time counts as 10,000 tokens a second."""
-    per_unit: Mapping[str, float] = {
-        "tokens": 1,
-        "steps": step_tokens,
-        "epochs": data.epoch_size * sequence,
-        "seconds": 10_000,
-    }
-    return budget.value * per_unit[budget.unit]
 
 
 def _alike(config: Train, objective: Objective, data: TrainingData, sequence: int) -> bool:

@@ -85,6 +85,10 @@ class PythonQuestions(DataSourceConfig):
         """See :class:`engine.DataSourceConfig`: as configured."""
         return self.records
 
+    def text_bytes(self) -> tuple[int, int]:
+        """See :class:`engine.DataConfig`: both are limited, and nearly all ASCII."""
+        return self.max_characters, self.max_characters
+
 
 class Arithmetic(DataSourceConfig):
     """Arithmetic questions such as `12+34=`, in a fixed shuffled order."""
@@ -103,6 +107,10 @@ class Arithmetic(DataSourceConfig):
     def gives(self) -> Schema:
         """See :class:`engine.DataSourceConfig`: as configured."""
         return self.records
+
+    def text_bytes(self) -> tuple[int, int]:
+        """See :class:`engine.DataConfig`: two numbers and two signs, and the longest result."""
+        return 2 * self.digits + 2, self.digits * 2 if "*" in self.operations else self.digits + 1
 
     @field_validator("operations")
     @classmethod

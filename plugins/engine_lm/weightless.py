@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engine import ModelShape, register_architectures
+from engine import ModelShape, forward_flops, register_architectures
 from engine_lm import shapes
 
 _WITHOUT_ATTENTION = {"num_attention_heads": 1, "head_dim": 0, "intermediate_size": 1}
@@ -18,12 +18,14 @@ _WITHOUT_ATTENTION = {"num_attention_heads": 1, "head_dim": 0, "intermediate_siz
 _STANDARD = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
 
 
-def parameters(config: Any) -> int:
-    """Number of parameters of the causal language model of a transformers config, tied ones once."""
+def _model(config: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _count(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -44,7 +46,7 @@ def _built_shape(written: str) -> ModelShape | None:
         register_architectures()
     try:
         config = CONFIG_MAPPING[given["model_type"]].from_dict(given)
-        count = parameters(config)
+        model = _model(config)
     except Exception:  # an architecture may raise anything about its fields
         return None
     told = {name: value for name, value in config.to_dict().items() if value is not None}
@@ -52,7 +54,11 @@ def _built_shape(written: str) -> ModelShape | None:
     standard = {name: getattr(config, name, None) for name in _STANDARD if name not in told}
     told |= {name: value for name, value in standard.items() if isinstance(value, int)}
     found = shapes.shape(told) or shapes.shape({**_WITHOUT_ATTENTION, **told}) or _largest(told)
-    return None if found is None else replace(found, parameters=count)
+    return (
+        None
+        if found is None
+        else replace(found, parameters=_count(model), forward=forward_flops(model))
+    )
 
 
 def _largest(told: Mapping[str, Any]) -> ModelShape | None:

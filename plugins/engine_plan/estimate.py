@@ -7,7 +7,7 @@ Model states are sharded as in ZeRO (Rajbhandari et al. 2020, section 5 and tabl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine import (
     LOGITS,
@@ -18,12 +18,14 @@ from engine import (
     Precision,
     Recompute,
     Scores,
+    pass_flops,
     rank_parameters,
     token_flops,
 )
 from engine_plan.activations import Pass, layer_bytes, model_bytes
+from engine_plan.batches import Batch
 from engine_plan.machine import LINKS, Links, Machine
-from engine_plan.speeds import Speeds
+from engine_plan.timed.speeds import Speeds
 
 _FLOAT = 4
 
@@ -73,7 +75,8 @@ class Work:
     ``kept_floats`` what penalties keep per parameter. ``averaged``
     keeps a moving average of the weights; ``staged`` copies a checkpoint in this memory before saving;
     ``offload`` moves kept activations elsewhere. Other models have ``frozen`` bytes in all;
-    ``companions`` are trained after the model, one after the other.
+    ``companions`` are trained after the model, one after the other. ``batch``: the texts of
+    a step; None if micro-batches are full.
     """
 
     shape: ModelShape
@@ -91,6 +94,7 @@ class Work:
     staged: bool = False
     frozen: float = 0
     companions: tuple[ModelShape, ...] = ()
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ class Estimate:
     ``flops`` are the model's for the whole step, without recomputation; ``executed`` those of one rank.
     A rank sends ``traffic`` bytes in ``messages`` messages, ``near`` of them within the groups of
     ``neighbours`` consecutive ranks that divide a sample. ``idle`` is the time that a pipeline waits,
-    relative to its working time.
+    relative to its working time; ``fixed`` the fixed cost of sampling's small products, as the FLOPs of
+    layers that take as long.
     """
 
     memory: Memory
@@ -111,11 +116,13 @@ class Estimate:
     idle: float
     near: float = 0
     neighbours: int = 1
+    fixed: float = 0
 
     def seconds(self, speeds: Speeds, links: Links | None) -> float:
         """Duration of a step at these speeds, without overlap of communication and computation; without
         communication if ``links`` is None."""
-        computing = self.executed.layers / speeds.layers + self.executed.head / speeds.head
+        layers = self.executed.layers + self.fixed
+        computing = layers / speeds.layers + self.executed.head / speeds.head
         sent = (self.traffic, self.messages, self.near, self.neighbours)
         sending = links.seconds(*sent) if links else 0
         return computing * (1 + self.idle) + sending
@@ -149,7 +156,7 @@ def estimate(work: Work, layout: Layout) -> Estimate:
     beside = _FLOAT * work.kept_floats * mine.all / layout.parameters_over
     layers = math.ceil(shape.layers / layout.pipeline)
     flying = min(layout.pipeline, work.micro_batches)  # in the first stage of a 1F1B schedule
-    kept = layers * layer_bytes(shape, one, work.recompute) + model_bytes(shape, one)
+    kept = layers * _layer_bytes(work, one) + model_bytes(shape, one)
     memory = Memory(
         sum(s.parameters for s in states) + work.frozen + beside,
         sum(s.gradients for s in states),
@@ -157,13 +164,52 @@ def estimate(work: Work, layout: Layout) -> Estimate:
         0 if work.offload else kept * flying,
         _buffers(work, layout, mine, one),
     )
-    tokens = work.rows * work.sequence * work.micro_batches * layout.samples_over
-    flops = token_flops(shape, work.sequence).times(tokens)
-    executed = flops.executed(work.recompute, work.scores).times(1 / layout.ranks)
+    learning, others, passes = _flops(work, layout)
+    executed = learning.executed(work.recompute, work.scores).plus(others)
     idle = (layout.pipeline - 1) / work.micro_batches
     far, near, messages = _traffic(work, layout, mine, one)
-    neighbours = layout.tensor * layout.context
-    return Estimate(memory, flops.total, executed, far + near, messages, idle, near, neighbours)
+    return Estimate(
+        memory,
+        learning.plus(others).total,
+        _of_rank(executed, shape, layout),
+        far + near,
+        messages,
+        idle,
+        near,
+        layout.tensor * layout.context,
+        passes * pass_flops(shape, work.device),
+    )
+
+
+def _flops(work: Work, layout: Layout) -> tuple[Flops, Flops, float]:
+    """FLOPs of a step over all ranks, those of the model's own learning and all others, and the passes
+    in which each rank samples."""
+    batch = work.batch
+    if batch is None:
+        tokens = work.rows * work.sequence * work.micro_batches * layout.samples_over
+        return token_flops(work.shape, work.sequence).times(tokens), Flops(0, 0, 0), 0
+    learning = token_flops(work.shape, batch.length.tokens).times(batch.tokens)
+    learning = replace(learning, head=learning.head * batch.at_head)
+    return learning, batch.beside, batch.passes(layout.samples_over)
+
+
+def _of_rank(flops: Flops, shape: ModelShape, layout: Layout) -> Flops:
+    """FLOPs that each rank executes: an equal part, and of blocks that tensor ranks do not split what
+    all of these do."""
+    part, again = flops.times(1 / layout.ranks), layout.tensor - 1
+    whole = shape.forward.whole if shape.forward else (0, 0, 0)
+    return Flops(
+        part.weights * (1 + whole[0] * again), part.attention * (1 + whole[1] * again), part.head
+    )
+
+
+def _layer_bytes(work: Work, one: Pass) -> float:
+    """Activations of a layer; those of blocks that tensor ranks do not split are whole."""
+    whole = work.shape.forward.whole[2] if work.shape.forward else 0
+    unsplit = replace(one, tensor=1)
+    return (1 - whole) * layer_bytes(work.shape, one, work.recompute) + whole * layer_bytes(
+        work.shape, unsplit, work.recompute
+    )
 
 
 def model_states(
@@ -210,7 +256,8 @@ def _learning(work: Work, layout: Layout) -> list[Parameters]:
 def _buffers(work: Work, layout: Layout, mine: Parameters, one: Pass) -> float:
     shape, widths = work.shape, WIDTHS[work.precision]
     own = shape.vocabulary / layout.tensor
-    logits = min(max(LOGITS[work.device], 64 * own), work.rows * work.sequence * own)
+    tokens = work.rows * work.sequence * (work.batch.at_head if work.batch else 1)
+    logits = min(max(LOGITS[work.device], 64 * own), tokens * own)
     total = (2 * widths.weight + 2 * _FLOAT) * logits
     if widths.master and layout.gradients_over == 1:  # 16-bit gradients, until they are accumulated
         total += widths.weight * mine.all

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 from engine import (
     RECOMPUTED,
     SEQUENCE,
     Amount,
-    Beside,
     Config,
     Layout,
     ModelShape,
     Precision,
     Scores,
     Situation,
-    Stage,
     StrategyConfig,
     Train,
-    micro_rows,
     model_of,
     parameter_count,
+    readers_of,
     shape_of,
 )
 from engine.hardware import AUTO, resolved
+from engine_plan.batches import batch_of
 from engine_plan.estimate import (
     WIDTHS,
     Estimate,
@@ -36,7 +34,7 @@ from engine_plan.estimate import (
     saved_bytes,
 )
 from engine_plan.machine import Machine
-from engine_plan.sample import Sample
+from engine_plan.timed.sample import Sample
 
 _KEPT_BESIDE = 1
 """Checkpoints in addition to the kept ones: the oldest is removed only after the newest is whole."""
@@ -137,25 +135,28 @@ def forecast(
         return None
     train = train or stages[name].train
     assert train is not None
-    precision = _precision(train, machine)
-    beside = _beside(stages, train, shape, precision)
-    if beside is None:
+    precision, readers = _precision(train, machine), readers_of(stages, name, train)
+    if readers is None:
         return None
-    frozen, companions = beside
+    row = train.row_length(model) or SEQUENCE
+    batch = batch_of(train, readers, row)
+    companions = tuple(_critic(its) for its in readers.trained)
     work = replace(
         _work(
             train,
             shape,
-            train.row_length(model) or SEQUENCE,
+            math.ceil(batch.length.tokens),
             precision,
             model.scores(machine.device),
             machine.device,
         ),
-        frozen=frozen,
+        frozen=sum(WIDTHS[precision].weight * parameter_count(its) for its in readers.frozen)
+        + sum(4 * parameter_count(its) for its in readers.asked),
         companions=companions,
+        batch=batch,
     )
     chosen = choose(train, work, machine, situation)
-    work = divided(work, train, chosen.layout)
+    work = divided(work, chosen.layout)
     written = sum(map(parameter_count, (shape, *companions)))
     kept = train.checkpoint.keep + _KEPT_BESIDE + bool(train.evaluate)
     return Forecast(
@@ -166,7 +167,7 @@ def forecast(
         memory=machine.memory,
         machine=machine,
         budget=train.budget,
-        step_tokens=train.batch.in_tokens(work.sequence),
+        step_tokens=round(batch.tokens),
         disk=kept * saved_bytes(work, Layout()) + 4 * written,
         whole=not train.freeze and train.model.trained_adapter is None,
     )
@@ -219,13 +220,13 @@ def candidates(train: Train, work: Work, machine: Machine, situation: Situation)
     return sorted(found, key=lambda c: c.estimate.cost(machine))
 
 
-def divided(work: Work, train: Train, layout: Layout) -> Work:
+def divided(work: Work, layout: Layout) -> Work:
     """The work with each rank's micro-batches: no larger than its rows and, with a pipeline, as many as
     stages if there are enough rows."""
-    tokens = train.batch.in_tokens(work.sequence)
-    rows = max(1, math.ceil(tokens / work.sequence / layout.samples_over))
-    most = micro_rows(train.batch.micro_tokens, work.sequence)
-    most = min(most, max(1, rows // layout.pipeline))
+    batch = work.batch
+    assert batch is not None, "a forecast knows the texts of a batch"
+    rows = max(1, math.ceil(batch.texts / layout.samples_over))
+    most = min(batch.most, max(1, rows // layout.pipeline))
     return replace(work, rows=most, micro_batches=math.ceil(rows / most))
 
 
@@ -277,26 +278,6 @@ def _work(
     )
 
 
-def _beside(
-    stages: Mapping[str, Stage], train: Train, own: ModelShape, precision: Precision
-) -> tuple[float, tuple[ModelShape, ...]] | None:
-    """Bytes of frozen models, and the sizes of companions; None where a size is unknown."""
-    objective: Any = train.objective
-    beside: Beside = objective.beside()
-    kinds = (beside.frozen, beside.asked, beside.trained)
-    named = {s: shape_of(stages, s, built=True) if s else own for s in chain(*kinds)}
-    known = {stage: shape for stage, shape in named.items() if shape is not None}
-    if len(known) < len(named):
-        return None
-    widths = (WIDTHS[precision].weight, 4)
-    frozen = sum(
-        width * parameter_count(known[stage])
-        for width, some in zip(widths, kinds, strict=False)
-        for stage in some
-    )
-    return frozen, tuple(_critic(known[stage]) for stage in beside.trained)
-
-
 def _critic(shape: ModelShape) -> ModelShape:
     """The sizes of a model whose head is scalar: without the vocabulary's matrix, as a tied one."""
     head = 0 if shape.tied else shape.vocabulary * shape.hidden_size
@@ -308,7 +289,7 @@ def _candidate(
     strategy: StrategyConfig, train: Train, work: Work, processes: int, machine: Machine
 ) -> Candidate:
     layout = strategy.layout(processes)
-    needs = estimate(divided(work, train, layout), layout)
+    needs = estimate(divided(work, layout), layout)
     return Candidate(strategy, layout, needs, needs.memory.total <= machine.memory)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from engine import RunError
 from engine.hardware import Accelerator, accelerator, accelerators, find_accelerator, threads
-from engine_plan.sample import Sample
-from engine_plan.speeds import Speeds, training_speeds
+from engine_plan.timed.sample import Sample
+from engine_plan.timed.speeds import Speeds, training_speeds
 
 _MEMINFO = Path("/proc/meminfo")
 _LIMIT = Path("/sys/fs/cgroup/memory.max")

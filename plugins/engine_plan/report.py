@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine import Situation, Terminal, effective_tokens
+from engine import Situation, Terminal, effective_tokens, flops_from
 from engine_plan.advice import Advice
 from engine_plan.bill import Bill, Utilisation
 from engine_plan.forecast import Forecast, plain, size
@@ -101,6 +101,7 @@ def _row(one: StagePlan | None, terms: Terms) -> dict[str, Any]:
             "seconds": found.step_seconds,
         },
         "flops": found.flops,
+        "flops_from": flops_from(found.shape),
         "executed_flops": one.executed,
         "six_n_d": one.six_n_d,
         "pf_days": None if found.flops is None else found.flops / PF_DAY,
@@ -146,6 +147,10 @@ def _lines(one: StagePlan, terms: Terms) -> Lines:
         "micro-batch",
         f"{work.rows} × {work.sequence} tokens, {work.micro_batches} a step on each rank",
     )
+    if work.batch is not None and not work.batch.filled:
+        yield "texts", str(work.batch)
+    if flops_from(found.shape) == "weights":
+        yield "FLOPs", "estimated from its weights, without attention"
     bound = "" if found.whole else ", as if all parameters were trained"
     for kind in _KINDS:
         yield kind, f"{size(getattr(needs.memory, kind)):>8}"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from engine import (
+    BatchWork,
     Config,
     Count,
     EvaluatorConfig,
@@ -43,6 +44,10 @@ class SFT(ObjectiveConfig):
                 f"'{template}' is neither a Jinja text nor one of {', '.join(BUILT_IN)}"
             )
         return template
+
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: without packing each row is as long as its example."""
+        return BatchWork(packed=self.packing, labels_only=True)
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """See :class:`engine.ObjectiveConfig`: NEFTune hooks calls of the whole model, which tensor,

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from engine import SpecError
+from engine import SpecError, holds_experts
 
 
 def share_experts(layers: Sequence[nn.Module], kind: str, mesh: DeviceMesh) -> list[nn.Module]:
@@ -41,14 +41,6 @@ def experts_in(modules: Iterable[nn.Module], kind: str) -> list[nn.Module]:
             hint="leave `expert` out",
         )
     return found
-
-
-def holds_experts(module: nn.Module) -> bool:
-    """Whether a module stacks experts as in transformers: each parameter has a matrix or bias for each
-    expert."""
-    count, own = getattr(module, "num_experts", None), list(module.parameters(recurse=False))
-    each = all(p.dim() > 1 and p.shape[0] == count for p in own)
-    return count is not None and each and any(p.dim() == 3 for p in own)
 
 
 def _are_chosen(experts: nn.Module) -> bool:

@@ -8,7 +8,6 @@ Every rank computes any other block for whole rows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +23,8 @@ from torch.distributed.tensor.parallel import (
     SequenceParallel,
 )
 
-from engine import SpecError
+from engine import SpecError, holds_experts, tensor_styles
 from engine_parallel.mesh.body import is_norm
-from engine_parallel.mesh.expert_parallel import holds_experts
 from engine_parallel.mesh.grid import gathered
 
 _STYLES: Mapping[str, ParallelStyle] = {
@@ -52,8 +50,7 @@ class LayerPlan:
 
 def layer_plan(layer: nn.Module, config: Any) -> LayerPlan:
     """Raises SpecError for an architecture without a plan."""
-    given = getattr(config, "base_model_tp_plan", None) or {}
-    if not given:
+    if not getattr(config, "base_model_tp_plan", None):
         raise SpecError(
             f"tensor: transformers has no tensor-parallel plan for a {config.model_type}",
             hint="use another degree, or a model built like llama",
@@ -71,23 +68,16 @@ def layer_plan(layer: nn.Module, config: Any) -> LayerPlan:
             )
             styles |= dict.fromkeys(own_vectors, SequenceParallel(use_local_output=True))
             continue
-        own = {f"{block}.{name}" for name, _ in module.named_modules()}
-        planned = {n: s for n, s in _inside(given).items() if n in own}
+        planned = tensor_styles(block, module, config)
         if any(holds_experts(part) for part in module.modules()):
             whole.append(block)
-        elif planned and set(planned.values()) <= set(_STYLES):
+        elif planned:
             styles |= {name: _STYLES[style] for name, style in planned.items()}
             styles[block] = _WholeRows(returned=not _ROWWISE & set(planned.values()))
         else:
             whole.append(block)
             styles[block] = _EveryRow()
     return LayerPlan(styles, whole)
-
-
-def _inside(given: Mapping[str, str]) -> dict[str, str]:
-    """Styles by the names of modules within a layer."""
-    found = {re.fullmatch(r"layers\.\*\.(.+)", name): style for name, style in given.items()}
-    return {inside[1]: style for inside, style in found.items() if inside}
 
 
 class _WholeRows(ParallelStyle):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from engine import Beside, Number, StageRef
+from engine import BatchWork, Beside, Number, StageRef
 from engine_rlhf.config.dropout import DropoutConfig
 
 
@@ -27,6 +27,10 @@ class Reward(DropoutConfig):
         description="Column of the records that holds the least difference between a pair's values.",
     )
 
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: two answers of each row."""
+        return BatchWork(packed=False, texts=2, labels_only=True)
+
 
 class Cost(DropoutConfig):
     """Cost model: gives the more harmful answer the higher value, and harmful answers values above 0.
@@ -40,6 +44,10 @@ class Cost(DropoutConfig):
     safety: Number = Field(
         1.0, gt=0, description="Weight of the safety labels' loss; the preferences' has weight 1."
     )
+
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: two answers of each row."""
+        return BatchWork(packed=False, texts=2, labels_only=True)
 
 
 class DPO(DropoutConfig):
@@ -67,6 +75,10 @@ class DPO(DropoutConfig):
     def beside(self) -> Beside:
         """See :class:`engine.ObjectiveConfig`: the reference."""
         return Beside(frozen=(self.reference,))
+
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: two answers of each row."""
+        return BatchWork(packed=False, texts=2, labels_only=True)
 
     @model_validator(mode="after")
     def _smooths_something(self) -> DPO:
@@ -96,6 +108,10 @@ class KTO(DropoutConfig):
     def beside(self) -> Beside:
         """See :class:`engine.ObjectiveConfig`: the reference."""
         return Beside(frozen=(self.reference,))
+
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: both models also read a mismatched answer."""
+        return BatchWork(packed=False, reads=(1, 2), labels_only=True)
 
 
 class Distill(DropoutConfig):
@@ -139,6 +155,10 @@ class Distill(DropoutConfig):
     def beside(self) -> Beside:
         """See :class:`engine.ObjectiveConfig`: the teacher."""
         return Beside(frozen=(self.teacher,))
+
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: each row is as long as its example."""
+        return BatchWork(packed=False, labels_only=True)
 
     def check_train(self, train: Any, processes: int) -> str | None:
         """See :class:`engine.ObjectiveConfig`: the divergence needs the logits of all tokens."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from engine import (
+    BatchWork,
     Beside,
     Config,
     Count,
@@ -79,6 +80,17 @@ class Sampled(ObjectiveConfig):
     def beside(self) -> Beside:
         """See :class:`engine.ObjectiveConfig`: the reference, where the KL penalty is not 0."""
         return Beside(frozen=(self.reference,) * bool(self.kl))
+
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: a round of episodes, each scored once by every model."""
+        return BatchWork(
+            packed=False,
+            answer_tokens=self.answer_tokens,
+            passes=self.passes,
+            steps=self.passes * self.mini_batches,
+            reads=(1, 1),
+            labels_only=True,
+        )
 
 
 class Online(Sampled, DropoutConfig):
@@ -196,6 +208,10 @@ class Group(Online):
     answers: Annotated[Count, Field(ge=2)] = Field(
         8, description="Answers to each prompt; the others are an answer's baseline."
     )
+
+    def batch_work(self) -> BatchWork:
+        """See :class:`engine.ObjectiveConfig`: several answers to each prompt."""
+        return replace(super().batch_work(), texts=self.answers)
 
 
 class RLOO(Group):

@@ -12,7 +12,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engine.contracts.model_sizes import ModelShape
+from engine.contracts.amounts import Amount
+from engine.contracts.component_config import ObjectiveConfig
+from engine.contracts.model_sizes import ModelShape, TextLength
 from engine.modeling.heads import with_scalar_head
 from engine.training.flops import Flops, matrix_flops, token_flops
 from engine.training.model_flops import (
@@ -114,10 +116,16 @@ def test_what_learns_is_read_from_the_model():
 
 def test_a_model_of_unknown_sizes_is_counted_by_its_weights():
     """And that is said."""
-    train = SimpleNamespace(model=object(), activation_checkpointing="full")
+    train = SimpleNamespace(
+        activation_checkpointing="full",
+        objective=ObjectiveConfig(),
+        budget=Amount(1, "tokens"),
+        batch=SimpleNamespace(in_tokens=lambda sequence: sequence),
+    )
     stages = {"base": SimpleNamespace(train=None)}
-    told = counted(stages, "base", train, nn.Linear(4, 8), 64, "cpu")
-    assert told.source == "weights"
+    length = TextLength(64, 64)
+    told = counted(stages, "base", train, nn.Linear(4, 8), length, 1, 64, "cpu")
+    assert (told.source, told.tokens) == ("weights", 1)
     assert (told.model, told.executed.total) == (matrix_flops(32), 4 / 3 * 6 * 32)
 
 

@@ -13,9 +13,10 @@ from engine_plan.estimate import (
     model_states,
 )
 from engine_plan.machine import LINKS, Machine
-from engine_plan.speeds import Speeds
+from engine_plan.timed.speeds import Speeds
 
 from engine import (
+    ForwardFlops,
     Layout,
     ModelShape,
     Parameters,
@@ -178,3 +179,17 @@ def test_checkpoints():
     mine = Parameters(3e6, 1e6)
     assert checkpoint_bytes(mine, (2, 2)) == 48e6
     assert checkpoint_bytes(mine, (1, 2), averaged=True) == 8 * 4e6 + 4 * 5e6
+
+
+def test_ranks_execute_whole_what_tensor_does_not_split():
+    """Of a layer's products and attention, as well as its parameters and activations."""
+    forward = ForwardFlops(3e9, 1e6, 1e8, whole=(0.25, 1, 0.5))
+    work = replace(WORK, shape=replace(LLAMA_7B, forward=forward))
+    alone, parts = (estimate(work, Layout(tensor=n)) for n in (1, 4))
+    assert parts.flops == alone.flops
+    assert parts.executed.weights == alone.executed.weights * (0.25 + 0.75 / 4)
+    assert parts.executed.attention == alone.executed.attention
+    assert parts.executed.head == alone.executed.head / 4
+    assert alone.memory.parameters / 4 < parts.memory.parameters < alone.memory.parameters
+    split = estimate(WORK, Layout(tensor=4)).memory.activations
+    assert split < parts.memory.activations < alone.memory.activations

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from engine_plan import machine
 from engine_plan.machine import LINKS, Links, Machine
-from engine_plan.sample import Sample
-from engine_plan.speeds import Speeds
+from engine_plan.timed.sample import Sample
+from engine_plan.timed.speeds import Speeds
 from support.internals import Process
 
 from engine import ModelShape, SpecError

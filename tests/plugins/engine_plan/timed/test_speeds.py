@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from engine_plan import probe
-from engine_plan.sample import Sample
-from engine_plan.speeds import _cut, training_speeds
+from engine_plan.timed import probe
+from engine_plan.timed.sample import Sample
+from engine_plan.timed.speeds import _cut, training_speeds
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine import ModelShape

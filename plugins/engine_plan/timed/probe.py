@@ -1,4 +1,4 @@
-"""A layer, and a head with its loss, as in training, for :mod:`engine_plan.speeds` to time.
+"""A layer, and a head with its loss, as in training, for :mod:`engine_plan.timed.speeds` to time.
 
 Shapes: B rows, T positions, D hidden width, H heads, E head width, K key-value heads, V vocabulary.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional
 from engine.hardware import TYPES
 from engine.modeling import cross_entropy
 from engine_plan.activations import BLOCK
-from engine_plan.sample import Sample
+from engine_plan.timed.sample import Sample
 
 
 def layer(sample: Sample, device: str) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""The micro-batch, layer and head that :mod:`engine_plan.speeds` times."""
+"""The micro-batch, layer and head that :mod:`engine_plan.timed.speeds` times."""
 
 from __future__ import annotations
 

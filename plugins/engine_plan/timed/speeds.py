@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from engine.hardware import keep_freed_memory, measured, product_speed
-from engine_plan.sample import Sample
+from engine_plan.timed.sample import Sample
 
 _SECONDS = 0.1
 """Longest expected time of a layer's forward and backward pass. A layer that would take longer is timed
@@ -42,7 +42,7 @@ def training_speeds(sample: Sample, device: str = "cpu") -> Speeds:
     names = (f"layer {layer.words}", f"head {head.words}")
 
     def measure() -> dict[str, float]:
-        from engine_plan import probe
+        from engine_plan.timed import probe
 
         keep_freed_memory()  # as a run does
         runs = (probe.layer(layer, device), probe.head(head, device))

@@ -1,0 +1,1 @@
+"""Times a layer and a head, which tell how fast a machine trains a model."""
