@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -11,6 +14,7 @@ from engine.cli.comparison import NOTE, clean_note, comparison, is_clean
 from engine.contracts.scoring import score_range
 from engine.contracts.spec import Spec
 from engine.event_log import score_name
+from engine.files.reading import read_json
 from engine.storage.run_folder import RunFolder
 from engine.terminal.console import Terminal
 
@@ -68,9 +72,23 @@ def _trained(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any
         figure = card.get(f"{compressor}_bits_per_byte")
         if figure and any(s["metric"] == "bits_per_byte" for s in summary["scores"]):
             yield f"  {compressor + ' -9, the same text':<24} {figure:.4g}"
-    path = escape(str(folder.path / name))
-    yield f"  model    {path}/final"
-    yield f'  talk     engine generate {path} --prompt "def "'
+    path = folder.path / name
+    yield f"  model    {escape(str(path))}/final"
+    train = spec.stages[name].train
+    if train is not None and train.objective.head != "scalar":
+        yield f"  talk     {escape(_talk(path, summary))}"
+
+
+def _talk(path: Path, summary: Mapping[str, Any]) -> str:
+    """The command that lets a model speak, as a shell takes it: one with a chat template answers,
+    others continue what the first training text begins with."""
+    final, where = path / "final", shlex.quote(str(path))
+    with contextlib.suppress(OSError, ValueError):  # removed since
+        if (final / "chat_template.jinja").is_file() or "chat_template" in read_json(
+            final / "tokenizer_config.json"
+        ):
+            return f"engine chat {where}"
+    return f"engine generate {where} --prompt {shlex.quote(summary.get('opening') or 'The ')}"
 
 
 def _card(folder: RunFolder, spec: Spec, name: str) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from engine.contracts.spec import (
 )
 from engine.contracts.strategy import Strategy
 from engine.data.examples import TrainingData
+from engine.data.opening import opening
 from engine.evaluation import Measured, evaluate
 from engine.hardware.compiling import are_full, eager
 from engine.modeling.heads import attend_alike
@@ -91,6 +92,7 @@ def train(
         "tokens": outcome.state.tokens,
         "parameters": figures["parameters"],
         "training_seconds": round(outcome.state.seconds, 1),
+        "opening": opening(inputs.data, inputs.context.tokenizer()),
         "scores": [{"model": name, **asdict(score)} for score in outcome.scores],
         "fingerprint": folders.fingerprint(folder / "final" / "manifest.json"),
     }

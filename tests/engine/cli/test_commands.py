@@ -183,7 +183,11 @@ def test_a_run_that_is_done(command, tiny_spec, write_spec, copied, texts, monke
     monkeypatch.chdir(copied.parents[1])
     out, err = command("run", write_spec(tiny_spec))
     assert err == f"{READS(texts)}corpus: already done\nbase: already done\n"
-    assert '  talk     engine generate runs/tiny/base --prompt "def "\n' in out
+    (talk,) = (line for line in out.splitlines() if line.startswith("  talk"))
+    *command_line, prompt = shlex.split(talk)
+    assert command_line == "talk engine generate runs/tiny/base --prompt".split()
+    assert prompt.strip()
+    assert prompt in "".join(f.read_text(encoding="utf-8") for f in sorted(texts.glob("*.txt")))
     assert "  model    runs/tiny/base/final\n" in out
     assert max(map(len, out.splitlines())) <= 80
     out, err = command("run", write_spec(tiny_spec), "--json")
