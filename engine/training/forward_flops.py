@@ -112,7 +112,9 @@ def _fitted(
 
 def _whole_blocks(model: Any) -> list[nn.Module]:
     """The blocks that every tensor-parallel rank computes for whole rows; with experts it computes its
-    own positions."""
+    own positions. None of an architecture without a plan, which cannot be trained so."""
+    if not getattr(model.config, "base_model_tp_plan", None):
+        return []
     return [
         block
         for layer in layers(model)

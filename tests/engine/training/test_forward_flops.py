@@ -68,11 +68,10 @@ def test_training_takes_three_passes_and_half_of_all_pairs():
 
 
 def test_blocks_that_a_tensor_plan_leaves_out_are_known():
-    """Nothing of a Llama, all of a Mamba, and the latent attention of DeepSeek; experts work on the
-    rank's own positions."""
+    """The latent attention of DeepSeek, whose experts work on the rank's own positions. Nothing of a
+    Llama, nor of a Mamba, which has no plan and is refused."""
     shares = {k: forward_flops(_model(k, "meta")).whole for k in ("llama", "mamba", "deepseek_v3")}
-    assert shares["llama"] == (0, 0, 0)
-    assert shares["mamba"][::2] == pytest.approx((1, 1), rel=0.03)
+    assert shares["llama"] == shares["mamba"] == (0, 0, 0)
     weights, attention, parameters = shares["deepseek_v3"]
     assert attention == 1
     assert 0.05 < parameters < weights < 0.9
