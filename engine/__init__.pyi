@@ -148,7 +148,6 @@ from .contracts.scoring import (
     Sample as Sample,
     Score as Score,
     score_interval as score_interval,
-    score_range as score_range,
     score_text as score_text,
     seed_of as seed_of,
 )

@@ -38,7 +38,7 @@ is_loopback json_of json_option kernel_of load_spec loading_fault micro_batches 
 misplaced missing_plugin model_of neighbours network_need open_stage parameter_count pass_flops
 pieces_of pretrained_tokenizer rank_parameters read_json read_regular read_run readers_of
 record_from_row record_or_bad record_to_row register_architectures runtime score_interval
-score_name score_range score_text secret_need seed_of set_option shape_of shrunk_config
+score_name score_text secret_need seed_of set_option shape_of shrunk_config
 spec_argument stage_argument tensor_styles time_limit token_flops tokenizer_fault try_corpus
 write_cleaned write_durably
 """,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from rich.markup import escape
 from rich.table import Table
 
-from engine import score_range
+from engine import score_text
 from engine_evals.leaderboard.entries import Column, Entry, LoggedScore, columns_of
 
 NOTE = "± half of a 95 % interval"
@@ -62,7 +62,7 @@ def _cell(score: LoggedScore | None) -> str:
         return ""
     if score.value is None:
         return "–"
-    return f"{score.value:.4g}{score_range(asdict(score))}"
+    return score_text(asdict(score))
 
 
 def _short(number: int | None) -> str:
