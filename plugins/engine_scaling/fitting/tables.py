@@ -106,12 +106,12 @@ def _parabolas(parabolas: Iterable[Parabola]) -> Table:
 
 
 def _methods(study: Study) -> Table:
-    table = _table("other methods", "exponent", *(f"loss at {k}×" for k in AHEAD if k > 1))
-    _row(table, "approach 2: parabolas", _told(study.isoflop.exponent))
-    _row(table, "approach 1: best runs", _told(study.frontier.exponent))
+    table = _table("others", "exponent", *(f"loss at {k}×" for k in AHEAD if k > 1))
+    _row(table, "parabolas", _told(study.isoflop.exponent))
+    _row(table, "best runs", _told(study.frontier.exponent))
     for law in study.power_laws:
         ahead = [spanned(law.at[k]) for k in AHEAD if k > 1 and k in law.at]
-        _row(table, f"L({law.variable}), {law.runs} best runs", _told(law.exponent), *ahead)
+        _row(table, f"L({law.variable}), {law.runs} runs", _told(law.exponent), *ahead)
     return table
 
 
