@@ -107,8 +107,8 @@ def _parabolas(parabolas: Iterable[Parabola]) -> Table:
 
 def _methods(study: Study) -> Table:
     table = _table("others", "exponent", *(f"loss at {k}×" for k in AHEAD if k > 1))
-    _row(table, "parabolas", _told(study.isoflop.exponent))
-    _row(table, "best runs", _told(study.frontier.exponent))
+    _row(table, "N by parabolas", _told(study.isoflop.exponent))
+    _row(table, "N by best runs", _told(study.frontier.exponent))
     for law in study.power_laws:
         ahead = [spanned(law.at[k]) for k in AHEAD if k > 1 and k in law.at]
         _row(table, f"L({law.variable}), {law.runs} runs", _told(law.exponent), *ahead)
