@@ -28,6 +28,7 @@ _NOT_PUBLIC = {
     "Interval": ("contracts.amounts", "take an engine.Amount and check that its value is above 0"),
     "ParameterGroup": ("contracts.component_config", "give `groups` as mappings"),
     "PluginError": ("errors", "raise engine.RunError, catch engine.EngineError"),
+    "Stage": ("contracts.spec", "ask engine.Spec.stages"),
     "units": ("contracts.amounts", "check the unit of an engine.Amount in a pydantic validator"),
 }
 """No plugin needs them: where each is defined, and what to write in its place."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from engine._deprecated import warn
 from engine.hardware.accelerator_table import Accelerator
 from engine.hardware.accelerators import accelerator, accelerators, find_accelerator
 from engine.hardware.allocator import keep_freed_memory
@@ -23,3 +26,10 @@ __all__ = [
     "resolved",
     "threads",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ACCELERATORS":
+        warn("engine.hardware.ACCELERATORS is now engine.hardware.accelerators()")
+        return accelerators()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -140,7 +140,7 @@ def _parts(
         inputs=inputs.digests(),
         compile=compiled,
         overhead=overhead(matrices.number, matrices.weights, device),
-        peak_tokens=peak_tokens(run.process, config, precision, flops.each),
+        peak_tokens=peak_tokens(run.process, precision, flops.each.total),
     )
     parts = TrainingParts(
         plan=plan,

@@ -83,9 +83,8 @@ def assemble_training(parts: TrainingParts) -> Loop:
         progress=parts.log.display.progress,
     )
     feed = parts.objective.feed(setup)
-    if (
-        feed is not None
-    ):  # what it does itself, such as sampling, takes time but no FLOPs of the model's
+    if feed is not None:
+        # Its FLOPs, such as those of sampling, are those of a few steps, which take all the time.
         plan = replace(plan, peak_tokens=None)
     return Loop(
         plan,

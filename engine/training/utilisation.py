@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from engine.contracts.component import Precision
-from engine.contracts.model_sizes import Beside
-from engine.contracts.spec import Train
 from engine.hardware.products import peak_speed
 from engine.processes.process import Process
-from engine.training.flops import Flops
 
 
-def peak_tokens(process: Process, config: Train, precision: Precision, each: Flops) -> float | None:
-    """Tokens per second at the peak speed of all ranks' devices, of a model with these FLOPs for
-    ``each``; None if it is unknown, also where those of other models are not among them; collective.
+def peak_tokens(process: Process, precision: Precision, flops: float) -> float | None:
+    """Tokens per second at the peak speed of all ranks' devices, of a training with so many FLOPs for
+    each; None if either is unknown; collective.
 
     Rank 0 measures alone, before the first step: ranks that measure together slow each other.
     """
-    flops = each.layers if config.objective.head == "scalar" else each.total
-    if not flops or config.objective.beside() != Beside():
+    if not flops:
         return None
     local = process.local_world_size
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from engine.contracts.model_sizes import Beside
 from engine.hardware import find_accelerator, product_speed, threads
 from engine.hardware.products import peak_speed
 from engine.processes.process import Process
-from engine.training.flops import Flops
 from engine.training.utilisation import peak_tokens
-
-EACH = Flops(weights=6e6, attention=1e6, head=3e6)
 
 
 @pytest.fixture(autouse=True)
 def _own_speeds(tmp_path, monkeypatch):
     """Speeds of products, measured on the first use and kept for one test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def objective(**changed):
-    """A train stage of which only the objective is asked."""
-    plain = {"head": "lm", "beside": lambda: Beside(), **changed}
-    return SimpleNamespace(objective=SimpleNamespace(**plain))
 
 
 def test_each_step_tells_its_utilisation(tiny_spec, run_here):
@@ -45,7 +33,7 @@ def test_the_peak_is_that_of_all_ranks(monkeypatch):
     one, two, four = (peak_speed("fp32", "cpu", processes) for processes in (1, 2, 4))
     assert one == two == product_speed("fp32") == 2 * four
     monkeypatch.setattr(Process, "first_alone", lambda self, work: work())
-    alone, several = (peak_tokens(Process(0, n), objective(), "fp32", EACH) for n in (1, 3))
+    alone, several = (peak_tokens(Process(0, n), "fp32", 10e6) for n in (1, 3))
     assert alone == pytest.approx(one / 10e6)
     assert several == pytest.approx(3 * alone)
 
@@ -58,10 +46,6 @@ def test_a_known_accelerator_has_its_data_sheet_s_peak(monkeypatch):
     assert peak_speed("bf16", "cuda:1", 8) is None
 
 
-def test_nothing_is_told_where_the_flops_are_not_all_counted():
-    """As beside other models. A scalar head's FLOPs are none worth counting."""
-    assert peak_tokens(Process(), objective(), "fp32", Flops(0, 0, 0)) is None
-    frozen = objective(beside=lambda: Beside(frozen=(None,)))
-    assert peak_tokens(Process(), frozen, "fp32", EACH) is None
-    scalar = peak_tokens(Process(), objective(head="scalar"), "fp32", EACH)
-    assert scalar == pytest.approx(product_speed("fp32") / 7e6)
+def test_nothing_is_told_where_flops_are_not_counted():
+    """Rather than a share of 0."""
+    assert peak_tokens(Process(), "fp32", 0.0) is None

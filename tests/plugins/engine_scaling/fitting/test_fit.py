@@ -30,7 +30,9 @@ def test_what_is_printed(command, table):
     assert lines[0].startswith("20 runs, 10T to 640T FLOPs")
     assert lines[1].startswith("believed: L = ")
     assert max(map(len, lines)) <= 80
-    place = {word: told.index(word) for word in ("10×  ", "variant and", "constant", "N by best runs")}
+    place = {
+        word: told.index(word) for word in ("10×  ", "variant and", "constant", "N by best runs")
+    }
     assert list(place.values()) == sorted(place.values())
     ahead = next(line for line in lines if line.startswith("10×"))
     assert ahead.count("[") == 3
