@@ -89,6 +89,12 @@ def test_the_public_names_are_these(module):
     assert set(module.__all__) <= set(dir(module))
 
 
+def test_a_former_table_of_accelerators():
+    """Warns, and is what the function gives."""
+    with pytest.deprecated_call(match=r"is now engine.hardware.accelerators\(\)"):
+        assert engine.hardware.ACCELERATORS == engine.hardware.accelerators()
+
+
 def test_a_name_is_public_in_one_place():
     """So that an author finds it there."""
     names = [name for _, name in PAIRS]
