@@ -92,7 +92,7 @@ def test_the_public_names_are_these(module):
 def test_a_former_table_of_accelerators():
     """Warns, and is what the function gives."""
     with pytest.deprecated_call(match=r"is now engine.hardware.accelerators\(\)"):
-        assert engine.hardware.ACCELERATORS == engine.hardware.accelerators()
+        assert engine.hardware.accelerators() == engine.hardware.ACCELERATORS
 
 
 def test_a_name_is_public_in_one_place():

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from engine_scaling.points import Point, Points
+from engine_scaling.points.point import Point, Points
 
 from engine import ScalingLaw
 

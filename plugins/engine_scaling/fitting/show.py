@@ -9,7 +9,7 @@ from pathlib import Path
 from engine import RunError, Terminal
 from engine_scaling.fitting.study import study
 from engine_scaling.fitting.tables import shown
-from engine_scaling.points import read_points
+from engine_scaling.points.reading import read_points
 
 
 def fit(paths: Sequence[Path], law: Path | None, plot: Path | None, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from engine_scaling.laws.frontiers import Frontier, PowerLaw, frontier, power_la
 from engine_scaling.laws.influence import Influence, influences, outliers
 from engine_scaling.laws.isoflop import IsoFlop, isoflop
 from engine_scaling.laws.spans import Span
-from engine_scaling.points import Point, Points
+from engine_scaling.points.point import Point, Points
 
 AHEAD = (1, 4, 10)
 """Factors over the largest budget for which the best model is said."""

@@ -16,7 +16,7 @@ from engine_scaling.laws.leaps import Leaps, clearly_worse, leaps_of
 from engine_scaling.laws.repeats import Repeats, repeats_of
 from engine_scaling.laws.spans import Span, span_of
 from engine_scaling.laws.ways import Table, ways
-from engine_scaling.points import Points
+from engine_scaling.points.point import Points
 
 BOOTSTRAPS = 1000
 

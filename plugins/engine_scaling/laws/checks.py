@@ -11,7 +11,7 @@ from engine_scaling.laws.bootstrap import Fitted
 from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import Array
 from engine_scaling.laws.ways import Table
-from engine_scaling.points import Points
+from engine_scaling.points.point import Points
 
 LEAST = 7
 """Points below which the five constants of a law have no room for an error."""

@@ -15,7 +15,7 @@ from engine import effective_tokens
 from engine_scaling.laws.form import Array, Form, predicted
 from engine_scaling.laws.solver import Data, fit
 from engine_scaling.laws.spans import Span, quantiles
-from engine_scaling.points import Point
+from engine_scaling.points.point import Point
 
 PUBLISHED = Span(15.387756, math.nan, math.nan)
 """R*_D of Muennighoff et al. 2023, who give no interval."""

@@ -13,7 +13,7 @@ import numpy as np
 from engine import effective_tokens
 from engine_scaling.laws.form import Array, Form, Offset
 from engine_scaling.laws.solver import Data
-from engine_scaling.points import Point
+from engine_scaling.points.point import Point
 
 LEAST_RATIO = 5
 """Tokens per parameter below which a run may be left out: far from any published optimum."""

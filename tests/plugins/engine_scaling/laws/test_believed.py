@@ -11,7 +11,7 @@ from engine_scaling.laws.believed import believe
 from engine_scaling.laws.constants import constants_of
 from engine_scaling.laws.influence import influences, outliers
 from engine_scaling.laws.leaps import Leaps, clearly_worse
-from engine_scaling.points import Points
+from engine_scaling.points.point import Points
 from support.made_ladders import LAW, as_points, ladder
 
 from engine import SpecError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import Amount, RunHistory, SpecError, StageHistory, read_json, read_run
-from engine_scaling.points import Found, Point
+from engine_scaling.points.point import Found, Point
 
 _LOG = "events.jsonl"
 _EVALUATOR = "perplexity"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from engine import SpecError, cleaned
+from engine import cleaned
 
 METRIC = "nats per token"
 """What the loss of a point is."""
@@ -68,51 +67,6 @@ class Found:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     lengths: dict[int, str] = field(default_factory=dict)
-
-
-def read_points(paths: Sequence[Path]) -> Points:
-    """The points of runs' folders, of folders that hold runs, and of tables (.csv).
-
-    Raises SpecError for what is neither, for damaged tables, and where tokenizers or held-out texts
-    differ; RunError for what cannot be read.
-    """
-    from engine_scaling.run_points import add_run, runs_in
-    from engine_scaling.table_points import add_table
-
-    found = Found()
-    for path in paths:
-        if path.suffix == ".csv":
-            add_table(path, found)
-        else:
-            for run in runs_in(path):
-                add_run(run, found)
-    if len(found.lengths) > 1:
-        rows = ", ".join(f"{length:,} tokens in {name}" for length, name in found.lengths.items())
-        found.notes.append(f"Rows differ ({rows}), and with them what a held-out token can see.")
-    return Points(
-        tuple(found.points),
-        tokenizer=_one_of(found.points, "tokenizer"),
-        held_out=_one_of(found.points, "held_out"),
-        left_out=tuple(found.left_out),
-        notes=tuple(dict.fromkeys(found.notes)),
-    )
-
-
-def _one_of(points: Iterable[Point], what: str) -> str:
-    """The one fingerprint that all points with a known one have. Raises SpecError."""
-    groups: dict[str, list[str]] = {}
-    for point in points:
-        print_ = point.tokenizer if what == "tokenizer" else point.held_out
-        if print_:
-            groups.setdefault(print_, []).append(point.name)
-    if len(groups) > 1:
-        told = "; ".join(f"{key[:12]}: {some(names)}" for key, names in groups.items())
-        plain = "tokenizers" if what == "tokenizer" else "held-out texts"
-        raise SpecError(
-            f"the losses were measured with different {plain} and cannot be compared: {told}",
-            hint="name runs of one prepared corpus, with the same settings of perplexity",
-        )
-    return next(iter(groups), "")
 
 
 def some(names: Sequence[str]) -> str:

@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from engine import RunError, SpecError, cleaned, read_regular
-from engine_scaling.points import Found, Point
-from engine_scaling.run_points import FLOPS
+from engine_scaling.points.point import Found, Point
+from engine_scaling.points.runs import FLOPS
 
 _NEEDED = ("parameters", "tokens", "loss")
 _NUMBERS = ("flops", "body", "unique", "steps", "stderr", "bits_per_byte", "seed")

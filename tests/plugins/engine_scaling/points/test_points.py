@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import yaml
-from engine_scaling.points import read_points
+from engine_scaling.points.reading import read_points
 from support.runs import events
 
 from engine import SpecError

@@ -1,0 +1,1 @@
+"""The points that laws are fitted to, from runs and from tables."""
