@@ -13,6 +13,8 @@ from engine_scaling.laws.ways import Table
 
 _REACH = 25.0
 """Powers of e below and above the runs' sizes in which the best size is sought."""
+_LARGEST = 1e300
+"""In place of a loss that overflows, since losses are subtracted."""
 _COARSE, _FINE = 0.1, 1e-3
 """Steps of ln N of the search."""
 _BETWEEN = 0.01
@@ -97,7 +99,9 @@ class Family:
 
 def _losses(constants: Array, n: Array, d: Array) -> Array:
     e, a, alpha, b, beta = (constants[:, i, None] for i in range(5))
-    return np.asarray(e + a * n**-alpha + b * d**-beta)
+    with np.errstate(over="ignore"):  # a law that is steep in one of them, far outside the runs
+        found = e + a * n**-alpha + b * d**-beta
+    return np.asarray(np.minimum(found, _LARGEST))
 
 
 def _line(x: Array, y: Array) -> tuple[float, float]:

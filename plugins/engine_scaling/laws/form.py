@@ -52,9 +52,15 @@ class Form:
         return np.asarray(np.log(lowest / 2 if self.offset == "limited" else lowest))
 
 
+_HIGHEST = 700.0
+"""Largest number whose exponential is finite, about."""
+
+
 def law_of(constants: Array, counted: Literal["all", "body"]) -> ScalingLaw:
     """The law of constants ``a, α, b, β, e``."""
     a, alpha, b, beta, e = map(float, constants)
+    # A resampled set of few runs may give a cliff of any height; outside the runs it is the same.
+    a, b = min(a, _HIGHEST), min(b, _HIGHEST)
     return ScalingLaw(math.exp(e), math.exp(a), alpha, math.exp(b), beta, counted)
 
 
