@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from engine import json_option
+from engine import allow_option, block_option, json_option, set_option, spec_argument
 
 
 @click.group()
@@ -72,3 +72,95 @@ def emergence(
     from engine_scaling.emergence.show import show
 
     show(places, metric, model, chance, plot, as_json)
+
+
+@scaling.command()
+@spec_argument
+@click.option(
+    "--budget",
+    metavar="TIME",
+    default="15m",
+    show_default=True,
+    help="Time of the runs that the law is fitted to, all together.",
+)
+@click.option(
+    "--held-out",
+    metavar="LIST",
+    default="4,10,10x4",
+    show_default=True,
+    help="Budgets of the runs that are predicted, over the largest fitted one; x4: of four times the "
+    "best width. none: only fit.",
+)
+@click.option(
+    "--to",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Folder of the sweep; by default sweeps/NAME.",
+)
+@click.option(
+    "--flops", type=click.FloatRange(min=1), help="Smallest budget in FLOPs, in place of --budget."
+)
+@click.option(
+    "--budgets",
+    type=click.IntRange(2, 12),
+    default=4,
+    show_default=True,
+    help="How many budgets, each four times the one before.",
+)
+@click.option(
+    "--sizes", type=click.IntRange(3, 15), default=5, show_default=True, help="Sizes at a budget."
+)
+@click.option(
+    "--lr-power",
+    type=click.FloatRange(0, 2),
+    default=0.5,
+    show_default=True,
+    help="The learning rate goes as the width to minus this power; it is SPEC's at SPEC's width.",
+)
+@click.option(
+    "--min-steps",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Leave out what has fewer steps.",
+)
+@set_option
+@block_option
+@allow_option
+@json_option
+def sweep(
+    spec: Path,
+    budget: str,
+    held_out: str,
+    folder: Path | None,
+    flops: float | None,
+    budgets: int,
+    sizes: int,
+    lr_power: float,
+    min_steps: int,
+    overrides: tuple[str, ...],
+    blocked: tuple[str, ...],
+    allow: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Trains a ladder of models of several sizes, fits a law, and tests its predictions.
+
+    SPEC has one prepare and one train stage. Budgets and sizes follow from the speed of this machine;
+    held-out runs are predicted before they start. Killed, it goes on where it was.
+    """
+    from engine_scaling.ladder.climb import climb, held_out_of, seconds_of
+    from engine_scaling.ladder.sweep import Asked
+
+    asked = Asked(
+        seconds_of(budget), held_out_of(held_out), flops, budgets, sizes, lr_power, min_steps
+    )
+    climb(
+        spec,
+        folder,
+        asked,
+        overrides=overrides,
+        blocked=blocked,
+        allow=allow,
+        as_json=as_json,
+    )

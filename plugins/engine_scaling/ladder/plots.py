@@ -1,0 +1,101 @@
+"""Plots of a ladder: losses over compute with what was predicted, and losses over sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import vl_convert as vlc
+
+from engine import write_durably
+from engine_scaling.ladder.predictions import frontier_of, line_through
+from engine_scaling.ladder.results import Climbed
+
+_WIDTH, _HEIGHT = 480, 300
+_LAW, _LINE = "law, with its interval", "line through the frontier"
+
+
+def save_plots(climbed: Climbed, folder: Path) -> list[Path]:
+    """Writes ``compute.svg`` and ``sizes.svg``, and returns their paths."""
+    made = []
+    for name, chart in (("compute", _compute(climbed)), ("sizes", _sizes(climbed))):
+        file = folder / f"{name}.svg"
+        write_durably(file, vlc.vegalite_to_svg(chart.to_json()))
+        made.append(file)
+    return made
+
+
+def _compute(climbed: Climbed) -> alt.LayerChart | alt.FacetChart:
+    """Losses over FLOPs: fitted runs, held-out ones, the law's predictions and the frontier's line."""
+    points = climbed.points.points
+    frontier = frontier_of(points)
+    runs: list[dict[str, Any]] = [
+        {"flops": p.flops, "loss": p.loss, "run": "fitted"} for p in points
+    ]
+    runs += [
+        {"flops": r.prediction.flops, "loss": r.measured, "run": "held out"}
+        for r in climbed.results
+    ]
+    largest = max(run["flops"] for run in runs)
+    grid = np.geomspace(frontier[0].flops, largest, 50)
+    line = [{"flops": float(c), "loss": line_through(frontier, c), "by": _LINE} for c in grid]
+    intervals = [
+        {"flops": p.flops, "low": p.low, "high": p.high, "loss": p.loss, "by": _LAW}
+        for p in (result.prediction for result in climbed.results)
+    ]
+    layers = [
+        _chart(line).mark_line(strokeDash=[4, 3]).encode(_flops(), _loss(), color=_by()),
+        _chart(runs).mark_point(filled=True, size=40).encode(_flops(), _loss(), shape="run:N"),
+    ]
+    if intervals:
+        ends = alt.Y("low:Q", title="held-out loss in nats a token"), alt.Y2("high:Q")
+        layers[1:1] = [
+            _chart(intervals).mark_rule(strokeWidth=2).encode(_flops(), *ends, color=_by()),
+            _chart(intervals).mark_tick(thickness=2).encode(_flops(), _loss(), color=_by()),
+        ]
+    return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+
+
+def _sizes(climbed: Climbed) -> alt.LayerChart | alt.FacetChart:
+    """Losses over parameters, a curve for each budget."""
+    rows = [
+        {"parameters": p.parameters, "loss": p.loss, "budget": f"{budget:.1e} FLOPs"}
+        for budget, group in _by_budget(climbed)
+        for p in group
+    ]
+    order = [f"{budget:.1e} FLOPs" for budget, _ in _by_budget(climbed)]
+    x = alt.X("parameters:Q", scale=alt.Scale(type="log"), title="parameters")
+    color = alt.Color("budget:N", sort=order, title="budget")
+    base = _chart(rows).encode(x, _loss(), color=color)
+    both = alt.layer(base.mark_line(), base.mark_point(filled=True, size=40))
+    return both.properties(width=_WIDTH, height=_HEIGHT)
+
+
+def _by_budget(climbed: Climbed) -> list[tuple[float, list[Any]]]:
+    """The fitted points of each budget, which a factor of two tells apart."""
+    groups: list[tuple[float, list[Any]]] = []
+    for point in sorted(climbed.points.points, key=lambda p: p.flops):
+        if groups and point.flops < 2 * groups[-1][0]:
+            groups[-1][1].append(point)
+        else:
+            groups.append((point.flops, [point]))
+    return groups
+
+
+def _chart(rows: Sequence[dict[str, Any]]) -> alt.Chart:
+    return alt.Chart(alt.Data(values=list(rows)))
+
+
+def _flops() -> alt.X:
+    return alt.X("flops:Q", scale=alt.Scale(type="log"), title="FLOPs of training")
+
+
+def _loss() -> alt.Y:
+    return alt.Y("loss:Q", scale=alt.Scale(zero=False), title="held-out loss in nats a token")
+
+
+def _by() -> alt.Color:
+    return alt.Color("by:N", title="predicted by")
