@@ -17,7 +17,7 @@ import numpy as np
 from engine import FittedLaw, RunError, SpecError, read_json, write_durably
 from engine_scaling.ladder.rungs import Rung
 from engine_scaling.ladder.speed import json_text
-from engine_scaling.points import Point
+from engine_scaling.points.point import Point
 
 
 @dataclass(frozen=True, slots=True)

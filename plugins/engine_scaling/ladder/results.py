@@ -9,7 +9,7 @@ from typing import Any
 
 from engine_scaling.ladder.predictions import Attempt, Result
 from engine_scaling.laws.believed import Belief
-from engine_scaling.points import Points
+from engine_scaling.points.point import Points
 from engine_scaling.runner import Outcome
 
 AIMED_WIDTH = 0.05

@@ -27,7 +27,8 @@ from engine_scaling.ladder.rungs import (
 from engine_scaling.ladder.show import Show
 from engine_scaling.ladder.speed import STEPS, Speed, json_text, measured
 from engine_scaling.laws.believed import Belief, believe
-from engine_scaling.points import Point, Points, read_points
+from engine_scaling.points.point import Point, Points
+from engine_scaling.points.reading import read_points
 from engine_scaling.runner import Job, Launch, Outcome, Runner, in_a_process
 
 REPEATED = 2

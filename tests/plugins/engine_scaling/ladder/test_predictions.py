@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from engine_scaling.ladder.predictions import HeldOut, frontier_of, line_through
-from engine_scaling.points import Point
+from engine_scaling.points.point import Point
 
 
 def test_the_frontier_is_the_best_run_of_each_budget():
