@@ -14,7 +14,7 @@ from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import law_of
 from engine_scaling.laws.leaps import Leaps, clearly_worse, leaps_of
 from engine_scaling.laws.repeats import Repeats, repeats_of
-from engine_scaling.laws.spans import Span, span_of
+from engine_scaling.laws.spans import Span, quantiles
 from engine_scaling.laws.ways import Table, ways
 from engine_scaling.points.point import Points
 
@@ -56,14 +56,17 @@ class Belief:
 
     def optimum(self, flops: float) -> tuple[Span, Span, Span]:
         """All parameters, tokens and loss of the best model for ``flops``, with data that is not
-        repeated. The loss is that of the parameters and tokens which are given."""
+        repeated. The loss is that of the parameters and tokens which are given.
+
+        The intervals of parameters and tokens take all draws together, whatever their variant.
+        """
         best, *drawn = self.family.optima((self.law.best, *self.law.draws), flops)
         tokens = self.family.tokens(np.array([best, *drawn]), flops)
         body = float(self.family.body_of(np.array([best]))[0])
         loss = self.law.predict(best, body, float(tokens[0]))
         return (
-            span_of(self.law, best, np.array(drawn)),
-            span_of(self.law, tokens[0], tokens[1:]),
+            quantiles(best, np.array(drawn)),
+            quantiles(tokens[0], tokens[1:]),
             Span(loss.loss, loss.low, loss.high),
         )
 
