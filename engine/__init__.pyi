@@ -270,6 +270,7 @@ from .training.forward_flops import (
 )
 from .training.scaling_law import (
     PUBLISHED_LAWS as PUBLISHED_LAWS,
+    REPEATS as REPEATS,
     FittedLaw as FittedLaw,
     ScalingLaw as ScalingLaw,
     effective_tokens as effective_tokens,

@@ -27,20 +27,19 @@ FieldError FittedLaw Flops ForwardFlops ForwardPass Generation Inference Inferen
 ItemTexts Job LOGITS Labelled LanguageModel Layout Loaded LogLikelihood Loss Lost Messages
 ModelConfig ModelShape Need Number Objective ObjectiveConfig Of OpenedStage OptimizerConfig
 OptimizerWrapperConfig Optimizers OwnRequest PUBLISHED_LAWS Parameters Penalty PenaltyConfig
-PenaltyInput Plugins Precision Preference Problem Processor Progress Prompt RECOMPUTED Readers
-Recompute Record Response Reward RewardConfig RollBack Rolling Rollout RunError RunFollower
-RunHistory SEQUENCE Said Sample ScalingLaw Schedule Schema Score Scores Setup Share Situation
-Spec SpecError StageHistory StageRef State Step Stepwise Stop Strategy StrategyConfig Taken
-Terminal Text TextLength TokenizerConfig TokenizerTrainer Tools Train Value VariableName Window
-allow_option batch_flops block_option clean_corpus cleaned document_ways each effective_tokens
-event_line file_fault flops_from forward_flops holds_experts hookimpl host_of is_held_out
-is_loopback json_of json_option kernel_of load_spec loading_fault micro_batches micro_rows
-misplaced missing_plugin model_of neighbours network_need open_stage parameter_count pass_flops
-pieces_of pretrained_tokenizer rank_parameters read_json read_regular read_run readers_of
-record_from_row record_or_bad record_to_row register_architectures runtime score_interval
-score_name score_text secret_need seed_of set_option shape_of shrunk_config
-spec_argument stage_argument tensor_styles time_limit token_flops tokenizer_fault try_corpus
-write_cleaned write_durably
+PenaltyInput Plugins Precision Preference Problem Processor Progress Prompt RECOMPUTED REPEATS
+Readers Recompute Record Response Reward RewardConfig RollBack Rolling Rollout RunError RunFollower
+RunHistory SEQUENCE Said Sample ScalingLaw Schedule Schema Score Scores Setup Share Situation Spec
+SpecError StageHistory StageRef State Step Stepwise Stop Strategy StrategyConfig Taken Terminal Text
+TextLength TokenizerConfig TokenizerTrainer Tools Train Value VariableName Window allow_option
+batch_flops block_option clean_corpus cleaned document_ways each effective_tokens event_line
+file_fault flops_from forward_flops holds_experts hookimpl host_of is_held_out is_loopback json_of
+json_option kernel_of load_spec loading_fault micro_batches micro_rows misplaced missing_plugin
+model_of neighbours network_need open_stage parameter_count pass_flops pieces_of
+pretrained_tokenizer rank_parameters read_json read_regular read_run readers_of record_from_row
+record_or_bad record_to_row register_architectures runtime score_interval score_name score_text
+secret_need seed_of set_option shape_of shrunk_config spec_argument stage_argument tensor_styles
+time_limit token_flops tokenizer_fault try_corpus write_cleaned write_durably
 """,
     engine.files: """
 each_once expanded matches unmatched version_of

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from engine import RunError, SpecError, cleaned, write_durably
+from engine import cleaned
 from engine_scaling.emergence.analysis import TIMES, Analysis, share_interval
 from engine_scaling.emergence.curve import Curve
 from engine_scaling.emergence.likelihood import Array
 from engine_scaling.emergence.points import Point
+from engine_scaling.plots import save_plot
 
-KINDS = ("png", "svg", "html")
 _FLOPS = "training FLOPs"
 _Place = tuple[float, float, float, float]
 """x, y and the ends of y's interval."""
@@ -26,42 +24,14 @@ _PLACES = 120
 """Places at which a curve is drawn."""
 _WIDTH, _HEIGHT = 480, 240
 _COLOUR = "#4c78a8"
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{0}</title>
-<h1>{0}</h1>
-{1}
-</html>
-"""
 
 
 def draw(found: Analysis, file: Path) -> None:
-    """Draws to a file. Raises SpecError for a suffix that is not drawn, RunError where it cannot."""
-    kind = file.suffix.removeprefix(".").lower()
-    if kind not in KINDS:
-        raise SpecError(
-            f"--plot {file}: cannot draw '{file.suffix}'", hint="name a .png, .svg or .html"
-        )
-    try:
-        import altair as alt
-        import vl_convert
-    except ImportError as error:
-        raise RunError(
-            f"a plot needs {error.name}", hint="pip install 'training-engine[scaling]'"
-        ) from error
-    chart = json.dumps(alt.vconcat(*(_drawn(alt, one) for one in _panels(found))).to_dict())
-    drawn: str | bytes
-    if kind == "png":
-        drawn = vl_convert.vegalite_to_png(chart, scale=2)
-    else:
-        svg = vl_convert.vegalite_to_svg(chart)
-        drawn = svg if kind == "svg" else _PAGE.format(html.escape(found.scores.metric), svg)
-    try:
-        write_durably(file, drawn)
-    except OSError as error:
-        raise RunError(f"{file}: cannot be written: {error.strerror or error}") from error
+    """Draws to a file that was checked. Raises RunError where it cannot."""
+    import altair as alt
+
+    chart = alt.vconcat(*(_drawn(alt, one) for one in _panels(found)))
+    save_plot(chart, file, found.scores.metric)
 
 
 @dataclass(frozen=True, slots=True)

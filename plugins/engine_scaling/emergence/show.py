@@ -17,6 +17,7 @@ from engine_scaling.emergence.from_csv import read_points
 from engine_scaling.emergence.from_runs import read_scores
 from engine_scaling.emergence.points import Scores, check_chance, together
 from engine_scaling.emergence.priors import PRIORS
+from engine_scaling.plots import check_plot
 
 UNTOLD = "not to be told"
 
@@ -30,6 +31,8 @@ def show(
     as_json: bool,
 ) -> None:
     """Prints what the scores of runs or of a CSV file tell. Raises SpecError for bad input."""
+    if plot is not None:
+        check_plot(plot)
     found = analyse(_scores(places, metric, model, chance))
     if plot is not None:
         from engine_scaling.emergence.plot import draw

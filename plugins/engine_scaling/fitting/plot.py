@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine import RunError, SpecError, cleaned
+from engine import cleaned
 from engine_scaling.fitting.study import AHEAD, Study
 from engine_scaling.laws.form import predicted
+from engine_scaling.plots import save_plot
 
-_KINDS = (".png", ".svg", ".html")
 _WIDTH, _HEIGHT = 520, 320
-_LESS = "\ue000"
-"""Stands for < in names until a page is written, where a script that holds them would end with it."""
 _LINE = 60
 """Points of a line."""
-
-
-def check(file: Path) -> None:
-    """Raises SpecError for another kind of file, RunError if a library is missing."""
-    if file.suffix not in _KINDS:
-        raise SpecError(
-            f"--plot {file}: cannot draw '{file.suffix}'", hint=f"name a {', '.join(_KINDS)}"
-        )
-    missing = [name for name in ("altair", "vl_convert") if find_spec(name) is None]
-    if missing:
-        raise RunError(f"a plot needs {missing[0]}", hint="pip install 'training-engine[scaling]'")
 
 
 def draw(study: Study, file: Path) -> None:
     """Draws a study to a file that was checked. Raises RunError if it cannot be written."""
     import altair
-    import vl_convert
 
-    # As plain data: no row limit, and the same on every machine.
-    specification = _chart(altair, study).to_dict()
-    if file.suffix == ".html":
-        page = vl_convert.vegalite_to_html(specification, bundle=True)
-        content = page.replace(_LESS, "\\u003c").encode()
-    elif file.suffix == ".svg":
-        content = vl_convert.vegalite_to_svg(specification).encode()
-    else:
-        content = vl_convert.vegalite_to_png(specification, scale=2)
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise RunError(f"{file}: cannot be written: {error.strerror or error}") from error
+    save_plot(_chart(altair, study), file, "Scaling laws")
 
 
 def _chart(alt: Any, study: Study) -> Any:
@@ -119,7 +92,7 @@ def _axis(alt: Any) -> Any:
 def _runs(study: Study) -> list[dict[str, object]]:
     return [
         {
-            "name": cleaned(p.name).replace("<", _LESS),
+            "name": cleaned(p.name),
             "flops": p.flops,
             "parameters": p.parameters,
             "loss": p.loss,

@@ -6,24 +6,25 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import RunError, Terminal
+from engine import RunError, Terminal, write_durably
 from engine_scaling.fitting.study import study
 from engine_scaling.fitting.tables import shown
+from engine_scaling.plots import check_plot
 from engine_scaling.points.reading import read_points
 
 
 def fit(paths: Sequence[Path], law: Path | None, plot: Path | None, as_json: bool) -> None:
     """Prints the study of runs and tables. Raises SpecError or RunError where it cannot."""
     if plot is not None:
-        from engine_scaling.fitting.plot import check, draw
-
-        check(plot)
+        check_plot(plot)
     found = study(read_points(paths))
     if plot is not None:
+        from engine_scaling.fitting.plot import draw
+
         draw(found, plot)
     if law is not None:
         try:
-            law.write_text(found.belief.law.text(), encoding="utf-8")
+            write_durably(law, found.belief.law.text())
         except OSError as error:
             raise RunError(f"{law}: cannot be written: {error.strerror or error}") from error
     if as_json:

@@ -8,11 +8,10 @@ from typing import Any
 
 import altair as alt
 import numpy as np
-import vl_convert as vlc
 
-from engine import write_durably
-from engine_scaling.ladder.predictions import frontier_of, line_through
+from engine_scaling.ladder.predictions import by_budget, frontier_of, line_through
 from engine_scaling.ladder.results import Climbed
+from engine_scaling.plots import save_plot
 
 _WIDTH, _HEIGHT = 480, 300
 _LAW, _LINE = "law, with its interval", "line through the frontier"
@@ -23,7 +22,7 @@ def save_plots(climbed: Climbed, folder: Path) -> list[Path]:
     made = []
     for name, chart in (("compute", _compute(climbed)), ("sizes", _sizes(climbed))):
         file = folder / f"{name}.svg"
-        write_durably(file, vlc.vegalite_to_svg(chart.to_json()))
+        save_plot(chart, file, name)
         made.append(file)
     return made
 
@@ -61,28 +60,18 @@ def _compute(climbed: Climbed) -> alt.LayerChart | alt.FacetChart:
 
 def _sizes(climbed: Climbed) -> alt.LayerChart | alt.FacetChart:
     """Losses over parameters, a curve for each budget."""
+    groups = [(group[0].flops, group) for group in by_budget(climbed.points.points)]
     rows = [
         {"parameters": p.parameters, "loss": p.loss, "budget": f"{budget:.1e} FLOPs"}
-        for budget, group in _by_budget(climbed)
+        for budget, group in groups
         for p in group
     ]
-    order = [f"{budget:.1e} FLOPs" for budget, _ in _by_budget(climbed)]
+    order = [f"{budget:.1e} FLOPs" for budget, _ in groups]
     x = alt.X("parameters:Q", scale=alt.Scale(type="log"), title="parameters")
     color = alt.Color("budget:N", sort=order, title="budget")
     base = _chart(rows).encode(x, _loss(), color=color)
     both = alt.layer(base.mark_line(), base.mark_point(filled=True, size=40))
     return both.properties(width=_WIDTH, height=_HEIGHT)
-
-
-def _by_budget(climbed: Climbed) -> list[tuple[float, list[Any]]]:
-    """The fitted points of each budget, which a factor of two tells apart."""
-    groups: list[tuple[float, list[Any]]] = []
-    for point in sorted(climbed.points.points, key=lambda p: p.flops):
-        if groups and point.flops < 2 * groups[-1][0]:
-            groups[-1][1].append(point)
-        else:
-            groups.append((point.flops, [point]))
-    return groups
 
 
 def _chart(rows: Sequence[dict[str, Any]]) -> alt.Chart:

@@ -164,16 +164,20 @@ def predicted(
     )
 
 
-def frontier_of(points: Sequence[Point]) -> list[Point]:
-    """The point of least loss at each budget, from the smallest budget on. Budgets are told apart by
-    a factor of two."""
+def by_budget(points: Sequence[Point]) -> list[list[Point]]:
+    """The points of each budget, from the smallest on; a factor of two tells budgets apart."""
     groups: list[list[Point]] = []
     for point in sorted(points, key=lambda p: p.flops):
         if groups and point.flops < 2 * groups[-1][0].flops:
             groups[-1].append(point)
         else:
             groups.append([point])
-    return [min(group, key=lambda p: p.loss) for group in groups]
+    return groups
+
+
+def frontier_of(points: Sequence[Point]) -> list[Point]:
+    """The point of least loss at each budget, from the smallest budget on."""
+    return [min(group, key=lambda p: p.loss) for group in by_budget(points)]
 
 
 def line_through(frontier: Sequence[Point], flops: float) -> float:

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine import ScalingLaw
+from engine import PUBLISHED_LAWS, ScalingLaw
 from engine_scaling.ladder.models import Size, Template
 from engine_scaling.ladder.speed import Speed
 
-PUBLISHED = ScalingLaw(1.8172, 482.01, 0.34781, 2085.43, 0.36585)
-"""Refit of Hoffmann et al.'s law by Besiroglu et al. 2024, of other data and a larger vocabulary."""
 STEP = 4
 """Factor between budgets."""
 REACH = 4.0
@@ -125,7 +123,7 @@ def middle(budget: float, done: Sequence[tuple[Rung, float]]) -> float:
         if (best := _bottom([(r.size.parameters, loss) for r, loss in done if r.budget == c]))
     ]
     if not optima:
-        return PUBLISHED.optimum(budget)[0]
+        return next(iter(PUBLISHED_LAWS.values())).optimum(budget)[0]
     slope = 0.5
     if len(optima) > 1:
         x, y = np.log(np.array(optima[-3:])).T

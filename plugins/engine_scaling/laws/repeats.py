@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import effective_tokens
+from engine import REPEATS, effective_tokens
 from engine_scaling.laws.form import Array, Form, predicted
 from engine_scaling.laws.solver import Data, fit
 from engine_scaling.laws.spans import Span, quantiles
 from engine_scaling.points.point import Point
 
-PUBLISHED = Span(15.387756, math.nan, math.nan)
+PUBLISHED = Span(REPEATS, math.nan, math.nan)
 """R*_D of Muennighoff et al. 2023, who give no interval."""
 _REPEATED, _RUNS, _FAR = 1.5, 4, 4.0
 """Epochs from which a run repeats data; how many such runs R* needs, one of them with this many."""

@@ -102,9 +102,9 @@ def test_a_run_alone(command, finished_run):
     assert "1 finished trainings are too few" in " ".join(error.split())
 
 
-def test_files_that_cannot_be_written(command, table, tmp_path):
+def test_files_that_cannot_be_written(command, table):
     """End with status 1, without a traceback."""
     for option in ("--law", "--plot"):
-        file = tmp_path / "missing" / "file.svg"
+        file = table / "file.svg"
         _, error = command("scaling", "fit", table, option, file, status=1)
         assert "cannot be written" in error

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engine_scaling.ladder.models import Template
-from engine_scaling.ladder.rungs import PUBLISHED, Ladder, budgets_of, largest_budget, middle
+from engine_scaling.ladder.rungs import Ladder, budgets_of, largest_budget, middle
 from engine_scaling.ladder.speed import Speed
 
-from engine import ScalingLaw, load_spec
+from engine import PUBLISHED_LAWS, ScalingLaw, load_spec
 
 SPEED = Speed(step_seconds=0.01, flops_per_second=2e10, fixed_seconds=5.0, scoring=1e-6)
 
@@ -88,7 +88,7 @@ def test_one_more_size_is_trained_where_the_best_is_at_an_edge(ladder, edge, wid
 
 def test_the_first_middle_is_a_published_law_s(ladder):
     """Without a run there is nothing else to go by."""
-    assert middle(1e12, ()) == PUBLISHED.optimum(1e12)[0]
+    assert middle(1e12, ()) == PUBLISHED_LAWS["Besiroglu et al. 2024"].optimum(1e12)[0]
 
 
 def test_later_middles_follow_what_was_measured(ladder):
