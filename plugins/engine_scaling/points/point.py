@@ -22,9 +22,9 @@ class Point:
     head, NaN if unknown; ``tokens``: those trained on, ``unique``: how many of them are different, NaN
     if unknown; ``steps``: 0 if unknown; ``flops``: those of the model in training; ``loss``: on
     held-out text, in nats per token, with its standard error ``stderr``, NaN if unknown;
-    ``bits_per_byte``: the same loss in another unit, NaN if unknown; ``seed``: the run's, None if
-    unknown; ``tokenizer`` and ``held_out``: fingerprints of what the loss was measured with, empty if
-    unknown.
+    ``bits_per_byte``: the same loss in another unit, NaN if unknown; ``seed``: the run's, and
+    the number of its repetition, None if unknown; ``tokenizer`` and ``held_out``: fingerprints of what
+    the loss was measured with, empty if unknown.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Point:
     steps: int = 0
     stderr: float = math.nan
     bits_per_byte: float = math.nan
-    seed: int | None = None
+    seed: tuple[int | None, int] | None = None
     tokenizer: str = ""
     held_out: str = ""
 

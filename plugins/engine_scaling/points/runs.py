@@ -95,7 +95,7 @@ def _point(run: RunHistory, stage: StageHistory, label: str, notes: list[str]) -
         steps=int(stage.summary["steps"]),
         stderr=_or_nan(perplexity.get("stderr")) / value,
         bits_per_byte=_or_nan(scores.get("bits_per_byte", {}).get("value")),
-        seed=run.spec.get("seed"),
+        seed=(run.spec.get("seed"), train.get("repetition", 0)),
         tokenizer=_tokenizer(run.path / stage.name),
         held_out=str(perplexity.get("fingerprint") or ""),
     )

@@ -87,7 +87,7 @@ def _add(place: str, row: Mapping[str | None, object], found: Found) -> None:
             steps=int(numbers.get("steps", 0)),
             stderr=numbers.get("stderr", math.nan),
             bits_per_byte=numbers.get("bits_per_byte", math.nan),
-            seed=int(numbers["seed"]) if "seed" in numbers else None,
+            seed=(int(numbers["seed"]), 0) if "seed" in numbers else None,
             tokenizer=cells.get("tokenizer", ""),
             held_out=cells.get("held_out", ""),
         )

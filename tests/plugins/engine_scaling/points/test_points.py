@@ -33,7 +33,7 @@ def test_a_finished_run_s_point(point, finished_run):
     """Has the size, data, steps, FLOPs and held-out loss that the run recorded."""
     (training,) = events(finished_run, "training")
     score, bits = events(finished_run, "score")[-2:]
-    assert (point.name, point.steps, point.seed) == ("tiny/base", 6, 5)
+    assert (point.name, point.steps, point.seed) == ("tiny/base", 6, (5, 0))
     assert point.tokens == 6 * 256
     assert point.parameters == training["parameters"]
     assert point.body == point.parameters - 320 * 32  # 300 tokens, rounded up to 64ths
@@ -50,6 +50,15 @@ def test_a_finished_run_s_point(point, finished_run):
 def test_a_folder_of_runs(point, finished_run):
     """Gives the points of all of them."""
     assert read_points([finished_run.parent]).points == (point,)
+
+
+def test_a_repetition_has_a_seed_of_its_own(copied):
+    """Which tells it from the run that it repeats."""
+    file = copied / "resolved.yaml"
+    spec = yaml.safe_load(file.read_text(encoding="utf-8"))
+    spec["stages"]["base"]["train"]["repetition"] = 2
+    file.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    assert read_points([copied]).points[0].seed == (5, 2)
 
 
 def test_repeated_data_is_counted_from_the_data_card(copied, point):
