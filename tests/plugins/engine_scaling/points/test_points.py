@@ -189,7 +189,7 @@ def test_a_table_s_points(tmp_path):
     found = read_points([table(tmp_path, text)])
     (point,) = found.points
     assert (point.name, point.parameters, point.tokens, point.loss) == ("a", 1e6, 2e7, 3.5)
-    assert (point.body, point.unique, point.seed) == (8e5, 1e7, 0)
+    assert (point.body, point.unique, point.seed) == (8e5, 1e7, (0, 0))
     assert point.flops == 6 * 1e6 * 2e7
     assert found.left_out == (("b", "its loss is not finite"),)
     assert "6·N·D" in found.notes[0]
