@@ -35,6 +35,14 @@ def supply(situation: Situation, stage: str, runs: Path) -> Supply | None:
         files = read_json(folder / data / "manifest.json")["files"]
         tokens = sum(int(source["tokens"]) for source in sources)
         tokenizer = str(files.get("tokenizer/tokenizer.json", ""))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        yaml.YAMLError,
+    ):
         return None
     return Supply(tokens, folder / data, tokenizer) if same and tokens > 0 else None

@@ -87,26 +87,37 @@ def _scalar(value: Any) -> str:
 
 
 def differences(labels: Sequence[str], specs: Sequence[Mapping[str, Any]]) -> Matrix:
-    """The fields that differ between the specs, in the order of the specs."""
-    flat = [dict(_leaves(spec, ())) for spec in specs]
-    paths = dict.fromkeys(path for one in flat for path in one)
-    rows = []
-    for path in paths:
-        values = [one.get(path, NOTHING) for one in flat]
-        if path not in _ALWAYS_DIFFERENT and len(set(values)) > 1:
-            rows.append((path, values))
+    """The fields that differ between the specs, in the order of the specs.
+
+    What some specs do not have is one row, not one for each field in it. Of components of different
+    types only the fields that all have are compared.
+    """
+    rows = [row for row in _differing(list(specs), ()) if row[0] not in _ALWAYS_DIFFERENT]
     return Matrix("field", labels, rows, numeric=False).narrow()
 
 
-def _leaves(data: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The values by their paths, such as ``stages.base.train.optimizer.lr``."""
+def _differing(values: list[Any], path: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    """The paths, such as ``stages.base.train.optimizer.lr``, whose values differ, with these."""
     if len(path) > _DEEPEST:
         return
-    if isinstance(data, dict) and data:
-        for key, value in data.items():
-            yield from _leaves(value, (*path, str(key)))
-    elif isinstance(data, list) and _is_nested(data):
-        for place, value in enumerate(data):
-            yield from _leaves(value, (*path, str(place)))
-    elif path:
-        yield ".".join(path), _scalar(data)
+    if all(isinstance(value, dict) for value in values):
+        of_one_type = len({str(value.get("type")) for value in values}) == 1
+        for key in dict.fromkeys(key for value in values for key in value):
+            parts = [value.get(key, _ABSENT) for value in values]
+            if of_one_type or all(part is not _ABSENT for part in parts):
+                yield from _differing(parts, (*path, str(key)))
+    elif all(isinstance(value, list) for value in values) and any(map(_is_nested, values)):
+        for place in range(max(map(len, values))):
+            parts = [value[place] if place < len(value) else _ABSENT for value in values]
+            yield from _differing(parts, (*path, str(place)))
+    else:
+        texts = [NOTHING if value is _ABSENT else _short(value) for value in values]
+        if len(set(texts)) > 1:
+            yield ".".join(path), texts
+
+
+def _short(value: Any) -> str:
+    """A value in a cell: of a mapping its type, or else its keys."""
+    if not isinstance(value, dict):
+        return _scalar(value)
+    return _scalar(value["type"]) if "type" in value else ", ".join(map(str, value)) or "{}"

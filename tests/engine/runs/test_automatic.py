@@ -30,7 +30,7 @@ def machine(tmp_path, monkeypatch):
         if cpuinfo is not None:
             file.write_text(cpuinfo, encoding="utf-8")
         monkeypatch.setattr(precision, "_CPUINFO", file)
-        monkeypatch.setattr(precision, "product_speed", lambda name, device: speeds[name])
+        monkeypatch.setattr(precision, "product_speeds", lambda names, device: speeds)
         for name in (precision.FORCED, *precision._LIMITS):
             monkeypatch.delenv(name, raising=False)
 

@@ -21,7 +21,7 @@ IDENTITY = {
     Stage: ["prepare", "train", "evaluate"],
     Prepare: ["sources", "processors", "tokenizer", "holdout"],
     Train: ["data", "processors", "model", "objective", "penalties", "optimizer", "precision", "batch",
-            "clip", "freeze", "ema", "holdout", "limit"],
+            "clip", "freeze", "ema", "holdout", "limit", "repetition"],
     Evaluate: ["models", "data", "evaluators", "baseline"],
 }  # fmt: skip
 RUNTIME = {

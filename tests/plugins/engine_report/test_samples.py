@@ -20,7 +20,7 @@ def test_the_contract_is_kept(options):
 
 
 @pytest.mark.covers(
-    "evaluator/samples.prompts", "evaluator/samples.max_tokens", "evaluator/samples.temperature"
+    *(f"evaluator/samples.{name}" for name in ("prompts", "max_tokens", "temperature", "every"))
 )
 def test_texts_of_every_checkpoint(tiny_spec, run_here):
     """The same prompts at the interval and at the end, no longer than asked, without a warning; of a
@@ -40,9 +40,10 @@ def test_texts_of_every_checkpoint(tiny_spec, run_here):
     assert (scores["tokens"]["value"], scores["tokens"]["interval"]) == (5, [5, 5])
 
 
+@pytest.mark.covers("evaluator/samples.limit")
 def test_texts_of_an_evaluate_stage(tiny_spec, run_here):
-    """Have the model's name, and no step."""
-    samples = {"type": "samples", "prompts": PROMPTS[:1], "max_tokens": 2}
+    """Have the model's name, and no step; the limit is one of prompts."""
+    samples = {"type": "samples", "prompts": PROMPTS, "max_tokens": 2, "limit": 1}
     tiny_spec["stages"]["asked"] = {"evaluate": {"models": ["base"], "evaluators": [samples]}}
     (told,) = run_here(tiny_spec).events("sample", stage="asked")
     assert (told["model"], told["step"], told["prompt"]) == ("base", None, PROMPTS[0])

@@ -71,7 +71,21 @@ def test_of_many_runs_the_fields_are_columns():
 def test_a_spec_that_is_nested_without_end_is_cut():
     """A damaged file cannot exhaust the stack."""
     deep: dict = {}
+    other: dict = {"b": 1}
     for _ in range(5000):
-        deep = {"a": deep}
+        deep, other = {"a": deep}, {"a": other}
     assert len(spec_lines(deep, None)) < 200
-    assert list(differences(["a", "b"], [deep, {}]).rows) == []
+    assert list(differences(["a", "b"], [deep, other]).rows) == []
+
+
+def test_what_a_spec_does_not_have_is_one_row():
+    """And so is a component of another type, whose own fields are not compared."""
+    muon = {"lr": 0.02, "momentum": 0.9, "type": "muon"}
+    adamw = {"lr": 0.01, "betas": [0.9, 0.95], "type": "adamw"}
+    one = {"stages": {"base": {"train": {"optimizer": muon}}}}
+    two = {"stages": {"base": {"train": {"optimizer": adamw}}, "chat": {"train": {"clip": 1.0}}}}
+    assert list(differences(["a", "b"], [one, two]).rows) == [
+        ("stages.base.train.optimizer.lr", ["0.02", "0.01"]),
+        ("stages.base.train.optimizer.type", ["muon", "adamw"]),
+        ("stages.chat", ["–", "train"]),
+    ]
