@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from engine.contracts.scoring import score_range
+from engine.contracts.scoring import score_text
 from engine.errors import RunError
 from engine.files.regular import opened_at_end
 from engine.terminal.console import Terminal
@@ -243,9 +243,9 @@ def event_line(record: Mapping[str, Any]) -> str | None:
         case "score":
             at = f" at step {record['step']}" if record.get("step") is not None else ""
             metric = score_name(record)
-            told = score_range(record)
-            level = "; 95 %" if told else ""
-            figure = f"{metric} {record['value']:.4f}{told} ({record['model']}{at}{level})"
+            told = score_text(record)
+            level = "; 95 %" if {"±", "["} & set(told) else ""
+            figure = f"{metric} {told} ({record['model']}{at}{level})"
             return f"  {escape(figure)}"
         case "warning":
             rank = f" (rank {record['rank']})" if "rank" in record else ""

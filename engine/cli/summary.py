@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 
 from engine.cli.comparison import NOTE, clean_note, comparison, is_clean
-from engine.contracts.scoring import score_range
+from engine.contracts.scoring import score_text
 from engine.contracts.spec import Spec
 from engine.event_log import score_name
 from engine.files.reading import read_json
@@ -63,8 +63,8 @@ def _trained(folder: RunFolder, spec: Spec, name: str, summary: Mapping[str, Any
     for score in summary["scores"]:
         label = score_name(score).replace("_", " ")
         items = f"  ({score['n']:,} items)" if is_clean(score) else ""
-        yield f"  {escape(label):<24} {score['value']:.4g}{escape(score_range(score))}{items}"
-    if any(score_range(score).startswith(" ±") for score in summary["scores"]):
+        yield f"  {escape(label):<24} {escape(score_text(score))}{items}"
+    if any("±" in score_text(score) for score in summary["scores"]):
         yield NOTE
     yield from clean_note(summary["scores"])
     card = _card(folder, spec, name)

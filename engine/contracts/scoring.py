@@ -160,18 +160,9 @@ def score_text(score: Mapping[str, Any]) -> str:
     value, (low, high) = score["value"], score_interval(score)
     below, above = value - low, high - value
     size = max(below, above)
-    if not size:
+    if not size or not math.isfinite(size):
         return f"{value:.4g}"
     decimals = max(0, 1 - math.floor(math.log10(size)))
     if math.isclose(below, above, rel_tol=0.01):
         return f"{value:.{decimals}f} ± {size:.{decimals}f}"
     return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
-
-
-def score_range(score: Mapping[str, Any]) -> str:
-    """Text after a score's value: its 95 % interval, or half of it after ``±``; empty if it has neither
-    ``interval`` nor ``stderr``."""
-    if score.get("interval"):
-        low, high = score["interval"]
-        return f" [{low:.2g}, {high:.2g}]"
-    return f" ± {_Z * score['stderr']:.2g}" if score.get("stderr") else ""

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from engine.cli.summary import print_summary
+from engine.contracts.scoring import score_text
 from engine.spec.loading import load_spec
 from engine.storage.run_folder import RunFolder
 
@@ -69,5 +70,6 @@ def test_scores_are_shown_with_half_of_their_interval(tiny_spec, write_spec, cop
     print_summary(run, spec, "done")
     out = capsys.readouterr().out
     (score, *_) = run.standing("base").summary["scores"]
-    assert f"{score['value']:.4g} ± {1.96 * score['stderr']:.2g}" in out
+    assert f"  {score_text(score)}\n" in out
+    assert "±" in score_text(score)
     assert "  ± half of a 95 % interval\n" in out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from engine import score_interval, score_text
@@ -21,3 +23,11 @@ def test_an_interval_is_given_or_follows_from_the_standard_error(fields, low, hi
     score = {"value": 0.5, **fields}
     assert score_interval(score) == pytest.approx((low, high))
     assert score_text(score) == text
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_value_that_is_no_number_has_no_interval(value):
+    """And is told all the same, as that of a model that diverged is."""
+    for error in (None, 0.1, math.inf, math.nan):
+        assert score_text({"value": value, "stderr": error}) == f"{value}"
+    assert score_text({"value": 1.5, "stderr": math.inf}) == "1.5"
