@@ -86,7 +86,8 @@ class FittedLaw:
     variants that are not clearly worse; ``groups``: how many of them each variant has, in order,
     empty if all are of one; ``noise``: standard deviation of a run's loss around the law, relative;
     ``metric``: what the loss is; ``tokenizer`` and ``held_out``: fingerprints of what the losses were
-    measured with, empty if unknown; ``flops``: range of the fitted runs' FLOPs.
+    measured with, empty if unknown; ``flops``: range of the fitted runs' FLOPs; ``repeats``: R* of
+    :func:`effective_tokens` that its tokens were counted with.
     """
 
     best: ScalingLaw
@@ -97,6 +98,7 @@ class FittedLaw:
     tokenizer: str = ""
     held_out: str = ""
     groups: tuple[int, ...] = ()
+    repeats: float = REPEATS
 
     def predict(self, parameters: float, body: float, tokens: float) -> Forecast:
         """The loss of a run with so many ``parameters``, of which ``body`` are neither embedding nor
@@ -135,17 +137,25 @@ class FittedLaw:
             data = read_json(file)
             if data.pop("law") != _FORMAT:
                 raise ValueError("its format is of another version")
-            data["best"] = _law(data["best"])
+            best = data["best"] = _law(data["best"])
+            if best.E < 0 or min(best.A, best.alpha, best.B, best.beta) <= 0:
+                raise ValueError("its loss does not fall with parameters and tokens")
             data["draws"] = tuple(_law(draw) for draw in data["draws"]) or (data["best"],)
             data["groups"] = tuple(map(int, data.get("groups", ())))
             if data["groups"] and (
                 min(data["groups"]) < 1 or sum(data["groups"]) != len(data["draws"])
             ):
                 raise ValueError("its groups are not those of its draws")
-            low, high = data["flops"]
-            return cls(
-                **{**data, "flops": (float(low), float(high)), "noise": float(data["noise"])}
+            low, high = map(float, data["flops"])
+            data["noise"], data["repeats"] = (
+                float(data["noise"]),
+                float(data.get("repeats", REPEATS)),
             )
+            if not 0 <= data["noise"] < math.inf or not 0 < data["repeats"] < math.inf:
+                raise ValueError("its noise or R* is no such number")
+            if not 0 < low <= high < math.inf:
+                raise ValueError("its FLOPs are no range")
+            return cls(**{**data, "flops": (low, high)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = " ".join(str(error).split())
             raise SpecError(

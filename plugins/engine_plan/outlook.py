@@ -103,6 +103,8 @@ def _fitted(
     given: tuple[str, FittedLaw], found: Forecast, tokens: float, fresh: float, there: Supply | None
 ) -> Outlook:
     name, law = given
+    if there:
+        fresh = effective_tokens(there.tokens, tokens, law.repeats)
     plain = _outlook(name, law.best, found.shape, tokens, fresh)
     said = law.predict(parameter_count(found.shape), body(found.shape), fresh)
     return Outlook(

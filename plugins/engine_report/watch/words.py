@@ -9,7 +9,9 @@ _LENGTHS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``4 min 12 s``, ``3 h 5 min``, ``2 d 0 h``."""
+    """``45 s``, ``4 min 12 s``, ``3 h 5 min``, ``2 d 0 h``; a dash for what is no number."""
+    if not math.isfinite(seconds):
+        return "-"
     rest = max(0, round(seconds))
     for number, (size, unit) in enumerate(_LENGTHS):
         if rest >= size and number + 1 < len(_LENGTHS):

@@ -113,6 +113,7 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
             tokenizer=points.tokenizer,
             held_out=points.held_out,
             groups=(share,) * worse.count(False),
+            repeats=repeats.value.value,
         ),
         tuple(_variant(*one, left_out) for one, left_out in zip(tried, worse, strict=True)),
         family,

@@ -69,9 +69,9 @@ def _add(place: str, row: Mapping[str | None, object], found: Found) -> None:
         return
     numbers = {k: _number(place, k, cells[k]) for k in _NUMBERS if cells.get(k)}
     parameters, tokens = (_number(place, k, cells[k]) for k in _NEEDED[:2])
-    if not numbers.get("body", 1) <= parameters:
+    if not numbers.get("body", 0) <= parameters:
         raise SpecError(f"{place}: body {cells['body']} is more than all parameters")
-    if not numbers.get("unique", 1) <= tokens:
+    if not numbers.get("unique", 0) <= tokens:
         raise SpecError(f"{place}: unique {cells['unique']} is more than all tokens")
     if "flops" not in numbers:
         found.notes.append("FLOPs as 6·N·D where the table does not tell them")

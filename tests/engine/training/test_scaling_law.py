@@ -69,6 +69,27 @@ def test_an_interval_spans_those_of_the_variants(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"noise": float("nan")}, "noise or R"),
+        ({"noise": -1.0}, "noise or R"),
+        ({"repeats": 0.0}, "noise or R"),
+        ({"flops": (1e19, 0.0)}, "FLOPs are no range"),
+        ({"best": ScalingLaw(1.7, 400.0, -0.3, 410.0, 0.28)}, "does not fall"),
+        ({"best": ScalingLaw(1.7, 0.0, 0.3, 410.0, 0.28)}, "does not fall"),
+    ],
+)
+def test_a_law_that_was_changed_by_hand(tmp_path, changed, why):
+    """Is refused where it would predict nonsense."""
+    fields = {"best": HOFFMANN, "draws": (HOFFMANN,), "noise": 0.01, "metric": "m"}
+    law = FittedLaw(**{**fields, "flops": (1e18, 1e20), **changed})
+    file = tmp_path / "law.json"
+    file.write_text(law.text(), encoding="utf-8")
+    with pytest.raises(SpecError, match=why):
+        FittedLaw.read(file)
+
+
+@pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"law": 2}', '{"law": 1, "best": {"E": "x"}}', '{"law": 1, "a": 1}']
 )
 def test_what_is_no_law(tmp_path, text):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from engine import PUBLISHED_LAWS, FittedLaw, ScalingLaw, effective_tokens, read_json
+from engine import PUBLISHED_LAWS, REPEATS, FittedLaw, ScalingLaw, effective_tokens, read_json
 
 pytestmark = pytest.mark.usefixtures("on_a_cpu")
 LAW = ScalingLaw(E=1.5, A=20, alpha=0.3, B=60, beta=0.4)
@@ -30,11 +30,11 @@ def small(tiny_spec, command, write_spec, finished_run):
 def law(tmp_path):
     """Writes the file of a law of runs with so many FLOPs."""
 
-    def write(best=LAW, tokenizer="", flops=(1e8, 1e13)):
+    def write(best=LAW, tokenizer="", flops=(1e8, 1e13), repeats=REPEATS):
         draws = tuple(ScalingLaw(best.E + d, best.A, best.alpha, best.B, best.beta, best.counted)
                       for d in (-0.1, 0, 0.1))  # fmt: skip
         file = tmp_path / "law.json"
-        fitted = FittedLaw(best, draws, 0.0, "nats per token", flops, tokenizer)
+        fitted = FittedLaw(best, draws, 0.0, "nats per token", flops, tokenizer, repeats=repeats)
         file.write_text(fitted.text(), encoding="utf-8")
         return file
 
@@ -93,6 +93,17 @@ def test_a_law_of_one_s_own_gives_the_final_loss(small, law, finished_run):
     assert own["warnings"] == []
     told = small("--law", file, text=True)
     assert f"loss {own['loss']:.3f} ({own['low']:.3f} to {own['high']:.3f})" in told
+
+
+def test_a_law_counts_repeated_data_as_it_was_fitted(small, law, tiny_spec, finished_run):
+    """By its own R*, not by the published one."""
+    tiny_spec["stages"]["base"]["train"]["budget"] = "16 epochs"
+    there = read_json(finished_run / "corpus" / "card.json")["sources"][0]["tokens"]
+    stage = small("--law", law(repeats=2.0))
+    fresh = effective_tokens(there, stage["tokens"], 2.0)
+    own = stage["outlook"][1]
+    assert own["loss"] == pytest.approx(LAW.loss(stage["parameters"], fresh))
+    assert own["loss"] > LAW.loss(stage["parameters"], stage["data"]["effective_tokens"])
 
 
 def test_a_law_that_may_not_hold_is_told(small, law, tiny_spec):

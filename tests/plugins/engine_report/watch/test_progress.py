@@ -81,6 +81,7 @@ def test_too_few_steps_for_a_time(stage, pace):
 
 def test_words():
     """Times in two units, figures with theirs."""
+    assert [duration(s) for s in (float("nan"), float("inf"))] == ["-", "-"]
     told = (duration(s) for s in (0, 59.4, 60, 3725, 86400 * 2 + 3600, -1))
     assert list(told) == ["0 s", "59 s", "1 min 0 s", "1 h 2 min", "2 d 1 h", "0 s"]
     assert figure("memory", 2_500_000_000) == "2.50 GB"

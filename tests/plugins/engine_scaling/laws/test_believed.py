@@ -161,6 +161,7 @@ def test_repeated_data_counts_as_its_effective_tokens():
     few = [replace(p, loss=LAW.loss(p.parameters, p.tokens)) for p in few]
     belief = believe(as_points([*few, points[-1]]), bootstraps=40)
     assert not belief.repeats.fitted
+    assert belief.law.repeats == belief.repeats.value.value
     assert belief.repeats.value.value == 15.387756
 
 

@@ -195,6 +195,8 @@ def test_a_table_s_points(tmp_path):
     assert "6·N·D" in found.notes[0]
     (plain,) = read_points([table(tmp_path, "loss,tokens,parameters\n3,1e7,1e6\n")]).points
     assert plain.name == "runs.csv:2"
+    billions = "parameters,tokens,loss\n0.5,0.9,3\n"
+    assert read_points([table(tmp_path, billions)]).points[0].parameters == 0.5
 
 
 @pytest.mark.parametrize(
