@@ -154,14 +154,15 @@ def test_repeated_data_counts_as_its_effective_tokens():
         worth = effective_tokens(unique, point.tokens, 12.0)
         loss = LAW.loss(point.parameters, worth)
         points.append(replace(point, unique=unique, loss=loss))
-    found = believe(as_points(points), bootstraps=40).repeats
+    whole = believe(as_points(points), bootstraps=40)
+    found = whole.repeats
     assert found.fitted
+    assert whole.law.repeats == found.value.value
     assert found.value.value == pytest.approx(12.0, rel=0.02)
     few = [replace(p, unique=p.tokens) for p in points[:-1]]
     few = [replace(p, loss=LAW.loss(p.parameters, p.tokens)) for p in few]
     belief = believe(as_points([*few, points[-1]]), bootstraps=40)
     assert not belief.repeats.fitted
-    assert belief.law.repeats == belief.repeats.value.value
     assert belief.repeats.value.value == 15.387756
 
 
