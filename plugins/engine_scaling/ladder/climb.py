@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def climb(
 ) -> None:
     """Climbs a ladder and writes ``results.json``, ``results.md`` and plots into its folder. Raises
     SpecError, RunError."""
+    for option, number in (("--flops", asked.flops), ("--lr-power", asked.lr_power)):
+        if number is not None and not math.isfinite(number):
+            raise SpecError(f"{option} {number}: is not a finite number")
     loaded = load_spec(spec, overrides=overrides, blocked=blocked, allow=allow)
     template = Template.of(loaded)
     folder = folder or Path("sweeps") / loaded.spec.name

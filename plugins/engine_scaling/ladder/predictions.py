@@ -65,12 +65,19 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Predictions of one set of held-out runs, with the law's SHA-256 and the time of day in UTC."""
+    """Predictions of one set of held-out runs, with the law's SHA-256 and the time of day in UTC.
+    ``skipped``: held-out runs that were asked for and cannot be made, with the reason."""
 
     number: int
     date: str
     law: str
+    skipped: dict[str, str]
     runs: tuple[Prediction, ...]
+
+    @property
+    def asked(self) -> set[str]:
+        """The held-out runs that were asked for."""
+        return {run.held_out for run in self.runs} | self.skipped.keys()
 
     def folder(self, sweep: Path) -> Path:
         """The attempt's folder."""
@@ -107,8 +114,7 @@ def standing(
     if not before:
         return 1
     last, digest = before[-1], digest_of(law.text())
-    names = [str(one) for one in asked]
-    if last.law == digest and [run.held_out for run in last.runs] == names:
+    if last.law == digest and last.asked == set(map(str, asked)):
         return last
     if not any(run.name in begun for run in last.runs):
         return last.number  # nothing of it was looked at

@@ -19,7 +19,8 @@ AIMED_WIDTH = 0.05
 @dataclass(frozen=True, slots=True)
 class Climbed:
     """A ladder that was climbed: the law, the points that it was fitted to, all attempts, and the
-    last one's results; ``skipped`` and ``failed``: runs that are no points, with the reason."""
+    last one's results; ``skipped`` and ``failed``: runs that are no points, with the reason; ``edges``:
+    runs that are best of their budget at its edge, with the reason why no further size was trained."""
 
     belief: Belief
     points: Points
@@ -27,6 +28,12 @@ class Climbed:
     results: Sequence[Result]
     skipped: Mapping[str, str]
     failed: Mapping[str, str]
+    edges: Mapping[str, str]
+
+    @property
+    def remarks(self) -> Mapping[str, Mapping[str, str]]:
+        """What is to be known of single runs, by title and name."""
+        return {"not made": self.skipped, "failed": self.failed, "best at the edge": self.edges}
 
     def coverage(self) -> float:
         """The share of the held-out losses that are inside their intervals; NaN without any."""
@@ -52,6 +59,7 @@ class Climbed:
             "mean_half_width": _number(self.width()),
             "skipped": dict(self.skipped),
             "failed": dict(self.failed),
+            "edges": dict(self.edges),
         }
 
 
@@ -71,8 +79,8 @@ def markdown(climbed: Climbed) -> str:
         f"| {p.loss:.4f} |"
         for p in sorted(climbed.points.points, key=lambda p: (p.flops, p.parameters))
     ]
-    for title, runs in (("Not made", climbed.skipped), ("Failed", climbed.failed)):
-        lines += ["", f"{title}:", ""] if runs else []
+    for title, runs in climbed.remarks.items():
+        lines += ["", f"{title.capitalize()}:", ""] if runs else []
         lines += [f"- {name}: {why}" for name, why in runs.items()]
     if climbed.results:
         attempt = climbed.attempts[-1]

@@ -14,10 +14,7 @@ import numpy as np
 
 from engine import PUBLISHED_LAWS, ScalingLaw
 from engine_scaling.ladder.models import Size, Template
-from engine_scaling.ladder.speed import Speed
 
-STEP = 4
-"""Factor between budgets."""
 REACH = 4.0
 """Ratio of the largest and of the smallest size at a budget to the middle one."""
 LEAST_STEPS = 100
@@ -45,7 +42,8 @@ class Ladder:
     """Makes the runs of a ladder.
 
     ``unique``: tokens that are read before any is read again; ``skipped``: runs that were not made,
-    with the reason.
+    with the reason; ``edges``: runs that are best of their budget though no further size tells how far
+    the best is, with the reason.
     """
 
     template: Template
@@ -53,25 +51,24 @@ class Ladder:
     lr_power: float
     least_steps: int = LEAST_STEPS
     skipped: dict[str, str] = field(default_factory=dict)
+    edges: dict[str, str] = field(default_factory=dict)
 
-    def rung(
-        self, budget: float, size: Size, prefix: str = "c", repetition: int = 0
-    ) -> Rung | None:
-        """The run of a model at a budget; None, with the reason in ``skipped``, where it has too few
-        steps or would repeat data."""
+    def tried(self, budget: float, size: Size, prefix: str = "c") -> Rung | str:
+        """The run of a model at a budget; the reason where it has few steps or would repeat data."""
         batch = self.template.batch
         steps = round(budget / (size.token_flops * batch))
-        name = f"{prefix}{budget:.2g}-w{size.width}".replace("+", "")
-        if repetition:
-            name += f"-r{repetition}"
         if steps < self.least_steps:
-            self.skipped[name] = f"{steps} steps, fewer than {self.least_steps}"
-        elif steps * batch > self.unique:
-            self.skipped[name] = (
-                f"{steps * batch:,} tokens, more than the {int(self.unique):,} that are there"
-            )
-        else:
-            return Rung(name, budget, size, steps, repetition)
+            return f"{steps} steps, fewer than {self.least_steps}"
+        if steps * batch > self.unique:
+            return f"{steps * batch:,} tokens, more than the {int(self.unique):,} that are there"
+        return Rung(f"{prefix}{name_of(budget, size)}", budget, size, steps)
+
+    def rung(self, budget: float, size: Size) -> Rung | None:
+        """The run of a model at a budget; None, with the reason in ``skipped``, where there is none."""
+        rung = self.tried(budget, size)
+        if isinstance(rung, Rung):
+            return rung
+        self.skipped[f"c{name_of(budget, size)}"] = rung
         return None
 
     def rungs(self, budget: float, middle: float, number: int) -> list[Rung]:
@@ -99,8 +96,12 @@ class Ladder:
         else:
             return None
         if width < self.template.grain:
+            self.edges[best.name] = "it is the narrowest model that there can be"
             return None
-        return self.rung(best.budget, self.template.size(width, self.lr_power))
+        more = self.rung(best.budget, self.template.size(width, self.lr_power))
+        if more is None:
+            self.edges[best.name] = "the next size could not be trained"
+        return more
 
     def best(self, budget: float, law: ScalingLaw, widest: int) -> Size:
         """The model with the least loss at a budget by a law, among those up to ``_BEYOND`` times as
@@ -113,6 +114,11 @@ class Ladder:
 
         widths = range(grain, _BEYOND * widest + 1, grain)
         return min((self.template.size(width, self.lr_power) for width in widths), key=loss)
+
+
+def name_of(budget: float, size: Size) -> str:
+    """The name of a model's run at a budget."""
+    return f"{budget:.2g}-w{size.width}".replace("+", "")
 
 
 def middle(budget: float, done: Sequence[tuple[Rung, float]]) -> float:
@@ -146,28 +152,3 @@ def _bottom(points: Sequence[tuple[float, float]]) -> float | None:
         return best
     at = x.mean() - slope / (2 * bend)
     return float(np.exp(np.clip(at, x.min() - math.log(2), x.max() + math.log(2))))
-
-
-def largest_budget(
-    template: Template, speed: Speed, seconds: float, budgets: int, number: int
-) -> float:
-    """The FLOPs of the largest budget with which the fitted runs take about ``seconds`` in all."""
-    ladder = Ladder(template, math.inf, 0.0, least_steps=0)
-
-    def took(largest: float) -> float:
-        return sum(
-            speed.seconds(r.size, r.steps, template.batch)
-            for budget in budgets_of(largest, budgets)
-            for r in ladder.rungs(budget, middle(budget, ()), number)
-        )
-
-    low, high = 1e6, 1e24
-    for _ in range(40):
-        half = math.sqrt(low * high)
-        low, high = (half, high) if took(half) < seconds else (low, half)
-    return low
-
-
-def budgets_of(largest: float, number: int) -> list[float]:
-    """Budgets a factor of four apart, from the smallest on."""
-    return [largest / STEP**i for i in reversed(range(number))]

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from engine import Terminal
-from engine_scaling.ladder.predictions import Attempt
+from engine_scaling.ladder.predictions import Attempt, HeldOut
 from engine_scaling.ladder.results import Climbed, coverage_line, label, loss_of
 from engine_scaling.ladder.rungs import Ladder
 from engine_scaling.ladder.speed import Speed
@@ -32,14 +32,31 @@ class Show:
         if event.get("event") == "stage_started":
             self._say("preparing the text that all runs share …")
 
-    def planned(self, speed: Speed, budgets: Sequence[float], ladder: Ladder) -> None:
-        """Tells what was measured and chosen."""
+    def planned(
+        self, speed: Speed, budgets: Sequence[float], ladder: Ladder, seconds: float
+    ) -> None:
+        """Tells what was measured and chosen; ``seconds``: the time of the fitted runs."""
         self._say(
             f"speed: {speed.step_seconds * 1000:.1f} ms a step and {speed.flops_per_second / 1e9:.1f} "
             f"GFLOP/s; {speed.fixed_seconds:.0f} s a run for all else"
         )
         self._say(f"budgets: {', '.join(f'{budget:.2g}' for budget in budgets)} FLOPs")
+        self._say(
+            f"fitted runs: about {duration(seconds)} in all; more where the best size is at an edge"
+        )
         self._say(f"text: {ladder.unique:,.0f} tokens before any is seen again")
+
+    def ahead(self, one: HeldOut, seconds: float) -> None:
+        """Tells of a held-out run before the fit chooses its size."""
+        self._say(f"held out later: {label(str(one))}, about {duration(seconds)}")
+
+    def impossible(self, one: HeldOut, why: str) -> None:
+        """Warns that a held-out run can probably not be made."""
+        self._console.print(
+            escape(f"held out later: {label(str(one))} can probably not be made: {why}"),
+            style="yellow",
+            soft_wrap=True,
+        )
 
     def watcher(self, title: str, jobs: Sequence[Job]) -> Table:
         """A table of the jobs that grows as they end."""
@@ -68,7 +85,7 @@ class Show:
 
     def result(self, climbed: Climbed, folder: Path) -> None:
         """Shows how the predictions turned out, and where it all stands."""
-        for title, runs in (("not made", climbed.skipped), ("failed", climbed.failed)):
+        for title, runs in climbed.remarks.items():
             for name, why in runs.items():
                 self._say(f"{title}: {name}: {why}")
         self._results(climbed)

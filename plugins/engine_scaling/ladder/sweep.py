@@ -14,27 +14,25 @@ from pathlib import Path
 
 from engine import RunError, SpecError, read_json, read_regular, write_durably
 from engine_scaling.ladder import predictions as told
+from engine_scaling.ladder.budgets import (
+    FEWEST,
+    REPEATED,
+    STEP,
+    budgets_of,
+    check_budgets,
+    fitted_seconds,
+    held_out_ahead,
+    largest_budget,
+)
 from engine_scaling.ladder.models import Template
 from engine_scaling.ladder.results import Climbed, loss_of
-from engine_scaling.ladder.rungs import (
-    LEAST_STEPS,
-    Ladder,
-    Rung,
-    budgets_of,
-    largest_budget,
-    middle,
-)
+from engine_scaling.ladder.rungs import LEAST_STEPS, Ladder, Rung, middle
 from engine_scaling.ladder.show import Show
 from engine_scaling.ladder.speed import STEPS, Speed, json_text, measured
 from engine_scaling.laws.believed import Belief, believe
 from engine_scaling.points.point import Point, Points
 from engine_scaling.points.reading import read_points
 from engine_scaling.runner import Job, Launch, Outcome, Runner, in_a_process
-
-REPEATED = 2
-"""Repetitions of one run, with other seeds."""
-FEWEST = 3
-"""Sizes that a budget needs: two tell no optimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +91,28 @@ class Sweep:
         speed = self._speed()
         budgets = self._budgets(ladder, speed)
         write_durably(self._folder / "plan.json", self._plan)
-        self._show.planned(speed, budgets, ladder)
+        self._plan_shown(ladder, speed, budgets)
         done = self._climb(ladder, speed, budgets)
         points = read_points([self._runner.runs / rung.name for rung, _ in done])
         belief = believe(points)
         self._show.believed(belief)
         write_durably(self._folder / "law.json", belief.law.text())
         results: list[told.Result] = []
+        skipped = dict(ladder.skipped)
         if self._asked.held_out:
             widest = max(rung.size.width for rung, _ in done)
             attempt = self._predict(ladder, speed, belief, points, budgets[-1], widest)
             results = self._hold_out(attempt)
+            skipped |= {f"held out {name}": why for name, why in attempt.skipped.items()}
         failed = self._failed | dict(points.left_out)
         return Climbed(
-            belief, points, told.attempts(self._folder), results, dict(ladder.skipped), failed
+            belief,
+            points,
+            told.attempts(self._folder),
+            results,
+            skipped,
+            failed,
+            dict(ladder.edges),
         )
 
     def _check_plan(self) -> None:
@@ -136,22 +142,23 @@ class Sweep:
 
     def _budgets(self, ladder: Ladder, speed: Speed) -> list[float]:
         """The budgets in FLOPs. Raises SpecError where they are too small, or the text is."""
-        asked, template = self._asked, self._template
-        largest = largest_budget(template, speed, asked.seconds, asked.budgets, asked.sizes)
+        asked = self._asked
+        largest = largest_budget(ladder.template, speed, asked.seconds, asked.budgets, asked.sizes)
         if asked.flops:
-            largest = asked.flops * 4 ** (asked.budgets - 1)
-        budgets = [float(f"{budget:.3g}") for budget in budgets_of(largest, asked.budgets)]
-        for budget in budgets:
-            if len(ladder.rungs(budget, middle(budget, ()), asked.sizes)) < FEWEST:
-                reasons = "; ".join(f"{name}: {why}" for name, why in ladder.skipped.items())
-                raise SpecError(
-                    f"--budget: with {budget:.2g} FLOPs, fewer than {FEWEST} sizes can be trained "
-                    f"({reasons})",
-                    hint="where steps are too few give a larger --budget, fewer --budgets or a smaller "
-                    "batch; where text is, more text or a smaller --budget",
-                )
-            ladder.skipped.clear()
+            largest = asked.flops * STEP ** (asked.budgets - 1)
+        budgets = budgets_of(largest, asked.budgets)
+        check_budgets(ladder, budgets, asked.sizes, "--flops" if asked.flops else "--budget")
         return budgets
+
+    def _plan_shown(self, ladder: Ladder, speed: Speed, budgets: Sequence[float]) -> None:
+        """Tells what was measured and chosen, and which held-out runs will follow."""
+        took = fitted_seconds(ladder, speed, budgets, self._asked.sizes, REPEATED)
+        self._show.planned(speed, budgets, ladder, took)
+        for one, rung in held_out_ahead(ladder, budgets[-1], self._asked.held_out):
+            if isinstance(rung, Rung):
+                self._show.ahead(one, speed.seconds(rung.size, rung.steps, self._template.batch))
+            else:
+                self._show.impossible(one, rung)
 
     def _climb(
         self, ladder: Ladder, speed: Speed, budgets: Sequence[float]
@@ -222,26 +229,26 @@ class Sweep:
         standing = told.standing(before, belief.law, self._asked.held_out, begun)
         if isinstance(standing, told.Attempt):
             return standing
-        runs = [
-            self._prediction(rung, one, belief, points.points, speed)
-            for one, rung in self._held_out_rungs(ladder, belief, largest, widest)
-        ]
+        runs, skipped = [], {}
+        for one, rung in self._held_out_rungs(ladder, belief, largest, widest):
+            if isinstance(rung, Rung):
+                runs.append(self._prediction(rung, one, belief, points.points, speed))
+            else:
+                skipped[str(one)] = rung
         digest = told.digest_of(belief.law.text())
-        attempt = told.Attempt(standing, told.now(), digest, tuple(runs))
+        attempt = told.Attempt(standing, told.now(), digest, skipped, tuple(runs))
         attempt.save(self._folder, belief.law)
         return attempt
 
     def _held_out_rungs(
         self, ladder: Ladder, belief: Belief, largest: float, widest: int
-    ) -> Iterator[tuple[told.HeldOut, Rung]]:
-        """The held-out runs that can be made; the others are among those skipped."""
+    ) -> Iterator[tuple[told.HeldOut, Rung | str]]:
+        """The held-out runs; in place of one that cannot be made the reason."""
         for one in self._asked.held_out:
             budget = float(f"{largest * one.factor:.3g}")
             best = ladder.best(budget, belief.law.best, widest)
             size = self._template.size(best.width * one.wider, self._asked.lr_power)
-            rung = ladder.rung(budget, size, prefix="held-out-")
-            if rung:
-                yield one, rung
+            yield one, ladder.tried(budget, size, prefix="held-out-")
 
     def _prediction(
         self,

@@ -64,6 +64,9 @@ def test_a_spec_that_makes_no_ladder_is_refused(
         ("--held-out", "4,,10", "--held-out 4,,10: is no list of budgets"),
         ("--held-out", "0.5", "--held-out 0.5: is no list of budgets"),
         ("--held-out", "4,4", "--held-out 4,4: one run is named twice"),
+        ("--flops", "nan", "--flops nan: is not a finite number"),
+        ("--flops", "inf", "--flops inf: is not a finite number"),
+        ("--lr-power", "nan", "--lr-power nan: is not a finite number"),
         ("--sizes", "2", "Invalid value for '--sizes'"),
     ],
 )
@@ -74,3 +77,4 @@ def test_an_option_that_says_nothing_is_refused(
     spec = write_spec(tiny_spec)
     _, err = command("scaling", "sweep", spec, "--to", tmp_path / "sweep", option, value, status=2)
     assert told in err
+    assert not (tmp_path / "sweep").exists()

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from engine_scaling.ladder.budgets import budgets_of, fitted_seconds, held_out_ahead, largest_budget
 from engine_scaling.ladder.models import Template
-from engine_scaling.ladder.rungs import Ladder, budgets_of, largest_budget, middle
+from engine_scaling.ladder.predictions import HeldOut
+from engine_scaling.ladder.rungs import Ladder, middle
 from engine_scaling.ladder.speed import Speed
 
 from engine import PUBLISHED_LAWS, ScalingLaw, load_spec
@@ -125,6 +127,29 @@ def test_the_fitted_runs_take_about_the_time_that_is_asked_for(template):
         for rung in ladder.rungs(budget, middle(budget, ()), 5)
     )
     assert took == pytest.approx(900, rel=0.02)
+    repeated = fitted_seconds(ladder, SPEED, budgets_of(largest, 4), 5, repeated=2)
+    assert 10 < repeated - took < 60
+
+
+def test_held_out_runs_that_cannot_be_made_are_known_before_the_fitted_ones(ladder):
+    """Too wide for their steps, or more tokens than there are."""
+    wide, long = (HeldOut.parse(one) for one in ("2x20", "500"))
+    (_, near), (_, few), (_, repeated) = held_out_ahead(ladder, 1e12, (HeldOut(4), wide, long))
+    assert near.budget == 4e12
+    assert "fewer than 100" in few
+    assert "more than the 35,000,000" in repeated
+    assert not ladder.skipped
+
+
+def test_a_best_size_at_the_edge_is_told_where_no_further_one_can_be_trained(ladder):
+    """There is none narrower than a head, and a wider one may have too few steps."""
+    for width, best, why in ((8, 0, "narrowest"), (64, 2, "could not be trained")):
+        sizes = [ladder.template.size(width + 8 * i) for i in range(3)]
+        budget = ladder.template.size(80).token_flops * 512 * 102
+        rungs = [rung for size in sizes if (rung := ladder.rung(budget, size))]
+        losses = {rung.name: 3.0 + abs(i - best) for i, rung in enumerate(rungs)}
+        assert ladder.beyond(rungs, losses) is None
+        assert why in ladder.edges[rungs[best].name]
 
 
 @pytest.mark.parametrize("counted", ["all", "body"])

@@ -127,6 +127,15 @@ def test_a_held_out_set_is_looked_at_once(copied):
     assert (copied.folder / "attempts/1/results.json").exists()
 
 
+def test_a_held_out_run_that_cannot_be_made_leaves_the_attempt_as_it_is(copied):
+    """It stays among those not made, and the same command again looks at the same attempt."""
+    shutil.rmtree(copied.folder / "attempts")
+    first = copied.again("4,4x99")
+    assert [run["held_out"] for run in first["attempts"][0]["runs"]] == ["4"]
+    assert "fewer than 4" in first["skipped"]["held out 4x99"]
+    assert copied.again("4,4x99") == first
+
+
 def test_predictions_that_were_not_looked_at_may_change(copied):
     """As long as no held-out run was started, another law makes the same attempt anew."""
     predictions = copied.json("attempts/1/predictions.json")
