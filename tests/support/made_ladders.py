@@ -14,6 +14,8 @@ from engine import ScalingLaw
 
 LAW = ScalingLaw(E=1.0, A=20.0, alpha=0.3, B=60.0, beta=0.3)
 HOFFMANN = ScalingLaw(E=1.69, A=406.4, alpha=0.34, B=410.7, beta=0.28)
+SMALL = ScalingLaw(E=1.0, A=15.0, alpha=0.28, B=120.0, beta=0.34)
+"""A law of small models. Its exponents differ: a fit with one exponent is not exact by chance."""
 
 
 def ladder(

@@ -13,6 +13,7 @@ from rich.text import Text
 from engine import ScalingLaw
 from engine_scaling.fitting.study import AHEAD, Study, bits_per_byte
 from engine_scaling.laws.constants import Constant
+from engine_scaling.laws.influence import outliers
 from engine_scaling.laws.isoflop import Parabola
 from engine_scaling.laws.spans import Span
 
@@ -50,7 +51,8 @@ def _believed(study: Study) -> Iterator[Text]:
     by = [f"{k}× budgets to {_percent(v)}" for k, v in best.leaps.items() if math.isfinite(v)]
     if by:
         yield Text(f"It is the variant that predicts larger budgets best: {', '.join(by)} (rms).")
-    yield Text(f"Single runs lie {_percent(belief.law.noise)} off it (standard deviation).")
+    odd = ", those far off that are named below included" if outliers(belief) else ""
+    yield Text(f"Single runs lie {_percent(belief.law.noise)} off it (standard deviation{odd}).")
 
 
 def _optima(study: Study) -> Table:
@@ -124,7 +126,8 @@ def _remarks(study: Study) -> Iterator[Text]:
         yield Text()
         yield Text("The fit depends on (change at ten times the largest budget without the run):")
     for one in study.influences[:_NAMED]:
-        turned = "; the fit turns over without it" if one.turns else ""
+        turned = f"; {one.variant} is believed then" if one.variant else ""
+        turned += "; the fit turns over without it" if one.turns else ""
         yield Text(f"  {one.name}: loss {one.loss:+.2%}, best size {one.size:+.1%}{turned}")
     if len(study.influences) > _NAMED:
         yield Text(f"  and {len(study.influences) - _NAMED} more")

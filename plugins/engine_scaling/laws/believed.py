@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from engine_scaling.laws.bootstrap import Fitted, draws, fitted
 from engine_scaling.laws.checks import check_fit, check_points, check_sides
 from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import law_of
-from engine_scaling.laws.leaps import Leaps, clearly_worse, leaps_of
+from engine_scaling.laws.leaps import ROUNDING, Leaps, clearly_worse, leaps_of
 from engine_scaling.laws.repeats import Repeats, repeats_of
 from engine_scaling.laws.spans import Span, quantiles
 from engine_scaling.laws.ways import Table, ways
@@ -40,14 +41,20 @@ class Variant:
 @dataclass(frozen=True, slots=True)
 class Belief:
     """The law that is believed with its draws, the table of all variants (the believed one first), and
-    what they were found with."""
+    what they were found with. ``tried`` has the leaps and the fit of each variant, in the same order.
+    """
 
     law: FittedLaw
     variants: tuple[Variant, ...]
     family: Family
     table: Table
-    chosen: Fitted
+    tried: tuple[tuple[Leaps, Fitted], ...]
     repeats: Repeats
+
+    @property
+    def chosen(self) -> Fitted:
+        """The fit of the believed variant."""
+        return self.tried[0][1]
 
     @property
     def tested(self) -> bool:
@@ -84,10 +91,7 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
     table = Table.of(points.points, repeats.value.value)
     tried = [(leaps_of(way, table), fitted(way, table)) for way in ways(table)]
     check_fit(table, [found for _, found in tried])
-    # A variant that leaves too few runs for every leap cannot be compared. The sort is stable: without
-    # any leap the plainest variant is first.
-    most = max(len(leaps.errors) for leaps, _ in tried)
-    tried.sort(key=lambda one: (len(one[0].errors) < most, one[0].size))
+    tried = [tried[number] for number in ranked([leaps for leaps, _ in tried])]
     best, chosen = tried[0]
     family, law = Family.of(table), law_of(chosen.constants, chosen.way.counted)
     check_sides(table, family, law)
@@ -118,8 +122,21 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
         tuple(_variant(*one, left_out) for one, left_out in zip(tried, worse, strict=True)),
         family,
         table,
-        chosen,
+        tuple(tried),
         repeats,
+    )
+
+
+def ranked(leaps: Sequence[Leaps]) -> list[int]:
+    """The numbers of the variants with these leaps, the one to believe first.
+
+    A variant that leaves too few runs for every leap cannot be compared, and is last. Variants that
+    differ from the best by rounding alone stay in their order, as all do without any leap.
+    """
+    most = max(len(one.errors) for one in leaps)
+    alike = min(one.size for one in leaps if len(one.errors) == most) + ROUNDING
+    return sorted(
+        range(len(leaps)), key=lambda i: (len(leaps[i].errors) < most, max(leaps[i].size, alike))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
@@ -17,18 +17,25 @@ _LEAST = 6
 """Runs of at least two budgets that a fit needs, for all ways alike: one more than constants."""
 _LEVEL = 0.05
 """Level of the test whether a way is clearly worse."""
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Difference of ln L that is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaps:
     """Errors of prediction, ln predicted − ln measured, with the target's number and the factor
-    between budgets; each of shape ``(predictions,)``."""
+    between budgets; each of shape ``(predictions,)``.
+
+    ``row`` numbers the fit that made each, ``laws`` are the fits' constants ``(fits, 5)``, and ``used``
+    says which points they are fitted to, ``(fits, points)``.
+    """
 
     errors: Array
     target: Array
     factor: Array
+    row: Array = field(default_factory=lambda: np.empty(0, int))
+    laws: Array = field(default_factory=lambda: np.empty((0, 5)))
+    used: Array = field(default_factory=lambda: np.empty((0, 0), bool))
 
     @property
     def size(self) -> float:
@@ -52,13 +59,14 @@ def leaps_of(way: Way, table: Table) -> Leaps:
         (top, step, np.flatnonzero(targets & (table.budget == top + step)))
         for top in np.unique(table.budget)
         for step in _LEAPS
-        if _enough(table.budget[kept & (table.budget <= top)])
+        if enough(table.budget[kept & (table.budget <= top)])
     ]
     wanted = [one for one in wanted if len(one[2])]
     if not wanted:
         return Leaps(np.empty(0), np.empty(0, int), np.empty(0, int))
     tops = sorted({top for top, _, _ in wanted})
-    laws, _ = fit(way.data(table, np.array([table.budget <= top for top in tops], float)), way.form)
+    used = np.array([kept & (table.budget <= top) for top in tops])
+    laws, _ = fit(way.data(table, used.astype(float)), way.form)
     sizes = np.log(way.sizes(table))
     tokens = np.log(table.tokens)
     return Leaps(
@@ -70,6 +78,9 @@ def leaps_of(way: Way, table: Table) -> Leaps:
         ),
         np.concatenate([which for _, _, which in wanted]),
         np.concatenate([np.full(len(which), STEP**step) for _, step, which in wanted]),
+        np.concatenate([np.full(len(which), tops.index(top)) for top, _, which in wanted]),
+        laws,
+        used,
     )
 
 
@@ -81,13 +92,14 @@ def clearly_worse(one: Leaps, best: Leaps) -> bool:
         return True
     differences = np.abs(one.errors) - np.abs(best.errors)
     means = np.array([differences[one.target == t].mean() for t in np.unique(one.target)])
-    means[np.abs(means) < _ROUNDING] = 0
+    means[np.abs(means) < ROUNDING] = 0
     if not means.any():
         return False
     return bool(stats.wilcoxon(means, alternative="greater").pvalue < _LEVEL)
 
 
-def _enough(budgets: Array) -> bool:
+def enough(budgets: Array) -> bool:
+    """Whether runs of these budgets are enough for a fit that predicts."""
     return len(budgets) >= _LEAST and len(np.unique(budgets)) > 1
 
 

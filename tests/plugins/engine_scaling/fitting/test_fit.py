@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from support.made_ladders import LAW, ladder, written
+from support.made_ladders import LAW, SMALL, ladder, written
 
 from engine import FittedLaw
 
@@ -62,6 +63,32 @@ def test_what_is_written_for_machines(command, table, tmp_path):
     assert {one["name"] for one in told["variants"]} >= {"N all, α ≠ β, E free"}
     assert told["left_out"][0]["name"] == HOSTILE
     assert told["bits_per_byte"] is None
+
+
+def test_runs_far_off_are_named(command, tmp_path):
+    """With whether the law is fitted to them, and that the noise has them in it."""
+    points = ladder(SMALL, noise=0.003, seed=4)
+    for at, name in ((9, "used"), (19, "unused")):
+        points[at] = replace(points[at], loss=points[at].loss * 1.05, name=name)
+    told = " ".join(command("scaling", "fit", written(tmp_path / "runs.csv", points))[0].split())
+    assert "(standard deviation, those far off that are named below included)" in told
+    assert "used lies +5.0% off the law, far more than the others" in told
+    assert "Far off the law, which leaves them out: unused (+" in told
+    clean = written(tmp_path / "clean.csv", ladder(SMALL, noise=0.003, seed=4))
+    told = " ".join(command("scaling", "fit", clean)[0].split())
+    assert "off it (standard deviation)." in told
+    assert "Far off" not in told
+
+
+def test_a_run_that_decides_the_variant_is_named(command, tmp_path):
+    """With the variant that is believed without it."""
+    points = ladder(SMALL, noise=0.003, seed=5)
+    points[15] = replace(points[15], loss=points[15].loss * 0.95, name="odd")
+    file = written(tmp_path / "runs.csv", points)
+    told = " ".join(command("scaling", "fit", file)[0].split())
+    first = json.loads(command("scaling", "fit", file, "--json")[0])["influences"][0]
+    assert f"odd: loss {first['loss']:+.2%}" in told
+    assert f"; {first['variant']} is believed then" in told
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])
