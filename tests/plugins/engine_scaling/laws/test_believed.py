@@ -317,6 +317,24 @@ def test_points_on_one_side_of_the_optimum():
         believe(as_points(small), bootstraps=20)
 
 
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda p: 3.0, "20 trainings are the same within 0.00%"),
+        (lambda p: 3 + 1e-4 * math.log10(p.flops), "the same within 0.0"),
+        (lambda p: p.flops**0.05, "rise with parameters and tokens"),
+        (lambda p: (p.parameters * p.tokens**2) ** 0.02, "rise with parameters and tokens"),
+    ],
+    ids=["same", "nearly the same", "rising", "rising with size and data"],
+)
+def test_losses_that_do_not_fall(loss, told):
+    """Are refused with what they do."""
+    points = [replace(p, loss=loss(p)) for p in ladder()]
+    with pytest.raises(SpecError, match=told) as refused:
+        believe(as_points(points), bootstraps=20)
+    assert "learning rate" in refused.value.hint
+
+
 def test_points_that_no_law_fits():
     """Are refused with the size of the errors."""
     random = np.random.default_rng(0)
