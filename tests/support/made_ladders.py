@@ -24,18 +24,19 @@ def ladder(
     budgets: int = 4,
     sizes: int = 5,
     spread: float = 4,
+    apart: float = 4,
     first: float = 1e13,
     noise: float = 0.0,
     seed: int = 0,
 ) -> list[Point]:
-    """Runs of budgets a factor of four apart, each with sizes from 1/spread to spread times the best.
+    """Runs of budgets ``apart``, each with sizes from 1/spread to spread times the best.
 
-    ``noise``: standard deviation of ln L.
+    ``apart``: the factor between budgets; ``noise``: standard deviation of ln L.
     """
     random = np.random.default_rng(seed)
     points = []
     for budget in range(budgets):
-        flops = first * 4**budget
+        flops = first * apart**budget
         for number, size in enumerate(np.geomspace(1 / spread, spread, sizes)):
             parameters = float(law.optimum(flops)[0] * size)
             tokens = flops / 6 / parameters

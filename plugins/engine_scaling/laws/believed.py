@@ -13,7 +13,7 @@ from engine_scaling.laws.bootstrap import Fitted, draws, fitted
 from engine_scaling.laws.checks import check_fit, check_points, check_sides
 from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import law_of
-from engine_scaling.laws.leaps import ROUNDING, Leaps, clearly_worse, leaps_of
+from engine_scaling.laws.leaps import ROUNDING, Leaps, Length, Reach, clearly_worse, leaps_of
 from engine_scaling.laws.repeats import Repeats, repeats_of
 from engine_scaling.laws.spans import Span, quantiles
 from engine_scaling.laws.ways import Table, ways
@@ -25,16 +25,19 @@ BOOTSTRAPS = 1000
 @dataclass(frozen=True, slots=True)
 class Variant:
     """A way to fit the law, and how well it fits and predicts, as roots of mean squares of errors of
-    ln L: ``in_sample``; ``leaps`` by the factor between budgets, NaN where no run tells; ``predicts``
-    over all leaps, infinite where no run tells. ``worse``: whether it predicts clearly worse than the
+    ln L: ``in_sample``; ``leaps`` by their length; ``predicts`` over all leaps, infinite where no run
+    tells. ``predicted``: how many runs the leaps predict; ``tested``: whether it makes every leap that
+    another makes, at least one; ``worse``: whether it is tested, and predicts clearly worse than the
     one that is believed; ``points``: how many it is fitted to."""
 
     name: str
     points: int
     law: ScalingLaw
     in_sample: float
-    leaps: dict[int, float]
+    leaps: dict[Length, Reach]
     predicts: float
+    predicted: int
+    tested: bool
     worse: bool
 
 
@@ -97,8 +100,10 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
     check_sides(table, family, law)
     # A restriction's own draws do not show what it may cost, so the freest relative of the believed
     # variant always takes part.
+    most = len(best.errors)
     worse = [
-        clearly_worse(leaps, best) and found.way != chosen.way.freest for leaps, found in tried
+        (len(leaps.errors) < most or clearly_worse(leaps, best)) and found.way != chosen.way.freest
+        for leaps, found in tried
     ]
     share = -(-bootstraps // worse.count(False))
     drawn = [
@@ -119,7 +124,7 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
             groups=(share,) * worse.count(False),
             repeats=repeats.value.value,
         ),
-        tuple(_variant(*one, left_out) for one, left_out in zip(tried, worse, strict=True)),
+        tuple(_variant(*one, most, left_out) for one, left_out in zip(tried, worse, strict=True)),
         family,
         table,
         tuple(tried),
@@ -140,13 +145,16 @@ def ranked(leaps: Sequence[Leaps]) -> list[int]:
     )
 
 
-def _variant(leaps: Leaps, found: Fitted, worse: bool) -> Variant:
+def _variant(leaps: Leaps, found: Fitted, most: int, left_out: bool) -> Variant:
+    tested = len(leaps.errors) == most > 0
     return Variant(
         found.way.name,
         len(found.residuals),
         law_of(found.constants, found.way.counted),
         float(np.sqrt((found.residuals**2).mean())),
-        {factor: leaps.at(factor) for factor in (4, 16)},
+        leaps.reaches(),
         leaps.size,
-        worse,
+        leaps.runs,
+        tested,
+        tested and left_out,
     )

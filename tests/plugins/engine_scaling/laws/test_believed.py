@@ -68,14 +68,19 @@ def test_the_count_of_parameters_that_predicts_is_believed():
 
 
 def test_every_variant_is_shown_with_its_errors(noisy):
-    """In-sample and of leaps of 4 and 16 times, the believed one first, which is the best."""
+    """In-sample and of leaps of 4 and 16 times, the believed one first, which is the best. Leaps to the
+    third and the fourth budget predict their ten runs, if no rule leaves some out."""
     assert all(v.points > 0 and v.in_sample > 0 for v in noisy.variants)
     sizes = [v.predicts for v in noisy.variants]
     assert sizes == sorted(sizes)
     assert len({v.name for v in noisy.variants}) == len(noisy.variants) >= 6
     assert not noisy.variants[0].worse
     assert any(v.worse for v in noisy.variants)
-    assert {v.leaps.keys() == {4, 16} for v in noisy.variants} == {True}
+    for variant in noisy.variants:
+        factors = {length: leap.factor for length, leap in variant.leaps.items()}
+        assert factors == {"near": pytest.approx(4), "far": pytest.approx(16)}
+        assert variant.tested
+        assert variant.predicted == noisy.variants[0].predicted
 
 
 def test_an_interval_spans_the_variants(noisy):
@@ -102,7 +107,7 @@ def test_without_a_budget_to_predict_nothing_is_worse():
     belief = believe(as_points(ladder(budgets=2, sizes=6, noise=0.003)), bootstraps=60)
     assert not belief.tested
     assert not any(v.worse for v in belief.variants)
-    assert all(math.isnan(v.leaps[4]) for v in belief.variants)
+    assert not any(v.leaps or v.tested or v.predicted for v in belief.variants)
 
 
 def test_clearly_worse_is_told_by_many_targets_alone():
@@ -112,6 +117,20 @@ def test_clearly_worse_is_told_by_many_targets_alone():
         best = Leaps(np.linspace(0.001, 0.002, count), target, factor)
         assert clearly_worse(replace(best, errors=-3 * best.errors), best) == clear
         assert not clearly_worse(best, best)
+
+
+def test_a_variant_with_too_few_runs_is_not_tested():
+    """It makes no leap that the others make, which says nothing of its errors; it takes no part in the
+    intervals."""
+    points = ladder(SMALL, budgets=4, noise=0.003, seed=1)
+    points = [replace(p, steps=100 if i < 10 else 1000) for i, p in enumerate(points)]
+    belief = believe(as_points(points), bootstraps=60)
+    few = [v for v in belief.variants if "200 steps" in v.name]
+    assert few
+    assert not any(v.tested or v.worse for v in few)
+    assert belief.variants[0].tested
+    part = [v for v in belief.variants if v.tested and not v.worse]
+    assert len(belief.law.groups) == len(part)
 
 
 def test_constants_that_cannot_be_told(noisy, exact):
