@@ -91,7 +91,17 @@ def check_fit(table: Table, fits: Sequence[Fitted]) -> None:
 
 
 def check_sides(table: Table, family: Family, law: ScalingLaw) -> None:
-    """Raises SpecError if all models are too small for their budgets, or all too large."""
+    """Raises SpecError if the law rises, or all models are too small for their budgets or too large."""
+    for exponent, grown, kept in (
+        (law.alpha, "parameters", "tokens"),
+        (law.beta, "tokens", "parameters"),
+    ):
+        if exponent <= 0:
+            raise SpecError(
+                f"the losses rise with {grown}, with {kept} as they are: the law that predicts best "
+                f"has the exponent {exponent:.3g} for {grown}",
+                hint=f"look at the learning rate of the runs with the most {grown}, and at the metric",
+            )
     best: Array = np.array([family.optima([law], float(c))[0] for c in table.flops])
     off = np.log(table.all / best)
     if (off > 0).all() or (off < 0).all():

@@ -343,8 +343,10 @@ def test_points_on_one_side_of_the_optimum():
         (lambda p: 3 + 1e-4 * math.log10(p.flops), "the same within 0.0"),
         (lambda p: p.flops**0.05, "rise with parameters and tokens"),
         (lambda p: (p.parameters * p.tokens**2) ** 0.02, "rise with parameters and tokens"),
+        (lambda p: p.parameters**0.1 * (1 + 100 * p.tokens**-0.3), "rise with parameters, with"),
+        (lambda p: p.tokens**0.1 * (1 + 100 * p.parameters**-0.3), "rise with tokens, with"),
     ],
-    ids=["same", "nearly the same", "rising", "rising with size and data"],
+    ids=["same", "nearly the same", "rising", "rising with both", "with size", "with data"],
 )
 def test_losses_that_do_not_fall(loss, told):
     """Are refused with what they do."""
