@@ -52,7 +52,8 @@ class _Ahead:
         losses = [
             one.loss(self.size if one.counted == "all" else self.body, self.tokens) for one in laws
         ]
-        return np.log(np.array([losses, self.family.optima(laws, self.flops)]))
+        found: Array = np.log(np.array([losses, self.family.optima(laws, self.flops)]))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
