@@ -100,13 +100,13 @@ def influences(belief: Belief) -> list[Influence]:
     """The runs with a large influence, the largest first.
 
     Without each run all variants are fitted again, and the choice among them is made anew. Large is a
-    change of the predicted loss or of ln N of more than 2·√(p/n) standard deviations of the believed
-    variant, with p constants and n runs, scaled to the noise of the other runs (DFFITS of Belsley, Kuh
-    and Welsch 1980, "Regression Diagnostics", section 2.1). Of more than 40 runs only 40 are left out:
-    those that change the believed variant's own fit the most, and those farthest off it.
+    change of the predicted loss or of ln N of more than 2·√(p/n) standard deviations of the draws, with
+    p constants and n runs, scaled to the noise of the other runs (DFFITS of Belsley, Kuh and Welsch
+    1980, "Regression Diagnostics", section 2.1). Of more than 40 runs only 40 are left out: those that
+    change the believed variant's own fit the most, and those farthest off it.
     """
     law, chosen, ahead = belief.law, belief.chosen, _Ahead.of(belief)
-    spread = ahead.logarithms(law.draws[: law.groups[0]]).std(1)  # the believed variant's draws
+    spread = ahead.logarithms(law.draws).std(1)
     if spread.max() < _EXACT:
         return []
     runs = _looked_at(belief, ahead)
