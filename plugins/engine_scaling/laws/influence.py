@@ -18,6 +18,8 @@ AHEAD = 10
 """Factor over the largest budget at which changes are measured."""
 _LOOKED_AT = 40
 """Runs that are left out at most, each by itself."""
+_LOWEST = 1e-300
+"""In place of a loss's end below zero, which much noise may give."""
 _NORMAL = 1.4826
 """Standard deviation of a normal distribution over the median of absolute values."""
 _FAR = 5
@@ -44,7 +46,8 @@ class _Ahead:
         flops = belief.law.flops[1] * AHEAD
         size, tokens, loss = belief.optimum(flops)
         body = float(belief.family.body_of(np.array([size.value]))[0])
-        ends = np.log([[loss.low, loss.high], [size.low, size.high]])
+        low = max(loss.low, _LOWEST)
+        ends = np.log([[low, loss.high], [size.low, size.high]])
         return cls(belief.family, flops, size.value, body, tokens.value, ends)
 
     def logarithms(self, laws: Sequence[ScalingLaw]) -> Array:
