@@ -14,7 +14,7 @@ from engine_scaling.laws.checks import check_fit, check_points, check_sides
 from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import law_of
 from engine_scaling.laws.leaps import ROUNDING, Leaps, Length, Reach, clearly_worse, leaps_of
-from engine_scaling.laws.repeats import Repeats, repeats_of
+from engine_scaling.laws.repeats import Repeats, repeats_of, worths
 from engine_scaling.laws.spans import Span, quantiles
 from engine_scaling.laws.ways import Table, ways
 from engine_scaling.points.point import Points
@@ -85,12 +85,11 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
     """Fits every variant and chooses the one with the smallest error of prediction.
 
     ``bootstraps`` are divided among the variants that do not predict clearly worse, and the believed
-    one with all its constants free. Raises SpecError
-    where the points do not tell a law.
+    one with all its constants free. Raises SpecError where the points do not tell a law.
     """
     check_points(points)
     random = np.random.default_rng(seed)
-    repeats = repeats_of(points.points, random)
+    repeats, values = repeats_of(points.points, random)
     table = Table.of(points.points, repeats.value.value)
     tried = [(leaps_of(way, table), fitted(way, table)) for way in ways(table)]
     check_fit(table, [found for _, found in tried])
@@ -106,11 +105,15 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
         for leaps, found in tried
     ]
     share = -(-bootstraps // worse.count(False))
+    # Each draw takes another R*, drawn apart from its losses: by least squares the error of R* does not
+    # depend on those of the other constants with R* fixed.
+    values = np.resize(values, share) if len(values) else values
+    tokens = worths(points.points, values) if len(values) else None
     drawn = [
         law_of(constants, found.way.counted)
         for (_, found), left_out in zip(tried, worse, strict=True)
         if not left_out
-        for constants in draws(found, table, share, random)[0]
+        for constants in draws(found, table, share, random, tokens)[0]
     ]
     return Belief(
         FittedLaw(
@@ -123,6 +126,7 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
             held_out=points.held_out,
             groups=(share,) * worse.count(False),
             repeats=repeats.value.value,
+            drawn_repeats=tuple(map(float, values)) * worse.count(False),
         ),
         tuple(_variant(*one, most, left_out) for one, left_out in zip(tried, worse, strict=True)),
         family,

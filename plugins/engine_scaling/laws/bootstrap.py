@@ -36,7 +36,11 @@ def fitted(way: Way, table: Table) -> Fitted:
 
 
 def draws(
-    found: Fitted, table: Table, number: int, random: np.random.Generator
+    found: Fitted,
+    table: Table,
+    number: int,
+    random: np.random.Generator,
+    tokens: Array | None = None,
 ) -> tuple[Array, Array]:
     """Constants ``(number, 5)`` fitted to resampled losses, and these as ln L ``(number, points)``.
 
@@ -44,6 +48,8 @@ def draws(
     They are scaled to the noise, which itself is drawn from its distribution (χ² over the degrees of
     freedom), as it is known from few runs only. Runs that the way leaves out, which other methods use,
     get residuals around their own losses.
+
+    ``tokens``: logarithms of each draw's effective tokens ``(number, points)``, if not the table's.
     """
     free = len(found.residuals) - found.way.free()
     residuals = found.residuals - found.residuals.mean()
@@ -53,5 +59,7 @@ def draws(
     middle = table.z.copy()
     middle[found.kept(table)] -= found.residuals
     z = middle + spread * random.choice(residuals, (number, len(middle)))
-    laws, _ = fit(found.way.data(table, z=z), found.way.form, near=found.constants[None])
+    laws, _ = fit(
+        found.way.data(table, z=z, tokens=tokens), found.way.form, near=found.constants[None]
+    )
     return laws, z

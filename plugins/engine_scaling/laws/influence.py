@@ -18,6 +18,8 @@ AHEAD = 10
 """Factor over the largest budget at which changes are measured."""
 _LOOKED_AT = 40
 """Runs that are left out at most, each by itself."""
+_LOWEST = 1e-300
+"""In place of a loss's end below zero, which much noise may give."""
 _NORMAL = 1.4826
 """Standard deviation of a normal distribution over the median of absolute values."""
 _FAR = 5
@@ -44,7 +46,8 @@ class _Ahead:
         flops = belief.law.flops[1] * AHEAD
         size, tokens, loss = belief.optimum(flops)
         body = float(belief.family.body_of(np.array([size.value]))[0])
-        ends = np.log([[loss.low, loss.high], [size.low, size.high]])
+        low = max(loss.low, _LOWEST)
+        ends = np.log([[low, loss.high], [size.low, size.high]])
         return cls(belief.family, flops, size.value, body, tokens.value, ends)
 
     def logarithms(self, laws: Sequence[ScalingLaw]) -> Array:
@@ -52,7 +55,8 @@ class _Ahead:
         losses = [
             one.loss(self.size if one.counted == "all" else self.body, self.tokens) for one in laws
         ]
-        return np.log(np.array([losses, self.family.optima(laws, self.flops)]))
+        found: Array = np.log(np.array([losses, self.family.optima(laws, self.flops)]))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +103,13 @@ def influences(belief: Belief) -> list[Influence]:
     """The runs with a large influence, the largest first.
 
     Without each run all variants are fitted again, and the choice among them is made anew. Large is a
-    change of the predicted loss or of ln N of more than 2·√(p/n) standard deviations of the believed
-    variant, with p constants and n runs, scaled to the noise of the other runs (DFFITS of Belsley, Kuh
-    and Welsch 1980, "Regression Diagnostics", section 2.1). Of more than 40 runs only 40 are left out:
-    those that change the believed variant's own fit the most, and those farthest off it.
+    change of the predicted loss or of ln N of more than 2·√(p/n) standard deviations of the draws, with
+    p constants and n runs, scaled to the noise of the other runs (DFFITS of Belsley, Kuh and Welsch
+    1980, "Regression Diagnostics", section 2.1). Of more than 40 runs only 40 are left out: those that
+    change the believed variant's own fit the most, and those farthest off it.
     """
     law, chosen, ahead = belief.law, belief.chosen, _Ahead.of(belief)
-    spread = ahead.logarithms(law.draws[: law.groups[0]]).std(1)  # the believed variant's draws
+    spread = ahead.logarithms(law.draws).std(1)
     if spread.max() < _EXACT:
         return []
     runs = _looked_at(belief, ahead)

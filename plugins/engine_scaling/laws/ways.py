@@ -86,13 +86,19 @@ class Way:
         ]
         return ", ".join(parts + ([self.rule] if self.rule else []))
 
-    def data(self, table: Table, weight: Array | None = None, z: Array | None = None) -> Data:
-        """The points of this way; ``weight`` and ``z`` of shape ``(sets, points)`` where they are
-        not those of the table."""
+    def data(
+        self,
+        table: Table,
+        weight: Array | None = None,
+        z: Array | None = None,
+        tokens: Array | None = None,
+    ) -> Data:
+        """The points of this way; ``weight``, ``z`` and the logarithms of ``tokens`` of shape
+        ``(sets, points)`` where they are not those of the table."""
         kept = table.kept[self.rule]
         return Data(
             np.log(self.sizes(table)[kept])[None],
-            np.log(table.tokens[kept])[None],
+            (np.log(table.tokens)[None] if tokens is None else tokens)[:, kept],
             (table.z[None] if z is None else z)[:, kept],
             (np.ones((1, len(kept))) if weight is None else weight)[:, kept],
         )

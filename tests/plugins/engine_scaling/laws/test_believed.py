@@ -253,6 +253,15 @@ def test_nothing_turns_over_where_no_run_is_off():
         assert not any(one.turns for one in influences(belief))
 
 
+def test_an_interval_below_zero_has_no_logarithm(noisy):
+    """That of a loss with much noise; the same runs are named all the same."""
+    wide = replace(noisy, law=replace(noisy.law, noise=1.0))
+    assert wide.optimum(10 * wide.law.flops[1])[2].low < 0
+    with np.errstate(invalid="raise"):
+        found = influences(wide)
+    assert [one.name for one in found] == [one.name for one in influences(noisy)]
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_fits_of_clean_ladders_seldom_turn_over():
