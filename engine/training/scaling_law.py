@@ -87,7 +87,8 @@ class FittedLaw:
     empty if all are of one; ``noise``: standard deviation of a run's loss around the law, relative;
     ``metric``: what the loss is; ``tokenizer`` and ``held_out``: fingerprints of what the losses were
     measured with, empty if unknown; ``flops``: range of the fitted runs' FLOPs; ``repeats``: R* of
-    :func:`effective_tokens` that its tokens were counted with.
+    :func:`effective_tokens` that its tokens were counted with; ``drawn_repeats``: each draw's own R*,
+    empty if all have this one.
     """
 
     best: ScalingLaw
@@ -99,16 +100,22 @@ class FittedLaw:
     held_out: str = ""
     groups: tuple[int, ...] = ()
     repeats: float = REPEATS
+    drawn_repeats: tuple[float, ...] = ()
 
-    def predict(self, parameters: float, body: float, tokens: float) -> Forecast:
+    def predict(
+        self, parameters: float, body: float, tokens: float, unique: float = math.inf
+    ) -> Forecast:
         """The loss of a run with so many ``parameters``, of which ``body`` are neither embedding nor
-        head; its interval spans that of each variant's draws, and the noise."""
+        head, after ``tokens``, of which only ``unique`` are different; its interval spans that of each
+        variant's draws, each with its own R*, and the noise."""
 
-        def one(law: ScalingLaw) -> float:
-            return law.loss(parameters if law.counted == "all" else body, tokens)
+        def one(law: ScalingLaw, repeats: float) -> float:
+            worth = effective_tokens(unique, tokens, repeats)
+            return law.loss(parameters if law.counted == "all" else body, worth)
 
-        low, high = self.span([one(law) for law in self.draws])
-        best = one(self.best)
+        drawn = self.drawn_repeats or (self.repeats,) * len(self.draws)
+        low, high = self.span([one(*each) for each in zip(self.draws, drawn, strict=True)])
+        best = one(self.best, self.repeats)
         spread = 1.96 * self.noise * best
         return Forecast(
             best,
@@ -151,7 +158,11 @@ class FittedLaw:
                 float(data["noise"]),
                 float(data.get("repeats", REPEATS)),
             )
-            if not 0 <= data["noise"] < math.inf or not 0 < data["repeats"] < math.inf:
+            data["drawn_repeats"] = tuple(map(float, data.get("drawn_repeats", ())))
+            if len(data["drawn_repeats"]) not in (0, len(data["draws"])):
+                raise ValueError("its values of R* are not those of its draws")
+            repeats = (data["repeats"], *data["drawn_repeats"])
+            if not 0 <= data["noise"] < math.inf or not all(0 < r < math.inf for r in repeats):
                 raise ValueError("its noise or R* is no such number")
             if not 0 < low <= high < math.inf:
                 raise ValueError("its FLOPs are no range")

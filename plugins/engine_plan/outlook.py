@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -106,7 +107,8 @@ def _fitted(
     if there:
         fresh = effective_tokens(there.tokens, tokens, law.repeats)
     plain = _outlook(name, law.best, found.shape, tokens, fresh)
-    said = law.predict(parameter_count(found.shape), body(found.shape), fresh)
+    unique = there.tokens if there else math.inf
+    said = law.predict(parameter_count(found.shape), body(found.shape), tokens, unique)
     return Outlook(
         name,
         plain.counted,

@@ -14,6 +14,8 @@ from engine import ScalingLaw
 
 LAW = ScalingLaw(E=1.0, A=20.0, alpha=0.3, B=60.0, beta=0.3)
 HOFFMANN = ScalingLaw(E=1.69, A=406.4, alpha=0.34, B=410.7, beta=0.28)
+SMALL = ScalingLaw(E=1.0, A=15.0, alpha=0.28, B=120.0, beta=0.34)
+"""A law of small models. Its exponents differ: a fit with one exponent is not exact by chance."""
 
 
 def ladder(
@@ -22,18 +24,19 @@ def ladder(
     budgets: int = 4,
     sizes: int = 5,
     spread: float = 4,
+    apart: float = 4,
     first: float = 1e13,
     noise: float = 0.0,
     seed: int = 0,
 ) -> list[Point]:
-    """Runs of budgets a factor of four apart, each with sizes from 1/spread to spread times the best.
+    """Runs of budgets ``apart``, each with sizes from 1/spread to spread times the best.
 
-    ``noise``: standard deviation of ln L.
+    ``apart``: the factor between budgets; ``noise``: standard deviation of ln L.
     """
     random = np.random.default_rng(seed)
     points = []
     for budget in range(budgets):
-        flops = first * 4**budget
+        flops = first * apart**budget
         for number, size in enumerate(np.geomspace(1 / spread, spread, sizes)):
             parameters = float(law.optimum(flops)[0] * size)
             tokens = flops / 6 / parameters

@@ -133,6 +133,9 @@ def _notes(points: Points, belief: Belief) -> list[str]:
         f"{name} lies {share:+.1%} off the law, far more than the others."
         for name, share in outliers(belief)
     ]
+    if far := outliers(belief, used=False):
+        told = ", ".join(f"{name} ({share:+.1%})" for name, share in far)
+        notes.append(f"Far off the law, which leaves them out: {told}.")
     noise = seed_noise(points)
     if math.isfinite(noise):
         notes.append(f"Runs that differ in the seed alone differ by {noise:.2%} (rms).")

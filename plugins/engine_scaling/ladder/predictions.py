@@ -17,6 +17,7 @@ import numpy as np
 from engine import FittedLaw, RunError, SpecError, read_json, write_durably
 from engine_scaling.ladder.rungs import Rung
 from engine_scaling.ladder.speed import json_text
+from engine_scaling.laws.budgets import budgets_of
 from engine_scaling.points.point import Point
 
 
@@ -171,14 +172,13 @@ def predicted(
 
 
 def by_budget(points: Sequence[Point]) -> list[list[Point]]:
-    """The points of each budget, from the smallest on; a factor of two tells budgets apart."""
-    groups: list[list[Point]] = []
-    for point in sorted(points, key=lambda p: p.flops):
-        if groups and point.flops < 2 * groups[-1][0].flops:
-            groups[-1].append(point)
-        else:
-            groups.append([point])
-    return groups
+    """The points of each budget, from the smallest on."""
+    ordered = sorted(points, key=lambda p: p.flops)
+    numbers = budgets_of(np.array([p.flops for p in ordered]))
+    return [
+        [point for point, own in zip(ordered, numbers, strict=True) if own == number]
+        for number in np.unique(numbers)
+    ]
 
 
 def frontier_of(points: Sequence[Point]) -> list[Point]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from engine_scaling.laws.bootstrap import Fitted, draws, fitted
 from engine_scaling.laws.checks import check_fit, check_points, check_sides
 from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import law_of
-from engine_scaling.laws.leaps import Leaps, clearly_worse, leaps_of
-from engine_scaling.laws.repeats import Repeats, repeats_of
+from engine_scaling.laws.leaps import ROUNDING, Leaps, Length, Reach, clearly_worse, leaps_of
+from engine_scaling.laws.repeats import Repeats, repeats_of, worths
 from engine_scaling.laws.spans import Span, quantiles
 from engine_scaling.laws.ways import Table, ways
 from engine_scaling.points.point import Points
@@ -24,30 +25,39 @@ BOOTSTRAPS = 1000
 @dataclass(frozen=True, slots=True)
 class Variant:
     """A way to fit the law, and how well it fits and predicts, as roots of mean squares of errors of
-    ln L: ``in_sample``; ``leaps`` by the factor between budgets, NaN where no run tells; ``predicts``
-    over all leaps, infinite where no run tells. ``worse``: whether it predicts clearly worse than the
+    ln L: ``in_sample``; ``leaps`` by their length; ``predicts`` over all leaps, infinite where no run
+    tells. ``predicted``: how many runs the leaps predict; ``tested``: whether it makes every leap that
+    another makes, at least one; ``worse``: whether it is tested, and predicts clearly worse than the
     one that is believed; ``points``: how many it is fitted to."""
 
     name: str
     points: int
     law: ScalingLaw
     in_sample: float
-    leaps: dict[int, float]
+    leaps: dict[Length, Reach]
     predicts: float
+    predicted: int
+    tested: bool
     worse: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
     """The law that is believed with its draws, the table of all variants (the believed one first), and
-    what they were found with."""
+    what they were found with. ``tried`` has the leaps and the fit of each variant, in the same order.
+    """
 
     law: FittedLaw
     variants: tuple[Variant, ...]
     family: Family
     table: Table
-    chosen: Fitted
+    tried: tuple[tuple[Leaps, Fitted], ...]
     repeats: Repeats
+
+    @property
+    def chosen(self) -> Fitted:
+        """The fit of the believed variant."""
+        return self.tried[0][1]
 
     @property
     def tested(self) -> bool:
@@ -75,33 +85,35 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
     """Fits every variant and chooses the one with the smallest error of prediction.
 
     ``bootstraps`` are divided among the variants that do not predict clearly worse, and the believed
-    one with all its constants free. Raises SpecError
-    where the points do not tell a law.
+    one with all its constants free. Raises SpecError where the points do not tell a law.
     """
     check_points(points)
     random = np.random.default_rng(seed)
-    repeats = repeats_of(points.points, random)
+    repeats, values = repeats_of(points.points, random)
     table = Table.of(points.points, repeats.value.value)
     tried = [(leaps_of(way, table), fitted(way, table)) for way in ways(table)]
     check_fit(table, [found for _, found in tried])
-    # A variant that leaves too few runs for every leap cannot be compared. The sort is stable: without
-    # any leap the plainest variant is first.
-    most = max(len(leaps.errors) for leaps, _ in tried)
-    tried.sort(key=lambda one: (len(one[0].errors) < most, one[0].size))
+    tried = [tried[number] for number in ranked([leaps for leaps, _ in tried])]
     best, chosen = tried[0]
     family, law = Family.of(table), law_of(chosen.constants, chosen.way.counted)
     check_sides(table, family, law)
     # A restriction's own draws do not show what it may cost, so the freest relative of the believed
     # variant always takes part.
+    most = len(best.errors)
     worse = [
-        clearly_worse(leaps, best) and found.way != chosen.way.freest for leaps, found in tried
+        (len(leaps.errors) < most or clearly_worse(leaps, best)) and found.way != chosen.way.freest
+        for leaps, found in tried
     ]
     share = -(-bootstraps // worse.count(False))
+    # Each draw takes another R*, drawn apart from its losses: by least squares the error of R* does not
+    # depend on those of the other constants with R* fixed.
+    values = np.resize(values, share) if len(values) else values
+    tokens = worths(points.points, values) if len(values) else None
     drawn = [
         law_of(constants, found.way.counted)
         for (_, found), left_out in zip(tried, worse, strict=True)
         if not left_out
-        for constants in draws(found, table, share, random)[0]
+        for constants in draws(found, table, share, random, tokens)[0]
     ]
     return Belief(
         FittedLaw(
@@ -114,22 +126,39 @@ def believe(points: Points, *, seed: int = 0, bootstraps: int = BOOTSTRAPS) -> B
             held_out=points.held_out,
             groups=(share,) * worse.count(False),
             repeats=repeats.value.value,
+            drawn_repeats=tuple(map(float, values)) * worse.count(False),
         ),
-        tuple(_variant(*one, left_out) for one, left_out in zip(tried, worse, strict=True)),
+        tuple(_variant(*one, most, left_out) for one, left_out in zip(tried, worse, strict=True)),
         family,
         table,
-        chosen,
+        tuple(tried),
         repeats,
     )
 
 
-def _variant(leaps: Leaps, found: Fitted, worse: bool) -> Variant:
+def ranked(leaps: Sequence[Leaps]) -> list[int]:
+    """The numbers of the variants with these leaps, the one to believe first.
+
+    A variant that leaves too few runs for every leap cannot be compared, and is last. Variants that
+    differ from the best by rounding alone stay in their order, as all do without any leap.
+    """
+    most = max(len(one.errors) for one in leaps)
+    alike = min(one.size for one in leaps if len(one.errors) == most) + ROUNDING
+    return sorted(
+        range(len(leaps)), key=lambda i: (len(leaps[i].errors) < most, max(leaps[i].size, alike))
+    )
+
+
+def _variant(leaps: Leaps, found: Fitted, most: int, left_out: bool) -> Variant:
+    tested = len(leaps.errors) == most > 0
     return Variant(
         found.way.name,
         len(found.residuals),
         law_of(found.constants, found.way.counted),
         float(np.sqrt((found.residuals**2).mean())),
-        {factor: leaps.at(factor) for factor in (4, 16)},
+        leaps.reaches(),
         leaps.size,
-        worse,
+        leaps.runs,
+        tested,
+        tested and left_out,
     )

@@ -36,23 +36,30 @@ def fitted(way: Way, table: Table) -> Fitted:
 
 
 def draws(
-    found: Fitted, table: Table, number: int, random: np.random.Generator
+    found: Fitted,
+    table: Table,
+    number: int,
+    random: np.random.Generator,
+    tokens: Array | None = None,
 ) -> tuple[Array, Array]:
     """Constants ``(number, 5)`` fitted to resampled losses, and these as ln L ``(number, points)``.
 
     Residuals are drawn anew around the fit, so that the budgets and sizes stay as they were planned.
     They are scaled to the noise, which itself is drawn from its distribution (χ² over the degrees of
-    freedom), as it is known from few runs only.
+    freedom), as it is known from few runs only. Runs that the way leaves out, which other methods use,
+    get residuals around their own losses.
+
+    ``tokens``: logarithms of each draw's effective tokens ``(number, points)``, if not the table's.
     """
-    count, free = len(found.residuals), len(found.residuals) - found.way.free()
+    free = len(found.residuals) - found.way.free()
     residuals = found.residuals - found.residuals.mean()
     size = float(np.sqrt((residuals**2).mean()))
     scale = found.noise / size if size > 0 else 0.0
     spread = np.sqrt(free / random.chisquare(free, number))[:, None] * scale
-    kept = found.kept(table)
-    z = np.tile(table.z, (number, 1))
-    z[:, kept] = (
-        table.z[kept] - found.residuals + spread * random.choice(residuals, (number, count))
+    middle = table.z.copy()
+    middle[found.kept(table)] -= found.residuals
+    z = middle + spread * random.choice(residuals, (number, len(middle)))
+    laws, _ = fit(
+        found.way.data(table, z=z, tokens=tokens), found.way.form, near=found.constants[None]
     )
-    laws, _ = fit(found.way.data(table, z=z), found.way.form, near=found.constants[None])
     return laws, z

@@ -25,11 +25,13 @@ _LEAST = 4
 
 @dataclass(frozen=True, slots=True)
 class PowerLaw:
-    """L = offset + (scale / x)^exponent of one variable; ``runs`` are on the frontier. ``at`` has the
-    loss by the factor over the largest x. All are None with too few runs."""
+    """L = offset + (scale / x)^exponent of one variable; ``runs`` are on the frontier; ``largest``: the
+    largest x of all runs; ``at``: the loss by the factor over it. With too few runs ``offset`` and
+    ``exponent`` are None, and ``at`` is empty."""
 
     variable: Variable
     runs: int
+    largest: float
     offset: Span | None
     exponent: Span | None
     at: dict[int, Span]
@@ -59,7 +61,7 @@ def _power_law(
 ) -> PowerLaw:
     best = on_frontier(x, z)
     if len(best) < _LEAST:
-        return PowerLaw(variable, len(best), None, None, {})
+        return PowerLaw(variable, len(best), float(x.max()), None, None, {})
     form = Form(data=False)
     log = np.log(x[best])[None]
     losses = np.vstack([z[None, best], drawn[:, best]])
@@ -73,6 +75,7 @@ def _power_law(
     return PowerLaw(
         variable,
         len(best),
+        float(x.max()),
         quantiles(offset[0], offset[1:]),
         quantiles(exponent[0], exponent[1:]),
         {f: quantiles(own[0], own[1:]) for f, own in zip(factors, found.T, strict=True)},

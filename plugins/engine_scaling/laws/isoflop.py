@@ -8,32 +8,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine_scaling.laws.believed import Belief
+from engine_scaling.laws.budgets import clusters, middle_of
 from engine_scaling.laws.form import Array, predicted
 from engine_scaling.laws.spans import Span, quantiles
 
 _SIZES = 3
 """Sizes that a parabola needs."""
-_SAME = 1.25
-"""Ratio of FLOPs up to which runs next to each other have one budget."""
+_WITHOUT = 0.025
+"""Share of resampled parabolas without a lowest point among the sizes above which no best size is told,
+as an end of its interval of 95 % would lie outside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parabola:
     """The best size of a budget. ``flops``: the runs' geometric mean; ``sizes``: how many; ``spread``:
-    ratio of the largest to the smallest; ``optimum``: all parameters, None where the parabola opens
-    downward or its lowest point is outside of the sizes; ``bias``: the relative error of this method
-    on losses that follow the believed law without noise, at these sizes."""
+    ratio of the largest to the smallest; ``optimum``: all parameters, None where the parabola has no
+    lowest point among the sizes, or more than 2.5 % of those through resampled losses have none;
+    ``without``: the share of these; ``bias``: the relative error of this method on losses that follow
+    the believed law without noise, at these sizes, NaN where that parabola has no lowest point."""
 
     flops: float
     sizes: int
     spread: float
     optimum: Span | None
+    without: float
     bias: float
 
 
 @dataclass(frozen=True, slots=True)
 class IsoFlop:
-    """The parabolas, and the exponent of the best size over FLOPs, None with fewer than two optima."""
+    """The parabolas, and the exponent of the best size over FLOPs by those whose optimum is told; None
+    with fewer than two."""
 
     parabolas: tuple[Parabola, ...]
     exponent: Span | None
@@ -42,23 +47,28 @@ class IsoFlop:
 def isoflop(belief: Belief, drawn: Array) -> IsoFlop:
     """Fits the parabolas; ``drawn`` are resampled ln L ``(draws, points)`` of the believed law."""
     table = belief.table
-    budgets = list(_budgets(table.flops, table.all))
+    budgets = [b for b in clusters(table.flops) if len(set(table.all[b])) >= _SIZES]
     lowest = [_lowest(np.log(table.all[b]), np.vstack([table.z[b], drawn[:, b]])) for b in budgets]
     x, y = np.log(belief.chosen.way.sizes(table)), np.log(table.tokens)
     exact = predicted(belief.chosen.constants, x, y)
     parabolas = []
     for which, found in zip(budgets, lowest, strict=True):
         size = np.log(table.all[which])
-        flops = math.exp(np.log(table.flops[which]).mean())
+        flops = middle_of(table.flops[which])
         true = belief.family.optima([belief.law.best], flops)[0]
-        inside = math.isfinite(found[0]) and size.min() <= found[0] <= size.max()
+        inside = (size.min() <= found) & (
+            found <= size.max()
+        )  # not where there is none, which is NaN
+        without = float((~inside[1:]).mean())
+        told = inside[0] and without <= _WITHOUT
         parabolas.append(
             Parabola(
                 flops,
                 len(set(size)),
                 math.exp(np.ptp(size)),
-                quantiles(math.exp(found[0]), np.exp(found[1:])) if inside else None,
-                float(np.exp(_lowest(size, exact[None, which])[0]) / true - 1),
+                quantiles(math.exp(found[0]), np.exp(found[1:])) if told else None,
+                without,
+                _bias(size, exact[which], true),
             )
         )
     there = [i for i, p in enumerate(parabolas) if p.optimum is not None]
@@ -70,16 +80,10 @@ def isoflop(belief: Belief, drawn: Array) -> IsoFlop:
     return IsoFlop(tuple(parabolas), quantiles(slopes[0], slopes[1:]))
 
 
-def _budgets(flops: Array, sizes: Array) -> list[Array]:
-    """The runs of each budget with enough sizes, as numbers of points."""
-    order = np.argsort(flops)
-    steps = np.flatnonzero(np.diff(np.log(flops[order])) > math.log(_SAME)) + 1
-    groups = np.split(order, steps)
-    return [
-        group
-        for group in groups
-        if len(set(sizes[group])) >= _SIZES and np.ptp(np.log(flops[group])) <= 2 * math.log(_SAME)
-    ]
+def _bias(size: Array, exact: Array, true: float) -> float:
+    (lowest,) = _lowest(size, exact[None])
+    inside = size.min() <= lowest <= size.max()
+    return float(np.exp(lowest) / true) - 1 if inside else math.nan
 
 
 def _lowest(x: Array, z: Array) -> Array:

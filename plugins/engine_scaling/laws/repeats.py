@@ -21,6 +21,8 @@ PUBLISHED = Span(REPEATS, math.nan, math.nan)
 """R*_D of Muennighoff et al. 2023, who give no interval."""
 _REPEATED, _RUNS, _FAR = 1.5, 4, 4.0
 """Epochs from which a run repeats data; how many such runs R* needs, one of them with this many."""
+_CONSTANTS = 6
+"""Constants of the law, R* among them."""
 _GRID = np.geomspace(0.5, 500, 24)
 _DRAWS = 60
 
@@ -36,34 +38,40 @@ class Repeats:
     epochs: float
 
 
-def repeats_of(points: Sequence[Point], random: np.random.Generator) -> Repeats:
-    """R* for these points: fitted where enough of them repeat their data."""
+def repeats_of(points: Sequence[Point], random: np.random.Generator) -> tuple[Repeats, Array]:
+    """R* for these points, fitted where enough of them repeat their data; and R* fitted to resampled
+    losses ``(draws,)``, none where the published value is taken.
+
+    Residuals are scaled to the noise that is left after the fit's degrees of freedom.
+    """
     epochs = np.array([1.0 if math.isnan(p.unique) else p.tokens / p.unique for p in points])
     runs, most = int((epochs > _REPEATED).sum()), float(epochs.max())
     if runs < _RUNS or most < _FAR:
-        return Repeats(PUBLISHED, False, runs, most)
+        return Repeats(PUBLISHED, False, runs, most), np.empty(0)
     plain = np.log([[p.parameters for p in points], [p.loss for p in points]])
-    data = Data(plain[:1], _worths(points, _GRID), plain[1:], np.ones((1, len(points))))
+    data = Data(plain[:1], worths(points, _GRID), plain[1:], np.ones((1, len(points))))
     laws, cost = fit(data, Form())
     best = int(cost.argmin())
     around = _GRID[max(0, best - 1)], _GRID[min(best + 1, len(_GRID) - 1)]
     fine = np.geomspace(around[0], around[1], len(_GRID))
-    _, finer = fit(Data(data.x, _worths(points, fine), *data.arrays[2:]), Form(), laws[[best]])
+    _, finer = fit(Data(data.x, worths(points, fine), *data.arrays[2:]), Form(), laws[[best]])
     expected = predicted(laws[best], data.x, data.y[best])[0]
     residuals = data.z[0] - expected
-    drawn = expected + random.choice(residuals - residuals.mean(), (_DRAWS, len(points)))
+    residuals -= residuals.mean()
+    residuals *= math.sqrt(len(points) / max(1, len(points) - _CONSTANTS))
+    drawn = expected + random.choice(residuals, (_DRAWS, len(points)))
     # Each resampled set of losses meets each value of the grid.
     again = Data(data.x, np.tile(data.y, (_DRAWS, 1)), drawn.repeat(len(_GRID), 0), data.weight)
     _, costs = fit(again, Form(), laws[[best]])
-    found = [_lowest(_GRID, row) for row in costs.reshape(_DRAWS, len(_GRID))]
-    return Repeats(quantiles(_lowest(fine, finer), np.array(found)), True, runs, most)
+    found = np.array([_lowest(_GRID, row) for row in costs.reshape(_DRAWS, len(_GRID))])
+    return Repeats(quantiles(_lowest(fine, finer), found), True, runs, most), found
 
 
-def _worths(points: Sequence[Point], grid: Array) -> Array:
-    """Logarithms of the points' effective tokens ``(grid, points)``."""
+def worths(points: Sequence[Point], repeats: Array) -> Array:
+    """Logarithms of the points' effective tokens by each R*, ``(repeats, points)``."""
     unique = [p.tokens if math.isnan(p.unique) else p.unique for p in points]
     pairs = list(zip(unique, (p.tokens for p in points), strict=True))
-    return np.log([[effective_tokens(u, d, float(r)) for u, d in pairs] for r in grid])
+    return np.log([[effective_tokens(u, d, float(r)) for u, d in pairs] for r in repeats])
 
 
 def _lowest(grid: Array, cost: Array) -> float:

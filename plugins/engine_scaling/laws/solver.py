@@ -55,14 +55,15 @@ class Data:
 def fit(data: Data, form: Form, near: Array | None = None) -> tuple[Array, Array]:
     """The constants ``(S, 5)`` of least Huber loss for each set of points, and that loss ``(S,)``.
 
-    ``near``: constants ``(N, 5)`` to start from, instead of a grid of starts.
+    ``near``: constants to start from instead of a grid of starts: ``(N, 5)`` for every set of points,
+    or ``(S, N, 5)`` with each set's own.
     """
     centre = Data(data.x - (mx := data.x.mean()), data.y - (my := data.y.mean()), *data.arrays[2:])
     shift = np.array([mx, my])
     starts = _grid(centre, form) if near is None else _free(_moved(near, -shift), form)
-    sets, many = data.sets, len(starts)
+    sets, many = data.sets, starts.shape[-2]
     which = np.repeat(np.arange(sets), many)
-    free = np.tile(starts, (sets, 1))
+    free = np.broadcast_to(starts, (sets, *starts.shape[-2:])).reshape(sets * many, -1)
     lowest = np.where(data.weight > 0, data.z, np.inf).min(1)
     ceiling = np.broadcast_to(form.ceiling(np.exp(lowest)), sets)
     if many > _FINALISTS:
@@ -79,7 +80,7 @@ def _moved(constants: Array, shift: Array) -> Array:
     """The constants of the same laws where x and y are counted from another zero."""
     moved = constants.copy()
     for term, by in ((0, shift[0]), (2, shift[1])):
-        moved[:, term] += np.where(moved[:, term] <= ABSENT, 0, moved[:, term + 1] * by)
+        moved[..., term] += np.where(moved[..., term] <= ABSENT, 0, moved[..., term + 1] * by)
     return moved
 
 

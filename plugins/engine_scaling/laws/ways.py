@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from engine import effective_tokens
+from engine_scaling.laws.budgets import budgets_of
 from engine_scaling.laws.form import Array, Form, Offset
 from engine_scaling.laws.solver import Data
 from engine_scaling.points.point import Point
@@ -19,8 +20,6 @@ LEAST_RATIO = 5
 """Tokens per parameter below which a run may be left out: far from any published optimum."""
 LEAST_STEPS = 200
 """Steps below which a run may be left out: warm-up and decay are most of it."""
-STEP = 4
-"""Factor between the budgets that runs are sorted into."""
 
 Counted = Literal["all", "body"]
 
@@ -28,8 +27,8 @@ Counted = Literal["all", "body"]
 @dataclass(frozen=True, slots=True)
 class Table:
     """Points as arrays of shape ``(points,)``: ``all`` and ``body`` parameters, ``tokens`` as effective
-    ones, ``flops``, and ``z`` = ln L. ``budget`` numbers the nearest of the budgets C/4^i, of which
-    the largest, C, is 0; ``kept`` has for each rule of leaving out whether a point is used."""
+    ones, ``flops``, and ``z`` = ln L. ``budget`` numbers the budgets, of which the smallest is 0;
+    ``kept`` has for each rule of leaving out whether a point is used."""
 
     names: tuple[str, ...]
     all: Array
@@ -58,7 +57,7 @@ class Table:
             np.array(tokens),
             flops,
             np.log([p.loss for p in points]),
-            np.rint(np.log(flops / flops.max()) / math.log(STEP)).astype(int),
+            budgets_of(flops),
             np.array([p.tokens for p in points]),
             {
                 "": np.ones(len(points), bool),
@@ -87,13 +86,19 @@ class Way:
         ]
         return ", ".join(parts + ([self.rule] if self.rule else []))
 
-    def data(self, table: Table, weight: Array | None = None, z: Array | None = None) -> Data:
-        """The points of this way; ``weight`` and ``z`` of shape ``(sets, points)`` where they are
-        not those of the table."""
+    def data(
+        self,
+        table: Table,
+        weight: Array | None = None,
+        z: Array | None = None,
+        tokens: Array | None = None,
+    ) -> Data:
+        """The points of this way; ``weight``, ``z`` and the logarithms of ``tokens`` of shape
+        ``(sets, points)`` where they are not those of the table."""
         kept = table.kept[self.rule]
         return Data(
             np.log(self.sizes(table)[kept])[None],
-            np.log(table.tokens[kept])[None],
+            (np.log(table.tokens)[None] if tokens is None else tokens)[:, kept],
             (table.z[None] if z is None else z)[:, kept],
             (np.ones((1, len(kept))) if weight is None else weight)[:, kept],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -68,12 +69,39 @@ def test_an_interval_spans_those_of_the_variants(tmp_path):
         FittedLaw.read(tmp_path / "law.json")
 
 
+def test_each_draw_counts_repeated_data_by_its_own_r(tmp_path):
+    """The best law by the one that was fitted. A file without the draws' values is read, and all have
+    that one."""
+    law = FittedLaw(HOFFMANN, (HOFFMANN,) * 2, 0.0, "m", (1e18, 1e20), repeats=10.0)
+    apart = replace(law, drawn_repeats=(5.0, 20.0))
+    low, best, high = (
+        HOFFMANN.loss(1e9, effective_tokens(1e9, 4e10, r)) for r in (20.0, 10.0, 5.0)
+    )
+    found = apart.predict(1e9, 9e8, 4e10, 1e9)
+    assert found.loss == pytest.approx(best)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.06 * (high - low))
+    same = law.predict(1e9, 9e8, 4e10, 1e9)
+    assert same.low == pytest.approx(best)
+    assert same.high == pytest.approx(best)
+    fresh = apart.predict(1e9, 9e8, 4e10)
+    assert fresh.low == fresh.high == pytest.approx(HOFFMANN.loss(1e9, 4e10))
+    file = tmp_path / "law.json"
+    file.write_text(apart.text(), encoding="utf-8")
+    assert FittedLaw.read(file) == apart
+    data = json.loads(apart.text())
+    del data["drawn_repeats"]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert FittedLaw.read(file) == law
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
         ({"noise": float("nan")}, "noise or R"),
         ({"noise": -1.0}, "noise or R"),
         ({"repeats": 0.0}, "noise or R"),
+        ({"drawn_repeats": (0.0,)}, "noise or R"),
+        ({"drawn_repeats": (9.0, 9.0)}, "values of R. are not those of its draws"),
         ({"flops": (1e19, 0.0)}, "FLOPs are no range"),
         ({"best": ScalingLaw(1.7, 400.0, -0.3, 410.0, 0.28)}, "does not fall"),
         ({"best": ScalingLaw(1.7, 0.0, 0.3, 410.0, 0.28)}, "does not fall"),

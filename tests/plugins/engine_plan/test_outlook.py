@@ -30,11 +30,14 @@ def small(tiny_spec, command, write_spec, finished_run):
 def law(tmp_path):
     """Writes the file of a law of runs with so many FLOPs."""
 
-    def write(best=LAW, tokenizer="", flops=(1e8, 1e13), repeats=REPEATS):
+    def write(best=LAW, tokenizer="", flops=(1e8, 1e13), repeats=REPEATS, drawn=()):
         draws = tuple(ScalingLaw(best.E + d, best.A, best.alpha, best.B, best.beta, best.counted)
                       for d in (-0.1, 0, 0.1))  # fmt: skip
         file = tmp_path / "law.json"
-        fitted = FittedLaw(best, draws, 0.0, "nats per token", flops, tokenizer, repeats=repeats)
+        fitted = FittedLaw(
+            best, draws, 0.0, "nats per token", flops, tokenizer,
+            repeats=repeats, drawn_repeats=drawn,
+        )  # fmt: skip
         file.write_text(fitted.text(), encoding="utf-8")
         return file
 
@@ -104,6 +107,17 @@ def test_a_law_counts_repeated_data_as_it_was_fitted(small, law, tiny_spec, fini
     own = stage["outlook"][1]
     assert own["loss"] == pytest.approx(LAW.loss(stage["parameters"], fresh))
     assert own["loss"] > LAW.loss(stage["parameters"], stage["data"]["effective_tokens"])
+
+
+def test_a_law_s_interval_spans_the_values_of_r(small, law, tiny_spec):
+    """Where data is repeated each draw counts it by its own R*."""
+    tiny_spec["stages"]["base"]["train"]["budget"] = "16 epochs"
+    plain = small("--law", law(repeats=10.0))["outlook"][1]
+    apart = small("--law", law(repeats=10.0, drawn=(20.0, 10.0, 5.0)))["outlook"][1]
+    assert apart["loss"] == plain["loss"]
+    assert apart["effective"] == plain["effective"]
+    assert apart["low"] < plain["low"]
+    assert apart["high"] > plain["high"]
 
 
 def test_a_law_that_may_not_hold_is_told(small, law, tiny_spec):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from support.made_ladders import LAW, ladder, written
+from engine_scaling.fitting.tables import counted, short, spanned
+from engine_scaling.laws.spans import Span
+from support.made_ladders import LAW, SMALL, ladder, written
 
 from engine import FittedLaw
 
@@ -37,6 +40,11 @@ def test_what_is_printed(command, table):
     ahead = next(line for line in lines if line.startswith("10×"))
     assert ahead.count("[") == 3
     assert "N all, α ≠ β, E free" in told
+    assert "4× budgets to" in told
+    assert "the least error of 12 variants over" in " ".join(told.split())
+    assert next(line for line in lines if "loss at 4× of it" in line)
+    assert "L(N), N ≤ 6.62M" in told
+    assert "L(C), C ≤ 640T" in told
     assert "E = 0" in told
     assert f"left out: {HOSTILE}: its loss is not finite" in " ".join(told.split())
 
@@ -62,6 +70,69 @@ def test_what_is_written_for_machines(command, table, tmp_path):
     assert {one["name"] for one in told["variants"]} >= {"N all, α ≠ β, E free"}
     assert told["left_out"][0]["name"] == HOSTILE
     assert told["bits_per_byte"] is None
+
+
+def test_runs_far_off_are_named(command, tmp_path):
+    """With whether the law is fitted to them, and that the noise has them in it."""
+    points = ladder(SMALL, noise=0.003, seed=4)
+    for at, name in ((9, "used"), (19, "unused")):
+        points[at] = replace(points[at], loss=points[at].loss * 1.05, name=name)
+    told = " ".join(command("scaling", "fit", written(tmp_path / "runs.csv", points))[0].split())
+    assert "(standard deviation, those far off that are named below included)" in told
+    assert "used lies +5.0% off the law, far more than the others" in told
+    assert "Far off the law, which leaves them out: unused (+" in told
+    clean = written(tmp_path / "clean.csv", ladder(SMALL, noise=0.003, seed=4))
+    told = " ".join(command("scaling", "fit", clean)[0].split())
+    assert "off it (standard deviation)." in told
+    assert "Far off" not in told
+
+
+def test_a_run_that_decides_the_variant_is_named(command, tmp_path):
+    """With the variant that is believed without it."""
+    points = ladder(SMALL, noise=0.003, seed=5)
+    points[15] = replace(points[15], loss=points[15].loss * 0.95, name="odd")
+    file = written(tmp_path / "runs.csv", points)
+    told = " ".join(command("scaling", "fit", file)[0].split())
+    first = json.loads(command("scaling", "fit", file, "--json")[0])["influences"][0]
+    assert f"odd: loss {first['loss']:+.2%}" in told
+    assert f"; {first['variant']} is believed then" in told
+
+
+def test_budgets_that_are_not_four_apart(command, tmp_path):
+    """Are named by their own factors, in the table and for machines."""
+    file = written(tmp_path / "runs.csv", ladder(noise=0.003, seed=1, apart=10))
+    told = command("scaling", "fit", file)[0]
+    assert "best: 10× budgets to" in " ".join(told.split())
+    (heads,) = (line for line in told.splitlines() if line.startswith("variant and"))
+    assert heads.split()[-3:] == ["runs", "fit", "10×"]
+    for variant in json.loads(command("scaling", "fit", file, "--json")[0])["variants"]:
+        assert variant["leaps"]["far"]["factor"] == pytest.approx(10)
+        assert "near" not in variant["leaps"]
+
+
+def test_variants_that_could_not_be_tested(command, tmp_path):
+    """Are said to be so, and not to be worse; and so is what a parabola cannot tell."""
+    points = ladder(noise=0.003, seed=1, sizes=7)
+    points = [replace(p, steps=100 if i < 14 else 1000) for i, p in enumerate(points)]
+    file = written(tmp_path / "runs.csv", points[:3] + points[7:])
+    told = command("scaling", "fit", file)[0]
+    few = [line for line in told.splitlines() if "200 steps" in line]
+    assert few
+    assert all("not tested" in line and "–" in line for line in few)
+    assert "clearly worse" in told
+    first = next(line for line in told.splitlines() if line.startswith("10T "))
+    assert "not to be told" in first
+    assert first.endswith("–")
+    assert "–: a parabola through the law's own losses" in told
+    assert "nan" not in told
+
+
+def test_figures_of_any_size():
+    """Parameters and tokens are whole numbers, at least one; no letter has four digits before it."""
+    assert counted(Span(0.03, 1e-9, 512.4)) == "1 [1, 512]"
+    assert counted(Span(999_999.0, 2.0, 1e30)) == "1M [2, 1e30]"
+    assert spanned(Span(1.5, 0.2, 3e40)) == "1.5 [0.2, 3e40]"
+    assert [short(x) for x in (0.0, 999.9, 999.6e6, 1e15)] == ["0", "1k", "1B", "1e15"]
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])

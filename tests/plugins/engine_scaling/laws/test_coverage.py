@@ -9,13 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engine_scaling.laws.believed import believe
-from support.made_ladders import HOFFMANN, as_points, ladder
-
-from engine import ScalingLaw
+from support.made_ladders import HOFFMANN, SMALL, as_points, ladder
 
 NOISE = 0.005
-SMALL = ScalingLaw(E=1.0, A=15.0, alpha=0.28, B=120.0, beta=0.34)
-"""A law of small models. Its exponents differ: a fit with one exponent is not exact by chance."""
 FIRST = {SMALL: 1e13, HOFFMANN: 1e19}
 """The smallest budgets."""
 

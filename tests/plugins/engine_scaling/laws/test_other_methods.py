@@ -39,8 +39,25 @@ def test_parabolas_without_a_lowest_point():
     points = [p for p in ladder(sizes=7) if "budget0" not in p.name or p.name in small]
     odd = next(i for i, p in enumerate(points) if p.name == "budget3-size3")
     points[odd] = replace(points[odd], loss=points[odd].loss * 1.2)
-    found = isoflop(*studied(points))
+    belief, _ = studied(points)
+    found = isoflop(belief, np.repeat(belief.table.z[None], 40, 0))
     assert [p.optimum is None for p in found.parabolas] == [True, False, False, True]
+    assert [p.without for p in found.parabolas] == [1, 0, 0, 1]
+    assert np.isnan([p.bias for p in found.parabolas]).tolist() == [True, False, False, False]
+
+
+def test_a_best_size_that_resampled_losses_do_not_tell():
+    """Is not told, and neither is the exponent: noise of 2 % hides the lowest point
+    over a factor of three each way."""
+    found = isoflop(*studied(ladder(noise=0.02, seed=2, spread=3)))
+    for parabola in found.parabolas:
+        assert parabola.without > 0.025
+        assert parabola.optimum is None
+    assert found.exponent is None
+    clear = isoflop(*studied(ladder(noise=0.003, seed=2)))
+    for parabola in clear.parabolas:
+        assert parabola.without <= 0.025
+        assert parabola.optimum.low > 0
 
 
 def test_the_best_runs_grow_with_compute():
@@ -66,6 +83,7 @@ def test_too_few_runs_on_the_frontier_tell_no_power_law():
     belief, drawn = studied(ladder(budgets=3))
     (law,) = (one for one in power_laws(belief, drawn, (10,)) if one.variable == "C")
     assert (law.runs, law.exponent, law.at) == (3, None, {})
+    assert law.largest == belief.law.flops[1]
 
 
 def test_the_frontier():
