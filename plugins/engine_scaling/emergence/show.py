@@ -32,7 +32,7 @@ def show(
 ) -> None:
     """Prints what the scores of runs or of a CSV file tell. Raises SpecError for bad input."""
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, places)
     found = analyse(_scores(places, metric, model, chance))
     if plot is not None:
         from engine_scaling.emergence.plot import draw
