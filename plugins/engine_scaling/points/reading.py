@@ -22,9 +22,15 @@ def read_points(paths: Sequence[Path]) -> Points:
     for path in paths:
         if path.suffix.lower() == ".csv":
             add_table(path, found)
-        else:
-            for run in runs_in(path):
-                add_run(run, found, named=run == path)
+            continue
+        runs = runs_in(path)
+        if not runs:
+            raise SpecError(
+                f"{path}: is neither a run, nor a folder with runs, nor a table (.csv)",
+                hint="name e.g. runs/*, or a table with the columns parameters, tokens and loss",
+            )
+        for run in runs:
+            add_run(run, found, named=run == path)
     if len(found.lengths) > 1:
         rows = some([f"{length:,} tokens in {name}" for length, name in found.lengths.items()])
         found.notes.append(f"Rows differ ({rows}), and with them what a held-out token can see.")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import Amount, RunHistory, SpecError, StageHistory, read_json, read_run
+from engine import Amount, RunHistory, StageHistory, read_json, read_run
 from engine_scaling.points.point import Found, Point
 from engine_scaling.points.sweeps import HELD_OUT, REASONS, role_of
 
@@ -19,21 +19,13 @@ FLOPS = 6
 """FLOPs of training for each parameter and token, where a run does not tell."""
 
 
-def runs_in(path: Path) -> Iterator[Path]:
+def runs_in(path: Path) -> list[Path]:
     """The run's folder, or those of the runs in a folder, or in its folder ``runs`` as in that of a
-    sweep. Raises SpecError if there are none."""
+    sweep; empty if there are none."""
     if (path / _LOG).is_file():
-        yield path
-        return
-    for folder in (path, path / "runs"):
-        runs = sorted(log.parent for log in folder.glob(f"*/{_LOG}"))
-        if runs:
-            yield from runs
-            return
-    raise SpecError(
-        f"{path}: is neither a run, nor a folder with runs, nor a table (.csv)",
-        hint="name e.g. runs/*, or a table with the columns parameters, tokens and loss",
-    )
+        return [path]
+    own, inner = (sorted(f.parent for f in p.glob(f"*/{_LOG}")) for p in (path, path / "runs"))
+    return own or inner
 
 
 def add_run(path: Path, found: Found, *, named: bool = True) -> None:

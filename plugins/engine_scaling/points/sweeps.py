@@ -27,7 +27,8 @@ def role_of(run: Path) -> str | None:
     if not file.exists():
         return None
     try:
-        role = read_json(file).get(place.name)
+        roles: dict[str, str] = read_json(file)
+        role = roles.get(place.name)
         if role is not None and role not in REASONS:
             raise ValueError(f"'{role}' is no role")
     except (OSError, ValueError, TypeError, AttributeError) as error:
