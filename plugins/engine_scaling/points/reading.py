@@ -18,7 +18,7 @@ def read_points(paths: Sequence[Path]) -> Points:
     or cannot be read, and where tokenizers or held-out texts differ; RunError for runs that cannot be
     read.
     """
-    found = Found()
+    found, named = Found(), {path.resolve() for path in paths}
     for path in paths:
         if path.suffix.lower() == ".csv":
             add_table(path, found)
@@ -30,14 +30,15 @@ def read_points(paths: Sequence[Path]) -> Points:
                 hint="name e.g. runs/*, or a table with the columns parameters, tokens and loss",
             )
         for run in runs:
-            add_run(run, found, named=run == path)
+            add_run(run, found, named=run.resolve() in named)
     if len(found.lengths) > 1:
         rows = some([f"{length:,} tokens in {name}" for length, name in found.lengths.items()])
         found.notes.append(f"Rows differ ({rows}), and with them what a held-out token can see.")
     if found.repeated:
         found.notes.append(f"Given more than once, and counted once: {some(found.repeated)}.")
     if found.held_out:
-        found.notes.append(f"Held out by their sweep, and fitted as named: {some(found.held_out)}.")
+        held_out = some(list(dict.fromkeys(found.held_out)))
+        found.notes.append(f"Held out by their sweep, and fitted as named: {held_out}.")
     return Points(
         tuple(found.points),
         tokenizer=_one_of(found.points, "tokenizer"),

@@ -73,10 +73,11 @@ def test_the_points_of_a_sweep_s_folder_are_those_of_its_law(climbed):
             "speed-w16": "its sweep measured the speed by it",
             held_out: "its sweep holds it out; name this run to fit it, too",
         }
-    found = read_points(sorted(runs.iterdir()))
-    assert {point.name for point in found.points} == {*rungs, f"{held_out}/base"}
-    assert found.left_out[0][0] == "small"
-    assert f"Held out by their sweep, and fitted as named: {held_out}/base." in found.notes
+    for paths in (sorted(runs.iterdir()), [runs, runs / held_out]):
+        found = read_points(paths)
+        assert {point.name for point in found.points} == {*rungs, f"{held_out}/base"}
+        assert {name for name, _ in found.left_out} == {"small", "speed-w8", "speed-w16"}
+        assert f"Held out by their sweep, and fitted as named: {held_out}/base." in found.notes
 
 
 def test_a_damaged_file_of_roles(copied):

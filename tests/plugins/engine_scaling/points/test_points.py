@@ -132,6 +132,14 @@ def test_a_budget_in_time_has_no_known_flops(copied):
     assert "FLOPs as 6·N·D" in found.notes[0]
 
 
+def test_flops_of_none_are_unknown(copied):
+    """They count as 6·N·D, too."""
+    changed(copied, lambda e: {**e, "flops": 0} if e["event"] == "training" else e)
+    found = read_points([copied])
+    assert found.points[0].flops == 6 * found.points[0].parameters * found.points[0].tokens
+    assert "FLOPs as 6·N·D" in found.notes[0]
+
+
 def test_a_damaged_log_and_one_that_is_being_written(copied, point):
     """Damaged lines are counted, and a last line without an end is left for later."""
     with (copied / "events.jsonl").open("a", encoding="utf-8") as log:
