@@ -6,9 +6,16 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from engine import (
     Config,
@@ -26,7 +33,7 @@ from engine import (
 from engine.files import expanded
 from engine_data.dataset_card import dataset_fault
 from engine_data.rows.saved_datasets import saved_among
-from engine_data.sources.installed_packages import package_fault
+from engine_data.sources.installed_packages import normalized, package_fault
 
 
 class PythonLibrary(DataSourceConfig):
@@ -50,12 +57,24 @@ class PythonLibrary(DataSourceConfig):
             raise ValueError("packages have no topics: add `sources` or `docstrings` to parts")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_an_empty_list(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out packages that were not given, as a spec with an empty list is refused."""
+        plain: dict[str, Any] = write(self)
+        return plain if self.packages else {k: v for k, v in plain.items() if k != "packages"}
+
     def problems(self) -> Mapping[str, str]:
-        """See :class:`engine.Config`: packages that are not installed or have no sources."""
+        """See :class:`engine.Config`: an empty list, and packages that are not installed, have no
+        sources, or are named twice."""
+        if not self.packages and "packages" in self.model_fields_set:
+            return {"packages": "names no package; remove the field to read the standard library"}
         found = {}
+        names = [normalized(name) for name in self.packages]
         for place, name in enumerate(self.packages):
-            if name in self.packages[:place]:
-                found[f"packages.{place}"] = f"'{name}' is named twice"
+            if names[place] in names[:place]:
+                first = self.packages[names.index(names[place])]
+                also = "" if first == name else f", also as '{first}'"
+                found[f"packages.{place}"] = f"'{name}' is named twice{also}"
             elif wrong := package_fault(name):
                 found[f"packages.{place}"] = wrong
         return found

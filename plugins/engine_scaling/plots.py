@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import RunError, SpecError, write_durably
+from engine_scaling.outputs import check_output
 
 if TYPE_CHECKING:
     import altair as alt
@@ -25,8 +27,10 @@ _PAGE = """<!doctype html>
 """
 
 
-def check_plot(file: Path) -> None:
-    """Raises SpecError for a kind of file that is not drawn, RunError if a library is missing."""
+def check_plot(file: Path, inputs: Iterable[Path]) -> None:
+    """Raises SpecError for a kind of file that is not drawn and for one of the inputs, RunError if a
+    library is missing."""
+    check_output("--plot", file, inputs)
     if file.suffix.lower() not in _KINDS:
         raise SpecError(
             f"--plot {file}: cannot draw '{file.suffix}'", hint="name a .png, .svg or .html"

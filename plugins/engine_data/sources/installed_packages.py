@@ -5,11 +5,17 @@ Nothing is imported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from engine_data.sources.standard_library import TESTS, source_of
+
+
+def normalized(name: str) -> str:
+    """A distribution's name as all its spellings (PEP 503): `Apple_Pie` is `apple-pie`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def package_fault(name: str) -> str | None:

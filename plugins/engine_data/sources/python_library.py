@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from engine import Context, DataSource, Record, Text
 from engine_data.config import PythonLibrary
 from engine_data.sources.installed_packages import (
+    normalized,
     package_license,
     package_modules,
     package_version,
@@ -44,7 +45,8 @@ class PythonLibrarySource(DataSource):
         if not self._config.packages:
             return parts
         read = [part for part in parts if part != "topics"]
-        return [f"{part}/{name}" for name in self._config.packages for part in read]
+        names = map(normalized, self._config.packages)
+        return [f"{part}/{name}" for name in names for part in read]
 
     def version(self, part: str) -> str:
         """See :class:`engine.DataSource`: a package's and Python's; or Python's, and where it is."""

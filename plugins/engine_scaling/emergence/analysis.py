@@ -71,7 +71,8 @@ def analyse(scores: Scores) -> Analysis:
     points = scores.points
     above = sum(share_interval(point)[0] > scores.chance for point in points)
     curve = fit(_observed(points, [math.log10(p.flops) for p in points], scores.chance))
-    why = _untold(above, curve)
+    below = sum(share_interval(point)[1] < scores.chance for point in points)
+    why = _untold(above, curve, all_below=below == len(points))
     known = [point for point in points if point.logprob is not None]
     line, second = None, None
     if len(known) >= LEAST_POINTS and len({p.flops for p in known}) >= LEAST_PLACES:
@@ -121,8 +122,10 @@ def _observed(points: Sequence[Point], x: Sequence[float], chance: float) -> Obs
     )
 
 
-def _untold(above: int, curve: Curve) -> str:
+def _untold(above: int, curve: Curve, *, all_below: bool) -> str:
     """Why scores have no threshold; empty if they have one."""
+    if all_below:
+        return f"all scores are below chance: is {curve.chance:.4g} the score by guessing?"
     if above < _LEAST_ABOVE:
         scores = "score is" if above == 1 else "scores are"
         return f"{above} {scores} above chance by the binomial interval; it takes {_LEAST_ABOVE}"

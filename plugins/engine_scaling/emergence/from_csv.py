@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from engine import SpecError, cleaned, read_regular
@@ -14,8 +15,9 @@ NEEDED = ("flops", "score", "n")
 OPTIONAL = ("name", "logprob", "chance")
 
 
-def read_points(file: Path) -> list[Point]:
-    """The points of a file. Raises SpecError with file, line and column of what is wrong."""
+def read_points(file: Path) -> tuple[list[Point], list[str]]:
+    """The points of a file, and the names of rows that are alike in all columns to one before, which
+    count once. Raises SpecError with file, line and column of what is wrong."""
     hint = f"columns: {', '.join(NEEDED)}; also {', '.join(OPTIONAL)}"
     try:
         text = read_regular(file).decode("utf-8-sig")
@@ -32,7 +34,14 @@ def read_points(file: Path) -> list[Point]:
         if unknown:
             told = cleaned(", ".join(unknown))
             raise SpecError(f"{file}: columns that mean nothing here: {told}", hint=hint)
-        return [_point(row, file, rows.line_num) for row in rows]
+        found: dict[Point, Point] = {}
+        repeated = []
+        for row in rows:
+            point = _point(row, file, rows.line_num)
+            alike = replace(point, name=row.get("name") or "")
+            if found.setdefault(alike, point) is not point:
+                repeated.append(point.name)
+        return list(found.values()), repeated
     except OSError as error:
         raise SpecError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (UnicodeError, csv.Error) as error:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from engine import RunHistory, SpecError, read_run
-from engine_scaling.emergence.points import Point, Scores, together
+from engine_scaling.emergence.points import REPEATED, Point, Scores, together
 from engine_scaling.emergence.training_flops import UnknownFlopsError, flops_of
+from engine_scaling.points.point import some
+from engine_scaling.points.runs import runs_in
 
 GOLD, CHANCE = "gold_logprob", "chance"
 """What multiple-choice evaluators log beside their scores."""
@@ -42,41 +44,35 @@ def read_scores(
 
     Raises SpecError where there are none, and for scores of other items or tokenizers together.
     """
-    found, damaged = [], 0
-    for run in _runs(folders):
-        damaged += run.damaged
+    found, damaged = [], {}
+    for run in (read_run(path) for f in folders for path in runs_in(f) or [f]):
+        damaged[run.path.resolve()] = run.damaged
         found += [one for one in _checkpoints(run) if model in (None, one.model)]
     column = _column(found, metric)
     lost: dict[str, list[str]] = defaultdict(list)
-    points, prints = [], defaultdict(list)
+    points, prints, seen = [], defaultdict(list), set()
     for one in found:
         if column not in one.scores:
             continue
         try:
+            if (same := repr((one.run.spec, one.scores[column]))) in seen:
+                raise ValueError(REPEATED)
+            seen.add(same)
             points.append(_point(one, column))
             prints[str(one.scores[column].get("fingerprint"))].append(one.name)
         except (UnknownFlopsError, ValueError, TypeError, KeyError, OverflowError) as error:
             lost[str(error)].append(one.name)
     label = "/".join(column)
     if len(prints) > 1:
-        told = "; ".join(_some(names) for names in prints.values())
+        told = some([some(names) for names in prints.values()], "; ")
         raise SpecError(
             f"{label}: scores of other items or tokenizers cannot be compared: {told}",
             hint="name only runs that belong together; give evaluations of other items a `name`",
         )
-    left_out = [f"{_some(names)}: {why}" for why, names in lost.items()]
-    if damaged:
-        left_out.append(f"{damaged} damaged lines of logs")
+    left_out = [f"{some(names)}: {why}" for why, names in lost.items()]
+    if lines := sum(damaged.values()):
+        left_out.append(f"{lines} damaged lines of logs")
     return together(label, points, chance, left_out)
-
-
-def _runs(folders: Iterable[Path]) -> Iterator[RunHistory]:
-    for folder in folders:
-        logs = sorted(folder.glob("*/events.jsonl"))
-        if logs and not (folder / "events.jsonl").is_file():
-            yield from (read_run(log.parent) for log in logs)
-        else:
-            yield read_run(folder)
 
 
 def _checkpoints(run: RunHistory) -> Iterator[Checkpoint]:
@@ -113,14 +109,17 @@ def _column(found: Sequence[Checkpoint], metric: str | None) -> Column:
     if metric is None:
         shares = [c for c in counts if c[1] not in (GOLD, CHANCE) and all(_shares(found, c))]
         if not shares:
-            there = ", ".join("/".join(column) for column in counts)
-            raise SpecError(f"no score is a share of items: {there}")
+            there = some(["/".join(column) for column in counts])
+            raise SpecError(
+                f"no score is a share of items: {there}",
+                hint="name a metric by --metric: scores that are no shares are left out, and named",
+            )
         return max(shares, key=counts.__getitem__)
     fitting = [c for c in counts if metric in (c[1], "/".join(c))]
     if len(fitting) == 1:
         return fitting[0]
     what = "is of several evaluators" if fitting else "no model has it"
-    there = ", ".join("/".join(column) for column in fitting or counts)
+    there = some(["/".join(column) for column in fitting or counts])
     raise SpecError(f"--metric {metric}: {what}", hint=f"name one of: {there}")
 
 
@@ -136,16 +135,18 @@ def _shares(found: Iterable[Checkpoint], column: Column) -> Iterator[bool]:
 
 def _point(one: Checkpoint, column: Column) -> Point:
     event = one.scores[column]
-    value = event.get("value")
-    if value is None or not math.isfinite(value):
+    value, items = event.get("value"), event.get("n")
+    if not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("its score is not finite")
+    if not isinstance(items, int):
+        raise ValueError("its number of items is not known")
     if event.get("higher_is_better") is False:
         raise ValueError("its score is no share of items that are right")
     return Point(
         one.name,
         flops_of(one.run, one.model, one.step),
         float(value),
-        int(event["n"]),
+        items,
         _beside(one, column, GOLD),
         _beside(one, column, CHANCE),
     )
@@ -159,8 +160,3 @@ def _beside(one: Checkpoint, column: Column, name: str) -> float | None:
     event = one.scores.get((evaluator, name + ("_clean" if metric.endswith("_clean") else "")), {})
     value = event.get("value")
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _some(names: Sequence[str]) -> str:
-    told = ", ".join(names[:3])
-    return told if len(names) <= 3 else f"{told} and {len(names) - 3} more"

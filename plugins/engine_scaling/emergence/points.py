@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine import SpecError
+from engine_scaling.points.point import some
 
 LEAST_POINTS = 4
 """A curve of three constants, and a point that could contradict it."""
 LEAST_PLACES = 3
 MOST_POINTS = 2000
 """The time of a fit grows with them: 2,000 take 13 s of a core."""
+REPEATED = "given before, and counted once"
+"""Why a score is left out that was given twice."""
 MOST_FLOPS = 1e40
 """With its inverse the range of FLOPs, or of another unit of them, so that no figure overflows."""
 
@@ -79,7 +82,7 @@ def together(
     places = len({point.flops for point in ordered})
     without = tuple(left_out)
     if len(ordered) < LEAST_POINTS or places < LEAST_PLACES:
-        beside = f"; left out: {'; '.join(without)}" if without else ""
+        beside = f"; left out: {some(without, '; ')}" if without else ""
         raise SpecError(
             f"{metric}: {len(ordered)} scores at {places} amounts of FLOPs{beside}",
             hint=f"a curve takes {LEAST_POINTS} scores at {LEAST_PLACES} amounts",

@@ -15,9 +15,10 @@ from engine import SpecError, Terminal
 from engine_scaling.emergence.analysis import Analysis, Interval, analyse, share_interval
 from engine_scaling.emergence.from_csv import read_points
 from engine_scaling.emergence.from_runs import read_scores
-from engine_scaling.emergence.points import Scores, check_chance, together
+from engine_scaling.emergence.points import REPEATED, Scores, check_chance, together
 from engine_scaling.emergence.priors import PRIORS
 from engine_scaling.plots import check_plot
+from engine_scaling.points.point import some
 
 UNTOLD = "not to be told"
 
@@ -32,7 +33,7 @@ def show(
 ) -> None:
     """Prints what the scores of runs or of a CSV file tell. Raises SpecError for bad input."""
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, places)
     found = analyse(_scores(places, metric, model, chance))
     if plot is not None:
         from engine_scaling.emergence.plot import draw
@@ -59,16 +60,19 @@ def _scores(
             check_chance(chance)
         except ValueError as error:
             raise SpecError(f"--{error}") from error
-    if any(place.is_dir() for place in places):
+    files = [place for place in places if not place.is_dir()]
+    if not files:
         return read_scores(places, metric, model, chance)
     if len(places) > 1:
         raise SpecError(
-            f"{places[1]}: is no folder", hint="name folders of runs, or a single CSV file"
+            f"{files[-1]}: is no folder", hint="name folders of runs, or a single CSV file"
         )
     if metric is not None or model is not None:
         option = "--metric" if metric is not None else "--model"
         raise SpecError(f"{option} chooses among the scores of runs; {places[0]} is a file")
-    return together(places[0].name, read_points(places[0]), chance)
+    points, repeated = read_points(places[0])
+    left_out = [f"{some(repeated)}: {REPEATED}"] if repeated else []
+    return together(places[0].name, points, chance, left_out)
 
 
 def _parts(found: Analysis) -> list[str | Table]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine import Amount, RunHistory, StageHistory
+from engine_scaling.points.runs import ended_early
 
 
 class UnknownFlopsError(Exception):
@@ -50,8 +51,8 @@ def _tokens(stage: StageHistory, step: int | None) -> float:
 def _planned(run: RunHistory, stage: StageHistory) -> float:
     """The tokens that the FLOPs of the training's first event are of: its budget's.
 
-    Raises UnknownFlopsError for a budget in time, whose tokens are not known before, and ValueError for
-    none.
+    Raises UnknownFlopsError for a budget in time, or in epochs of which not all were trained, as the
+    log does not tell its tokens; ValueError for none.
     """
     budget = Amount.parse(_train(run, stage.name).get("budget"))
     columns = stage.steps.columns()
@@ -61,6 +62,8 @@ def _planned(run: RunHistory, stage: StageHistory) -> float:
         case "steps":  # of the first step's size, before a ramp
             return budget.value * float(columns["tokens"][0] / columns["step"][0])
         case "epochs":
+            if ended_early(stage):
+                raise UnknownFlopsError("it ended early, and its budget is in epochs")
             return float(columns["tokens"][-1])
     raise UnknownFlopsError(f"its budget is in {budget.unit}")
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import RunError, Terminal, write_durably
+from engine import RunError, SpecError, Terminal, write_durably
 from engine_scaling.fitting.study import study
 from engine_scaling.fitting.tables import shown
+from engine_scaling.outputs import check_law
 from engine_scaling.plots import check_plot
 from engine_scaling.points.reading import read_points
 
@@ -16,7 +17,11 @@ from engine_scaling.points.reading import read_points
 def fit(paths: Sequence[Path], law: Path | None, plot: Path | None, as_json: bool) -> None:
     """Prints the study of runs and tables. Raises SpecError or RunError where it cannot."""
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, paths)
+    if law is not None:
+        check_law(law, paths)
+        if plot is not None and law.resolve() == plot.resolve():
+            raise SpecError(f"--law and --plot name one file: {law}", hint="name two")
     found = study(read_points(paths))
     if plot is not None:
         from engine_scaling.fitting.plot import draw

@@ -11,6 +11,7 @@ from engine_scaling.ladder.models import Template
 from engine_scaling.ladder.predictions import HeldOut
 from engine_scaling.ladder.rungs import Ladder, Rung, middle
 from engine_scaling.ladder.speed import Speed
+from engine_scaling.points.point import some
 
 STEP = 4
 """Factor between budgets."""
@@ -58,7 +59,7 @@ def check_budgets(ladder: Ladder, budgets: Sequence[float], number: int, option:
     for budget in budgets:
         trial = replace(ladder, skipped={})
         if len(trial.rungs(budget, middle(budget, ()), number)) < FEWEST:
-            reasons = "; ".join(f"{name}: {why}" for name, why in trial.skipped.items())
+            reasons = some([f"{name}: {why}" for name, why in trial.skipped.items()], "; ")
             raise SpecError(
                 f"{option}: with {budget:.2g} FLOPs, fewer than {FEWEST} sizes can be trained "
                 f"({reasons})",

@@ -24,7 +24,7 @@ from engine_scaling.ladder.budgets import (
     held_out_ahead,
     largest_budget,
 )
-from engine_scaling.ladder.models import Template
+from engine_scaling.ladder.models import Size, Template
 from engine_scaling.ladder.results import Climbed, loss_of
 from engine_scaling.ladder.rungs import LEAST_STEPS, Ladder, Rung, middle
 from engine_scaling.ladder.show import Show
@@ -32,6 +32,7 @@ from engine_scaling.ladder.speed import STEPS, Speed, json_text, measured
 from engine_scaling.laws.believed import Belief, believe
 from engine_scaling.points.point import Point, Points
 from engine_scaling.points.reading import read_points
+from engine_scaling.points.sweeps import HELD_OUT, ROLES, SPEED, TEXT
 from engine_scaling.runner import Job, Launch, Outcome, Runner, in_a_process
 
 
@@ -84,6 +85,7 @@ class Sweep:
         Raises SpecError where the budget or the text is too small, RunError where runs fail that the
         ladder cannot do without.
         """
+        self._save_roles()
         corpus = self._runner.prepare(self._show.preparing)
         ladder = Ladder(
             self._template, _unique(corpus), self._asked.lr_power, self._asked.least_steps
@@ -102,6 +104,7 @@ class Sweep:
         if self._asked.held_out:
             widest = max(rung.size.width for rung, _ in done)
             attempt = self._predict(ladder, speed, belief, points, budgets[-1], widest)
+            self._save_roles()
             results = self._hold_out(attempt)
             skipped |= {f"held out {name}": why for name, why in attempt.skipped.items()}
         failed = self._failed | dict(points.left_out)
@@ -124,14 +127,26 @@ class Sweep:
                 hint="repeat these, or give another folder with --to",
             )
 
+    def _save_roles(self) -> None:
+        """Says which runs are no rungs, so that whoever reads the sweep's runs leaves them out."""
+        roles = {self._template.loaded.spec.name: TEXT}
+        roles |= {job.name: SPEED for job in self._speed_jobs()[1]}
+        roles |= {run.name: HELD_OUT for one in told.attempts(self._folder) for run in one.runs}
+        write_durably(self._folder / ROLES, json_text(roles))
+
+    def _speed_jobs(self) -> tuple[tuple[Size, ...], list[Job]]:
+        """Two sizes, and the short trainings of them that the speed is measured by."""
+        own = self._template.width
+        sizes = tuple(self._template.size(width, self._asked.lr_power) for width in (own, 2 * own))
+        changes = [self._template.changes(size, STEPS) for size in sizes]
+        return sizes, [Job(f"speed-w{s.width}", c) for s, c in zip(sizes, changes, strict=True)]
+
     def _speed(self) -> Speed:
         """The speed as it was measured first, so that a resumed sweep has the same budgets."""
         file = self._folder / "speed.json"
         if file.exists():
             return Speed.read(file)
-        own = self._template.width
-        sizes = tuple(self._template.size(width, self._asked.lr_power) for width in (own, 2 * own))
-        jobs = [Job(f"speed-w{size.width}", self._template.changes(size, STEPS)) for size in sizes]
+        sizes, jobs = self._speed_jobs()
         outcomes = list(self._runner.run(jobs, self._show.watcher("the speed", jobs)))
         for outcome in outcomes:
             if outcome.status == "failed":

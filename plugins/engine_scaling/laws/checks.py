@@ -11,7 +11,7 @@ from engine_scaling.laws.bootstrap import Fitted
 from engine_scaling.laws.family import Family
 from engine_scaling.laws.form import Array
 from engine_scaling.laws.ways import Table
-from engine_scaling.points.point import Points
+from engine_scaling.points.point import Points, some
 
 LEAST = 7
 """Points below which the five constants of a law have no room for an error."""
@@ -27,7 +27,7 @@ def check_points(points: Points) -> None:
     """Raises SpecError for points that are too few or too much alike."""
     count = len(points.points)
     if count < LEAST:
-        missing = "; ".join(f"{name}: {why}" for name, why in points.left_out[:4])
+        missing = some([f"{name}: {why}" for name, why in points.left_out], "; ")
         raise SpecError(
             f"{count} finished trainings are too few for a law: at least {LEAST} are needed"
             + (f" (left out: {missing})" if missing else ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine import cleaned
 
@@ -61,15 +61,30 @@ class Points:
 @dataclass(slots=True)
 class Found:
     """What was read so far: points, trainings that are none with the reason, notes, and a training for
-    each length of rows in tokens."""
+    each length of rows in tokens; ``repeated``: trainings that were given before; ``held_out``: points
+    that a sweep holds out."""
 
     points: list[Point] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     lengths: dict[int, str] = field(default_factory=dict)
+    repeated: list[str] = field(default_factory=list)
+    held_out: list[str] = field(default_factory=list)
+    _first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, point: Point, given: str = "") -> None:
+        """Adds a point once: one that is alike in all figures, seed and fingerprints is the same
+        training, whatever its folder is called. ``given``: what a table calls it."""
+        first = self._first.setdefault(repr(replace(point, name=given)), point.name)
+        if len(self._first) > len(self.points):
+            self.points.append(point)
+        else:
+            self.repeated.append(
+                point.name if first == point.name else f"{point.name} (as {first})"
+            )
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], between: str = ", ") -> str:
     """Names for a message; of many the first few, and how many more there are."""
-    shown = ", ".join(map(cleaned, names[:_NAMED]))
+    shown = between.join(map(cleaned, names[:_NAMED]))
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

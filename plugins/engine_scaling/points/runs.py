@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import Amount, RunHistory, SpecError, StageHistory, read_json, read_run
+from engine import Amount, RunHistory, StageHistory, read_json, read_run
 from engine_scaling.points.point import Found, Point
+from engine_scaling.points.sweeps import HELD_OUT, REASONS, role_of
 
 _LOG = "events.jsonl"
 _EVALUATOR = "perplexity"
+_COUNTED = ("steps", "tokens")
+"""Units of budgets that a stage's record tells, too."""
 FLOPS = 6
 """FLOPs of training for each parameter and token, where a run does not tell."""
 
 
-def runs_in(path: Path) -> Iterator[Path]:
-    """The run's folder, or those of the runs in a folder. Raises SpecError if there are none."""
+def runs_in(path: Path) -> list[Path]:
+    """The run's folder, or those of the runs in a folder, or in its folder ``runs`` as in that of a
+    sweep; empty if there are none."""
     if (path / _LOG).is_file():
-        yield path
+        return [path]
+    own, inner = (sorted(f.parent for f in p.glob(f"*/{_LOG}")) for p in (path, path / "runs"))
+    return own or inner
+
+
+def add_run(path: Path, found: Found, *, named: bool = True) -> None:
+    """Adds a point for each train stage of a run; what is none is left out with the reason, and so is
+    what a sweep holds out, unless the run itself was ``named``."""
+    role = role_of(path)
+    if role and not (named and role == HELD_OUT):
+        found.left_out.append((path.resolve().name, REASONS[role]))
         return
-    runs = sorted(log.parent for log in path.glob(f"*/{_LOG}"))
-    if not runs:
-        raise SpecError(
-            f"{path}: is neither a run, nor a folder with runs, nor a table (.csv)",
-            hint="name e.g. runs/*, or a table with the columns parameters, tokens and loss",
-        )
-    yield from runs
-
-
-def add_run(path: Path, found: Found) -> None:
-    """Adds a point for each train stage of a run; what is none is left out with the reason."""
     run = read_run(path)
     if run.damaged:
         found.notes.append(f"{run.name}: {run.damaged} damaged lines of its log were left out")
@@ -39,11 +42,13 @@ def add_run(path: Path, found: Found) -> None:
         stage = run.stages.get(name, StageHistory(name))
         label = f"{run.name}/{name}"
         try:
-            found.points.append(_point(run, stage, label, found.notes))
+            found.add(_point(run, stage, label, found.notes))
             train = _part(_part(run.spec.get("stages"), name), "train")
             length = _part(train, "batch").get("sequence") or _part(train, "model").get("context")
             if isinstance(length, int):
                 found.lengths.setdefault(length, label)
+            if role:
+                found.held_out.append(label)
         except _NoPointError as reason:
             found.left_out.append((label, str(reason)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -79,17 +84,18 @@ def _point(run: RunHistory, stage: StageHistory, label: str, notes: list[str]) -
     vocabulary = data.get("vocabulary")
     if isinstance(vocabulary, int) and value > vocabulary:
         raise _NoPointError("it diverged: its held-out loss is above that of a uniform guess")
-    flops = stage.training.get("flops")
-    timed = Amount.parse(stage.summary["budget"]).unit == "seconds"
-    if flops is None or timed:  # with a budget in time they are only estimated
+    flops, share = stage.training.get("flops"), _reached(stage)
+    if not flops or share is None:  # with a budget in time they are only estimated
         flops = FLOPS * parameters * tokens
         notes.append(f"{label}: FLOPs as 6·N·D, as its record does not tell them")
+    else:  # those of the record are the whole budget's
+        flops = _number(flops) * min(1, share)
     return Point(
         label,
         parameters,
         tokens,
         math.log(value),
-        _number(flops),
+        flops,
         body=float(stage.training.get("body_parameters") or math.nan),
         unique=_unique(data, tokens),
         steps=int(stage.summary["steps"]),
@@ -111,12 +117,26 @@ def _check_finished(stage: StageHistory) -> None:
         }
         step = f", at step {stage.steps.last:,}" if stage.steps.last else ""
         raise _NoPointError(why.get(stage.status, "it is not finished") + step)
+    budget, share = Amount.parse(stage.summary["budget"]), _reached(stage)
+    if budget.unit in _COUNTED and share is not None and share < 0.99:
+        reached = stage.summary[budget.unit]
+        raise _NoPointError(f"it ended at {reached:,} of {budget.value:,.0f} {budget.unit}")
+    if budget.unit not in _COUNTED and ended_early(stage):
+        raise _NoPointError(f"it ended early, at step {stage.summary['steps']:,}")
+
+
+def ended_early(stage: StageHistory) -> bool:
+    """Whether a callback ended the training before its budget."""
+    last = stage.steps.last
+    return any(e["event"] == "ended_early" and e.get("step") == last for e in stage.events)
+
+
+def _reached(stage: StageHistory) -> float | None:
+    """The share of its budget that a finished training reached; None for a budget in time."""
     budget = Amount.parse(stage.summary["budget"])
-    reached = {"steps": stage.summary["steps"], "tokens": stage.summary["tokens"]}
-    if budget.unit in reached and reached[budget.unit] < 0.99 * budget.value:
-        raise _NoPointError(
-            f"it ended at {reached[budget.unit]:,} of {budget.value:,.0f} {budget.unit}"
-        )
+    if budget.unit in _COUNTED:
+        return float(stage.summary[budget.unit]) / budget.value
+    return None if budget.unit == "seconds" else 1.0
 
 
 def _final_scores(run: RunHistory, stage: StageHistory) -> Mapping[str, Mapping[str, Any]]:

@@ -9,23 +9,26 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from engine import RunError, SpecError, cleaned, read_regular
+from engine import SpecError, cleaned, read_regular
 from engine_scaling.points.point import Found, Point
 from engine_scaling.points.runs import FLOPS
 
 _NEEDED = ("parameters", "tokens", "loss")
 _NUMBERS = ("flops", "body", "unique", "steps", "stderr", "bits_per_byte", "seed")
+_WHOLE = ("steps", "seed")
 _TEXTS = ("name", "tokenizer", "held_out")
 COLUMNS = (*_NEEDED, *_NUMBERS, *_TEXTS)
 """The columns that a table may have; the first three it must have."""
+_MOST = 1e40
+"""With its inverse the range of figures, so that none overflows in a fit."""
 
 
 def add_table(file: Path, found: Found) -> None:
-    """Adds the points of a table. Raises SpecError for a damaged one, RunError if it cannot be read."""
+    """Adds the points of a table. Raises SpecError for one that is damaged or cannot be read."""
     try:
         text = read_regular(file).decode("utf-8-sig")
     except OSError as error:
-        raise RunError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise SpecError(f"{file}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{file}: is not UTF-8 text") from error
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -75,7 +78,7 @@ def _add(place: str, row: Mapping[str | None, object], found: Found) -> None:
         raise SpecError(f"{place}: unique {cells['unique']} is more than all tokens")
     if "flops" not in numbers:
         found.notes.append("FLOPs as 6·N·D where the table does not tell them")
-    found.points.append(
+    found.add(
         Point(
             name,
             parameters,
@@ -90,17 +93,30 @@ def _add(place: str, row: Mapping[str | None, object], found: Found) -> None:
             seed=(int(numbers["seed"]), 0) if "seed" in numbers else None,
             tokenizer=cells.get("tokenizer", ""),
             held_out=cells.get("held_out", ""),
-        )
+        ),
+        cells.get("name", ""),
     )
 
 
 def _number(place: str, name: str, text: str, *, finite: bool = True) -> float:
-    """A cell's positive number; seeds and standard errors may be 0. Raises SpecError."""
+    """A cell's positive number, whole for steps and seeds; seeds and standard errors may be 0. Raises
+    SpecError."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    least = 0 if name in ("seed", "stderr") else math.ulp(0)
-    if (number >= least and math.isfinite(number)) or (not finite and not number <= 0):
+    if not finite and not math.isfinite(number) and not number < 0:
         return number
-    raise SpecError(f"{place}: {name} '{cleaned(text)}' is not a positive number")
+    zero = name in ("seed", "stderr")
+    if not (number > 0 or (zero and number == 0)):
+        what = "a number of 0 or more" if zero else "a positive number"
+    elif name in _WHOLE and not number.is_integer():
+        what = "a whole number"
+    elif number and not 1 / _MOST <= number <= _MOST:
+        what = f"between {1 / _MOST:g} and {_MOST:g}"
+    else:
+        return number
+    raise SpecError(
+        f"{place}: {name} '{cleaned(text)}' is not {what}",
+        hint=None if name in _NEEDED else "leave the cell empty if it is not known",
+    )

@@ -190,6 +190,29 @@ def test_a_package_s_version_tells_whether_it_is_read_again(wheel):
     assert source.version(parts[0]).startswith("apple-pie 1.2, Python 3")
 
 
+def test_a_package_s_name_may_be_spelled_in_other_ways(wheel):
+    """It has the same parts, and is named once."""
+    assert build(PythonLibrary(packages=("Apple_Pie",)), None).parts() == [
+        "sources/apple-pie",
+        "docstrings/apple-pie",
+    ]
+    assert _ids(packages=("APPLE.pie",)) == _ids(packages=("apple-pie",))
+    assert PythonLibrary(packages=("Apple_Pie", "apple-pie")).problems() == {
+        "packages.1": "'apple-pie' is named twice, also as 'Apple_Pie'"
+    }
+
+
+def test_an_empty_list_of_packages_is_refused():
+    """It does not stand for the library; a spec with all defaults does not have it."""
+    assert PythonLibrary().problems() == {}
+    assert "packages" not in PythonLibrary().model_dump()
+    assert PythonLibrary.model_validate(PythonLibrary().model_dump()).problems() == {}
+    assert PythonLibrary(packages=()).problems() == {
+        "packages": "names no package; remove the field to read the standard library"
+    }
+    assert PythonLibrary(packages=("pytest",)).model_dump()["packages"] == ("pytest",)
+
+
 def test_packages_that_cannot_be_read_are_refused(wheel):
     """What is not installed, what has no sources, and what is named twice: each with the mend."""
     (wheel.parent / "empty-1.0.dist-info").mkdir()

@@ -145,9 +145,16 @@ def test_values_that_cannot_be(command, table, changed, told):
         ("flops,score,n\n1,1,1,1\n", "scores.csv:2: has more values than there are columns"),
         ('flops,score,n\n"1,1,1\n', "is no CSV"),
         ("flops,score,n\n1e18,0.5,100\n", "1 scores at 1 amounts of FLOPs"),
-        ("flops,score,n\n" + "1e18,0.5,100\n" * 9, "9 scores at 1 amounts of FLOPs"),
+        (
+            "flops,score,n,name\n" + "".join(f"1e18,0.5,100,a{n}\n" for n in range(9)),
+            "9 scores at 1 amounts of FLOPs",
+        ),
+        (
+            "flops,score,n\n" + "1e18,0.5,100\n" * 9,
+            "1 scores at 1 amounts of FLOPs; left out: line 3, line 4, line 5, line 6 and 4 more",
+        ),
         ("\0", "has no column flops"),
-        ("flops,score,n\n" + "1e18,0.5,9\n2e18,0.5,9\n3e18,0.5,9\n" * 700, "2,100 scores"),
+        ("flops,score,n\n" + "".join(f"{n}e18,0.5,9\n" for n in range(1, 2101)), "2,100 scores"),
     ],
     ids=lambda value: value[:20],
 )  # fmt: skip
@@ -164,6 +171,25 @@ def test_files_that_are_no_text_or_are_not_there(command, tmp_path):
     file.write_bytes(b"\xff\xfe\x00")
     assert "is no CSV" in command("scaling", "emergence", file, status=2)[1]
     assert "No such file" in command("scaling", "emergence", tmp_path / "none.csv", status=2)[1]
+
+
+def test_rows_that_are_alike_in_all_columns(tell, table):
+    """Count once and are named; those with names of their own are repetitions."""
+    found = rows(chance=0.25)
+    alike = tell(table([*found, found[3]]))
+    assert len(alike["points"]) == 10
+    assert alike["left_out"] == ["line 12: given before, and counted once"]
+    named = [row | {"name": f"a{i}"} for i, row in enumerate([*found, found[3]])]
+    assert len(tell(table(named))["points"]) == 11
+
+
+def test_a_chance_above_all_scores(command, tell, table):
+    """Is told as such; scores that are but a little below it are at chance."""
+    assert tell(table(rows()), "--chance", "0.99")["untold"] == (
+        "all scores are below chance: is 0.99 the score by guessing?"
+    )
+    found = [row | {"score": 0.249} for row in rows()]
+    assert "0 scores are above chance" in tell(table(found), "--chance", "0.25")["untold"]
 
 
 def test_chance_is_not_guessed(command, table, tell):

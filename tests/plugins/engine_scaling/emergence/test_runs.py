@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -141,6 +142,53 @@ def test_scores_of_other_items_are_refused(command, runs):
     assert "scores of other items or tokenizers cannot be compared" in err
     assert "odd/base" in err
     assert len(list(folder.iterdir())) == 7
+
+
+def test_scores_that_are_no_shares_are_left_out(tell, command, runs):
+    """Each with the reason, where their metric is named."""
+    ladder(runs)
+    runs("percent", trained(1e20, [score(45, 4)]))
+    runs("none", trained(1e20, [score(0.4, 4, n=0)]))
+    runs("unknown", trained(1e20, [score(0.4, 4, n=None)]))
+    folder = runs("text", trained(1e20, [score("0.4", 4)]))
+    _, err = command("scaling", "emergence", folder, status=2)
+    assert "no score is a share of items: hellaswag/acc" in err
+    assert "name a metric by --metric" in err
+    said = tell(folder, "--metric", "acc")
+    assert len(said["points"]) == 6
+    assert sorted(said["left_out"]) == [
+        "none/base: n: 0 is no number of items",
+        "percent/base: score: 45 is no share of items; divide percentages by 100",
+        "text/base: its score is not finite",
+        "unknown/base: its number of items is not known",
+    ]
+
+
+def test_runs_that_are_given_twice(tell, runs, tmp_path):
+    """Count once and are named: by path and folder, by a link, or as a copy. Other seeds are others."""
+    folder = ladder(runs)
+    (tmp_path / "link").symlink_to(folder / "run0")
+    shutil.copytree(folder / "run1", tmp_path / "copy")
+    said = tell(folder, folder / "run5", tmp_path / "link", tmp_path / "copy")
+    assert len(said["points"]) == 6
+    assert said["left_out"] == ["run5/base, run0/base, copy/base: given before, and counted once"]
+    spec = yaml.safe_load((tmp_path / "copy" / "resolved.yaml").read_text(encoding="utf-8"))
+    text = yaml.safe_dump(spec | {"seed": 7})
+    (tmp_path / "copy" / "resolved.yaml").write_text(text, encoding="utf-8")
+    assert len(tell(folder, tmp_path / "copy")["points"]) == 7
+
+
+def test_a_training_that_ended_early(tell, runs):
+    """Has the FLOPs of the tokens that it reached; with a budget in epochs these are not known."""
+    events = [*trained(8e18, [e for n in (1, 2, 3, 4) for e in beside(0.3, n, -1.0)])]
+    events.insert(-1, {"event": "ended_early", "stage": "base", "step": 4, "reason": "x"})
+    said = tell(runs("half", events, "800 tokens"))
+    assert by_name(said)["half/base"]["flops"] == pytest.approx(4e18)
+    said = tell(runs("epochs", events, "2 epochs"))
+    assert len(said["points"]) == 4
+    (left_out,) = said["left_out"]
+    assert "epochs/base@1" in left_out
+    assert left_out.endswith("it ended early, and its budget is in epochs")
 
 
 def test_runs_may_be_named_one_by_one(tell, runs):

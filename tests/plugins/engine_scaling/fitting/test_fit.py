@@ -154,6 +154,35 @@ def test_a_plot_of_another_kind(command, table, tmp_path):
     assert "cannot draw '.pdf'" in told
 
 
+def test_files_that_are_not_overwritten(command, table, tmp_path, finished_run):
+    """What is read, and what is there and is no law: refused before anything is fitted."""
+    drawn, law = tmp_path / "plot.svg", tmp_path / "law.json"
+    drawn.symlink_to(table)
+    log = finished_run / "events.jsonl"
+    for arguments, told in (
+        (("--law", table), "is what is read"),
+        (("--plot", drawn), "is what is read"),
+        (("--law", log), "is there, and is no law"),
+        (("--law", drawn.with_name("new.svg"), "--plot", drawn.with_name("new.svg")), "one file"),
+    ):
+        before = table.read_bytes(), log.read_bytes()
+        _, error = command("scaling", "fit", table, *arguments, status=2)
+        assert told in " ".join(error.split())
+        assert (table.read_bytes(), log.read_bytes()) == before
+    for _ in range(2):
+        command("scaling", "fit", table, "--law", law)
+    assert FittedLaw.read(law)
+
+
+def test_a_table_that_is_not_there(command, tmp_path):
+    """Is said alike by both commands that read tables."""
+    said = {
+        command("scaling", name, tmp_path / "none.csv", status=2)[1]
+        for name in ("fit", "emergence")
+    }
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize(
     ("points", "told"),
     [

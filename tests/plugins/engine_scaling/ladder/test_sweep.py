@@ -8,6 +8,7 @@ import shutil
 import pytest
 import yaml
 from engine_scaling.ladder.predictions import digest_of
+from engine_scaling.points.reading import read_points
 from support.runs import events
 
 from engine import RunError, SpecError
@@ -54,6 +55,41 @@ def test_a_ladder_is_climbed_and_its_prediction_is_compared(climbed):
     for plot in ("compute.svg", "sizes.svg"):
         assert (made.folder / plot).read_text(encoding="utf-8").startswith("<svg")
     assert made.json("results.json") == data
+
+
+def test_the_points_of_a_sweep_s_folder_are_those_of_its_law(climbed):
+    """Its short trainings that measure the speed and the run of its text are none, even if they are
+    named; a held-out run is one where it is named, and that is said."""
+    made, data = climbed
+    runs = made.folder / "runs"
+    rungs = {point["name"] for point in data["points"]}
+    (held_out,) = (one["prediction"]["name"] for one in data["results"])
+    for folder in (made.folder, runs):
+        found = read_points([folder])
+        assert {point.name for point in found.points} == rungs
+        assert dict(found.left_out) == {
+            "small": "it holds the text of its sweep",
+            "speed-w8": "its sweep measured the speed by it",
+            "speed-w16": "its sweep measured the speed by it",
+            held_out: "its sweep holds it out; name this run to fit it, too",
+        }
+    for paths in (sorted(runs.iterdir()), [runs, runs / held_out]):
+        found = read_points(paths)
+        assert {point.name for point in found.points} == {*rungs, f"{held_out}/base"}
+        assert {name for name, _ in found.left_out} == {"small", "speed-w8", "speed-w16"}
+        assert f"Held out by their sweep, and fitted as named: {held_out}/base." in found.notes
+
+
+def test_a_damaged_file_of_roles(copied):
+    """Is refused with its name; the sweep's command makes it again."""
+    file = copied.folder / "roles.json"
+    whole = file.read_text(encoding="utf-8")
+    for text in ("{", "[]", '{"small": "king"}'):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(SpecError, match=r"roles.json: is damaged"):
+            read_points([copied.folder])
+    copied.again()
+    assert file.read_text(encoding="utf-8") == whole
 
 
 def test_repetitions_differ_in_their_seed_alone(climbed):

@@ -132,6 +132,14 @@ def test_a_budget_in_time_has_no_known_flops(copied):
     assert "FLOPs as 6·N·D" in found.notes[0]
 
 
+def test_flops_of_none_are_unknown(copied):
+    """They count as 6·N·D, too."""
+    changed(copied, lambda e: {**e, "flops": 0} if e["event"] == "training" else e)
+    found = read_points([copied])
+    assert found.points[0].flops == 6 * found.points[0].parameters * found.points[0].tokens
+    assert "FLOPs as 6·N·D" in found.notes[0]
+
+
 def test_a_damaged_log_and_one_that_is_being_written(copied, point):
     """Damaged lines are counted, and a last line without an end is left for later."""
     with (copied / "events.jsonl").open("a", encoding="utf-8") as log:
@@ -162,8 +170,42 @@ def test_rows_of_other_lengths(finished_run, copied):
     spec = yaml.safe_load((other / "resolved.yaml").read_text(encoding="utf-8"))
     spec["stages"]["base"]["train"]["batch"]["sequence"] = 16
     (other / "resolved.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    changed(other, of_value(250.0))
     (note,) = read_points([finished_run, other]).notes
     assert note.startswith("Rows differ (32 tokens in tiny/base, 16 tokens in other/base)")
+
+
+def test_a_run_that_is_given_twice(finished_run, copied, tmp_path, point):
+    """Counts once and is named: by its path, its folder, a link, or a copy under another name."""
+    link = tmp_path / "link"
+    link.symlink_to(finished_run)
+    copy = copied.rename(copied.parent / "copy")
+    found = read_points([finished_run, finished_run, finished_run.parent, link, copy])
+    assert found.points == (point,)
+    told = "Given more than once, and counted once: tiny/base, tiny/base, tiny/base, copy/base (as "
+    assert found.notes == (f"{told}tiny/base).",)
+
+
+def test_a_repetition_counts_beside_the_run_that_it_repeats(finished_run, copied):
+    """Though all figures are alike."""
+    file = copied / "resolved.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("seed: 5", "seed: 6"), encoding="utf-8")
+    assert [p.seed for p in read_points([finished_run, copied]).points] == [(5, 0), (6, 0)]
+
+
+def test_runs_that_a_callback_ended_early(copied, point):
+    """Are left out with budgets in epochs and in time, too; those just before their end have the FLOPs
+    of what they reached."""
+    (copied / "base" / "stage.json").unlink()
+    changed(copied, lambda e: {**e, "tokens": 1530} if e["event"] == "stage_finished" else e)
+    changed(copied, of_budget("1536 tokens"))
+    assert read_points([copied]).points[0].flops == pytest.approx(point.flops * 1530 / 1536)
+    with (copied / "events.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"event": "ended_early", "stage": "base", "step": 6, "reason": "x"}\n')
+    for budget in ("2 epochs", "75 seconds"):
+        changed(copied, of_budget(budget))
+        assert read_points([copied]).left_out == (("tiny/base", "it ended early, at step 6"),)
 
 
 def test_a_folder_without_runs(tmp_path):
@@ -220,6 +262,18 @@ def test_a_table_s_points(tmp_path):
             "runs.csv:2: unique 2e7 is more than all",
         ),
         ('parameters,tokens,loss\n"1e6,1e7,3\n', "runs.csv:.*: is no table"),
+        (
+            "parameters,tokens,loss,steps\n1e6,1e7,3,0\n",
+            "steps '0' is not a positive number.*empty if it is not known",
+        ),
+        (
+            "parameters,tokens,loss,flops\n1e6,1e7,3,0\n",
+            "flops '0' is not a positive number.*empty if it is not known",
+        ),
+        ("parameters,tokens,loss,steps\n1e6,1e7,3,0.5\n", "steps '0.5' is not a whole number"),
+        ("parameters,tokens,loss,seed\n1e6,1e7,3,-1\n", "seed '-1' is not a number of 0 or more"),
+        ("parameters,tokens,loss\n1e300,1e300,3\n", "parameters '1e300' is not between 1e-40 and"),
+        ("parameters,tokens,loss\n1e-300,1e-300,3\n", "'1e-300' is not between 1e-40 and"),
     ],
 )
 def test_a_damaged_table(tmp_path, text, told):
@@ -233,6 +287,40 @@ def test_tables_of_other_tokenizers(tmp_path):
     text = "name,parameters,tokens,loss,tokenizer\na,1e6,1e7,3,x\nb,1e6,1e7,3,y\n"
     with pytest.raises(SpecError, match=r"different tokenizers.*x: a; y: b"):
         read_points([table(tmp_path, text)])
-    whole, other = table(tmp_path, text.replace(",y", ",x")), tmp_path / "other.csv"
+    assert len(read_points([table(tmp_path, text.replace(",y", ",x"))]).points) == 2
+
+
+def test_a_table_that_is_given_twice(tmp_path):
+    """Counts once, as a copy of it does, and as rows that are alike in all columns do."""
+    text = (
+        "parameters,tokens,loss,seed,name\n1e6,1e7,3,,\n1e6,1e7,3,,\n1e6,1e7,3,1,\n1e6,1e7,3,1,a\n"
+    )
+    whole, other = table(tmp_path, text), tmp_path / "OTHER.CSV"
     shutil.copy(whole, other)
-    assert len(read_points([whole, other]).points) == 4
+    found = read_points([whole])
+    assert [p.name for p in found.points] == ["runs.csv:2", "runs.csv:4", "a"]
+    assert "counted once: runs.csv:3 (as runs.csv:2)." in found.notes[-1]
+    again = read_points([whole, other])
+    assert again.points == found.points
+    assert again.notes[-1].endswith("OTHER.CSV:4 (as runs.csv:4) and 1 more.")
+
+
+def test_many_that_cannot_be_compared_are_not_all_named(tmp_path):
+    """A few are, and how many more there are."""
+    rows = "".join(f"run{n},1e6,1e7,3,t{n}\n" for n in range(22))
+    with pytest.raises(SpecError, match="t0: run0; t1: run1; t2: run2; t3: run3 and 18 more;"):
+        read_points([table(tmp_path, f"name,parameters,tokens,loss,tokenizer\n{rows}")])
+
+
+def test_empty_cells_are_unknown(tmp_path):
+    """In columns that a table need not have."""
+    text = "parameters,tokens,loss,steps,flops,stderr\n1e6,1e7,3,,,\n"
+    (point,) = read_points([table(tmp_path, text)]).points
+    assert (point.steps, point.flops) == (0, 6e13)
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    """Is said, whatever the case of its suffix."""
+    for name in ("none.csv", "none.CSV"):
+        with pytest.raises(SpecError, match=f"{name}: cannot be read: No such file or directory"):
+            read_points([tmp_path / name])
