@@ -182,7 +182,8 @@ def _time_of(stage: StageHistory) -> str:
         started = [e.get("time") for e in stage.events if e["event"] == "stage_started"]
         if started and number_of(started[-1]) is not None:
             seconds = max(0.0, time.time() - started[-1])
-    return duration(seconds) if number_of(seconds) is not None else ""
+    known = number_of(seconds)
+    return "" if known is None else duration(known)
 
 
 def _figures(step: Event) -> Table:
