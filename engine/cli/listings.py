@@ -146,10 +146,15 @@ def _standing(folder: RunFolder, stage: str) -> dict[str, Any]:
         shown |= _ended(folder)
     if "steps" in standing.summary:
         shown["steps"] = standing.summary["steps"]
-    scores = [f"{s['metric']} {s['value']:.4g}" for s in standing.summary.get("scores") or ()]
+    scores = [f"{s['metric']} {_value(s['value'])}" for s in standing.summary.get("scores") or ()]
     if scores:
         shown["score"] = ", ".join(scores)
     return shown
+
+
+def _value(value: float | None) -> str:
+    """A score's value; a record has null for one that is not finite."""
+    return "not finite" if value is None else f"{value:.4g}"
 
 
 def _ended(folder: RunFolder) -> dict[str, str]:

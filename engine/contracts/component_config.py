@@ -236,6 +236,9 @@ class EvaluatorConfig(ComponentConfig):
     """Head of the models to score; ``scalar`` for :class:`engine.Value` requests."""
     held_out: ClassVar[bool] = False
     """True for an evaluator that reads :meth:`engine.Context.held_out`."""
+    asks_known_items: ClassVar[bool] = True
+    """False for one without items whose answers a model could have learned: no corpus is searched for
+    what it asks."""
 
     every: Interval | None = Field(
         None, description="During training: how often; without it, only at the end."

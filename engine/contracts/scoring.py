@@ -156,7 +156,10 @@ def score_interval(score: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def score_text(score: Mapping[str, Any]) -> str:
-    """The value and its 95 % interval, rounded to the digits that the interval makes meaningful."""
+    """The value and its 95 % interval, rounded to the digits that the interval makes meaningful; of a
+    log's null, which stands for infinity or no number, that it is not finite."""
+    if score["value"] is None:
+        return "not finite"
     value, (low, high) = score["value"], score_interval(score)
     below, above = value - low, high - value
     size = max(below, above)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ _LONGEST = 20
 """Characters of a prompt."""
 _TOKENS = 12
 """Tokens of a text that is learned from its first on."""
+_WORDS = re.compile(r"[^\W_][\w .,:;'!?-]*")
+"""Words and what stands between them."""
 
 
 def opening(data: TrainingData, tokenizer: Any) -> str:
-    """The prompt of the first example, or its first words; empty if it has none on a line."""
+    """The prompt of the first example, or its first words, without the quotes, brackets and the like
+    around them; empty if it has none on a line."""
     example, *_ = data.examples(1)
     ids = example.fields.get("input_ids")
     if ids is None:  # of several texts
@@ -29,7 +33,15 @@ def opening(data: TrainingData, tokenizer: Any) -> str:
     prompt = int(learned[0]) + 1 if len(learned) else len(ids)
     end = start + (prompt if prompt > 1 else _TOKENS)
     text = tokenizer.decode(ids[start:end].tolist(), skip_special_tokens=True)
-    line = next(filter(str.strip, text.splitlines()), "")
+    lines = text.splitlines()
+    if prompt <= 1:
+        lines = [_words(line) for line in lines if line.isprintable()]
+    line = next(filter(str.strip, lines), "")
     if len(line) > _LONGEST:
         line = line[:_LONGEST].rsplit(" ", 1)[0]
     return line if line.isprintable() and "\N{REPLACEMENT CHARACTER}" not in line else ""
+
+
+def _words(line: str) -> str:
+    """The first words of a line of which one has a letter; empty if there are none."""
+    return next((words for words in _WORDS.findall(line) if any(map(str.isalpha, words))), "")

@@ -51,12 +51,14 @@ def unequal(spec: Spec) -> Iterator[str]:
 
 def benchmarks(spec: Spec) -> Iterator[tuple[str, EvaluatorConfig]]:
     """The evaluators of all stages, with the stage's name, but for those that score held-out records,
-    which no stage trains on."""
+    which no stage trains on, and those without items that could be known, such as samples."""
     for name in spec.order:
         stage = spec.stages[name]
         evaluators = stage.train.evaluate if stage.train else ()
         evaluators = stage.evaluate.evaluators if stage.evaluate else evaluators
-        yield from ((name, config) for config in evaluators if not config.held_out)
+        for config in evaluators:
+            if config.asks_known_items and not config.held_out:
+                yield name, config
 
 
 def unsearched(spec: Spec) -> Iterator[str]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.contracts.amounts import Amount
+
 _PART = 8192
 """Steps that are gathered before they become columns."""
 _LAST_STEP = 1 << 53
@@ -84,6 +86,16 @@ class Steps:
         ]
         return np.concatenate([np.empty(0), *blank])
 
+    def not_finite_since(self, name: str) -> int | None:
+        """The step from which on a figure is no finite number at any step; None if the last step has
+        one, or does not have the figure."""
+        self._gather()
+        if not self._parts or name not in self._parts[-1][0]:
+            return None
+        finite = np.flatnonzero(np.isfinite(self.column(name)))
+        steps = self.column("step")[int(finite[-1]) + 1 if len(finite) else 0 :]
+        return int(steps[0]) if len(steps) else None
+
     def _gather(self) -> None:
         if not self._rows:
             return
@@ -132,6 +144,28 @@ class StageHistory:
     scores: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended_early(self) -> Event | None:
+        """The event of the training's end, if that came before its budget was spent; one from before
+        the training was started again does not count."""
+        ends = (e for e in reversed(self.events) if e["event"] == "ended_early")
+        last = next(ends, None)
+        return last if last is not None and last.get("step") == self.steps.last else None
+
+    def flops_spent(self, name: str = "flops") -> float | None:
+        """``flops`` or ``executed_flops`` of a training that is done.
+
+        The log's figure is of the whole budget, of which a training that ended early has spent a part.
+        None if that is not known: for a budget in time, and for one in epochs that was not spent.
+        """
+        try:
+            planned, budget = float(self.training[name]), Amount.parse(self.summary["budget"])
+            if budget.unit in ("steps", "tokens"):
+                return planned * float(self.summary[budget.unit]) / budget.value
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return None
+        return planned if budget.unit == "epochs" and self.ended_early is None else None
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from engine import Count, EvaluatorConfig, Number
@@ -9,6 +11,8 @@ from engine import Count, EvaluatorConfig, Number
 
 class Samples(EvaluatorConfig):
     """Texts that the model writes after a few prompts, for people to read."""
+
+    asks_known_items: ClassVar = False
 
     prompts: tuple[str, ...] = Field(min_length=1, description="Texts that the model goes on from.")
     chat: bool = Field(

@@ -5,6 +5,7 @@ Texts of the run, its data and its spec are shown as they are: none becomes Mark
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,15 @@ _AUTO = {
     "text-generation": "AutoModelForCausalLM",
     "text-classification": "AutoModelForSequenceClassification",
 }
+
+_MARKS = re.compile(r"[\\`*~\[\]<>|&$]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown may read as markup; a line between two letters or digits is none."""
+_LINKED = re.compile(
+    r"@(?=\w)|#(?=\d)|\bGH-(?=\d)|:(?=//)|\b(?:mailto|xmpp):|\bwww(?=\.)", re.IGNORECASE
+)
+"""What sites make a link of, up to where it is parted."""
+_JOINER = "&#8288;"
+"""A word joiner, which has no width."""
 
 
 def model_card(opened: OpenedStage) -> str:
@@ -68,8 +78,12 @@ def model_card(opened: OpenedStage) -> str:
 
 
 def escaped(text: object) -> str:
-    """A text on one line that Markdown shows as it is, also in the cell of a table."""
-    return re.sub(r"[\\`*\[\]<>|&$]", r"\\\g<0>", plain(text))
+    """A text on one line that Markdown shows as it is, also in the cell of a table.
+
+    Backslashes are enough for Markdown itself. Sites also link addresses, ``@names`` and ``#1``: these
+    are parted by a character that is not seen.
+    """
+    return _LINKED.sub(rf"\g<0>{_JOINER}", _MARKS.sub(r"\\\g<0>", plain(text)))
 
 
 def way_to_open(folder: Path) -> str:
@@ -154,14 +168,14 @@ def _what(
 
 
 def _training(opened: OpenedStage, history: RunHistory) -> Iterator[str]:
-    summary, training = opened.summary(), _history(opened, history).training
-    manifest = history.manifest
+    summary, learned = opened.summary(), _history(opened, history)
+    training, manifest = learned.training, history.manifest
     rows: dict[str, Any] = {
         "parameters": f"{summary['parameters']:,}",
         "tokens": f"{summary['tokens']:,}",
         "steps": f"{summary['steps']:,}",
-        "model FLOPs": _scientific(training.get("flops")),
-        "executed FLOPs": _scientific(training.get("executed_flops")),
+        "model FLOPs": _scientific(learned.flops_spent()),
+        "executed FLOPs": _scientific(learned.flops_spent("executed_flops")),
         "seconds of training": summary.get("training_seconds"),
         "precision": training.get("precision"),
         "processes": manifest.get("world_size"),
@@ -170,10 +184,21 @@ def _training(opened: OpenedStage, history: RunHistory) -> Iterator[str]:
     }
     told = [(name, escaped(value)) for name, value in rows.items() if value is not None]
     yield from _table(("figure", "value"), told)
+    if early := learned.ended_early:
+        yield ""
+        yield f"It ended before its budget was spent: {escaped(early.get('reason'))}."
+    if since := learned.steps.not_finite_since("loss"):
+        yield ""
+        yield f"The loss is not finite since step {since:,}: the training has diverged."
 
 
 def _scientific(value: Any) -> str | None:
     return f"{value:.3g}" if isinstance(value, int | float) else None
+
+
+def _is_finite(value: float | None) -> bool:
+    """Whether it is a number; a record has null for one that is not finite."""
+    return value is not None and math.isfinite(value)
 
 
 def _score_table(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -181,10 +206,13 @@ def _score_table(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     rows = []
     for score in scores:
-        low, high = score_interval(score)
-        between = f"{low:.4g} to {high:.4g}" if low < high else ""
+        value, between = "not finite", ""
+        if _is_finite(score["value"]):
+            low, high = score_interval(score)
+            value = f"{score['value']:.5g}"
+            between = f"{low:.4g} to {high:.4g}" if low < high else ""
         named = (escaped(score[k] or "") for k in ("stage", "evaluator", "metric"))
-        rows.append((*named, f"{score['value']:.5g}", between, str(score.get("n") or "")))
+        rows.append((*named, value, between, str(score.get("n") or "")))
     yield from _table(("stage", "evaluator", "metric", "value", "95 % interval", "n"), rows)
 
 

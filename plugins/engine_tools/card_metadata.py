@@ -102,7 +102,7 @@ def _results(task: str, scores: Sequence[Mapping[str, Any]]) -> Iterable[EvalRes
     last = {(score.get("evaluator"), score["metric"]): score for score in scores}
     for score in last.values():
         evaluator = plain(score.get("evaluator") or score["metric"])
-        if math.isfinite(score["value"]):
+        if score["value"] is not None and math.isfinite(score["value"]):
             yield EvalResult(
                 task_type=task,
                 dataset_type=re.sub(r"[^A-Za-z0-9_.]+", "-", evaluator),

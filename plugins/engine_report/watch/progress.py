@@ -46,8 +46,9 @@ class Progress:
 def step_seconds(pace: Sequence[Event]) -> float | None:
     """Mean time of a step, evaluations between them counted; None if it is not known."""
     try:
-        return (float(pace[-1]["time"]) - float(pace[0]["time"])) / (len(pace) - 1)
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
+        mean = (float(pace[-1]["time"]) - float(pace[0]["time"])) / (len(pace) - 1)
+        return mean if np.isfinite(mean) else None
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError):
         return None
 
 

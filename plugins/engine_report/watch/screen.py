@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
@@ -14,7 +16,7 @@ from engine import StageHistory, score_interval, score_name
 from engine_report.watch.plot import curve
 from engine_report.watch.progress import Event, progress_of
 from engine_report.watch.watched import Watched
-from engine_report.watch.words import duration, figure
+from engine_report.watch.words import duration, figure, number_of
 
 _FIRST = ("loss", "lr", "grad_norm", "tokens_per_second", "utilisation", "memory")
 """Figures that stand first, where there are any; others follow."""
@@ -81,7 +83,9 @@ def state(watched: Watched) -> tuple[str, str]:
     if watched.trouble:
         return "trouble", f"{watched.trouble}; trying again"
     if quiet is None:
-        return "waiting", f"waiting: {watched.path} has no run yet"
+        return "waiting", f"waiting: {missing(watched.path)}"
+    if not watched.history.last:
+        return "idle", f"no event yet; the folder was changed {duration(quiet)} ago"
     if watched.running is None and history.stages:
         return "idle", f"no stage is running; the last sign of life was {duration(quiet)} ago"
     if watched.is_quiet:
@@ -90,6 +94,33 @@ def state(watched: Watched) -> tuple[str, str]:
             "if it was killed, the same command goes on"
         )
     return "running", f"running, the last sign of life {duration(quiet)} ago"
+
+
+def missing(path: Path) -> str:
+    """Why there is nothing to show of a run that has not started, with a run of a name like it."""
+    if path.is_dir():
+        return f"{path} has no run yet"
+    there = sorted(file.parent.name for file in path.parent.glob("*/resolved.yaml"))
+    near = difflib.get_close_matches(path.name, there, n=1)
+    hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
+    return f"there is no folder {path} yet{hint}"
+
+
+def divergence(stage: StageHistory) -> str | None:
+    """That the loss is lost, and since when; None where it is not."""
+    since = stage.steps.not_finite_since("loss")
+    return None if since is None else f"loss is not finite since step {since:,}"
+
+
+def early_end(stage: StageHistory) -> str | None:
+    """That a training ended before its budget was spent, or was stopped, and why; None for another."""
+    last = stage.ended_early if stage.status == "done" else None
+    if last is not None:
+        return f"ended early at step {stage.steps.last:,}: {last.get('reason')}"
+    told = stage.events[-1] if stage.events else {}
+    if stage.status == "stopped" and told.get("event") == "stopped":
+        return f"stopped at step {stage.steps.last:,}: {told.get('reason')}"
+    return None
 
 
 def step_line(watched: Watched, stage: StageHistory) -> str:
@@ -125,6 +156,8 @@ def _above(watched: Watched) -> Iterator[RenderableType]:
     bar = [ProgressBar(total=1.0, completed=found.share, width=16)] if found else []
     row.add_row(Text(stage.name, style="bold"), *bar, Text(step_line(watched, stage)))
     yield row
+    for told in filter(None, (divergence(stage), early_end(stage))):
+        yield Text(told, style="yellow")
     yield _figures(watched.steps[stage.name])
 
 
@@ -147,9 +180,10 @@ def _time_of(stage: StageHistory) -> str:
     seconds = stage.summary.get("seconds") if stage.status == "done" else None
     if stage.status == "running":
         started = [e.get("time") for e in stage.events if e["event"] == "stage_started"]
-        if started and isinstance(started[-1], int | float):
+        if started and number_of(started[-1]) is not None:
             seconds = max(0.0, time.time() - started[-1])
-    return duration(seconds) if isinstance(seconds, int | float) else ""
+    known = number_of(seconds)
+    return "" if known is None else duration(known)
 
 
 def _figures(step: Event) -> Table:
@@ -205,6 +239,8 @@ def _below(watched: Watched) -> Iterator[RenderableType]:
 
 
 def _score(score: Event) -> tuple[Text, Text]:
+    if score.get("value") is None:
+        return Text("not finite", style="yellow"), Text()
     try:
         low, high = score_interval(score)
         between = f"[{low:.4g}, {high:.4g}]" if low < high else ""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.live import Live
 from rich.markup import escape
@@ -15,7 +17,14 @@ from rich.text import Text
 
 from engine import SpecError, Terminal, event_line, write_cleaned
 from engine_report.watch.progress import Event
-from engine_report.watch.screen import Screen, shown_stage, state, step_line
+from engine_report.watch.screen import (
+    Screen,
+    divergence,
+    early_end,
+    shown_stage,
+    state,
+    step_line,
+)
 from engine_report.watch.watched import Watched
 from engine_report.watch.words import figure
 
@@ -57,7 +66,11 @@ def _until_end(watched: Watched, every: float, timeout: float, view: _View) -> i
             if watched.end:
                 return 0 if watched.end == "done" else 1
             quiet = watched.quiet_seconds
+            if quiet is not None:
+                began = time.monotonic()  # of the wait, if it is moved away
             if (time.monotonic() - began if quiet is None else quiet) > timeout:
+                why = f"looked no longer: no sign of life for {timeout:g} s (--timeout)"
+                write_cleaned(f"{why}\n", error=True)
                 return 1
             time.sleep(every)
     except KeyboardInterrupt:
@@ -73,6 +86,15 @@ def _check(path: Path) -> None:
     runs = sorted(file.parent for file in path.glob("*/resolved.yaml"))
     if runs and not (path / "resolved.yaml").is_file():
         raise SpecError(f"{path}: is a folder of runs", hint=f"name one, such as {runs[0]}")
+
+
+def _finite(value: Any) -> Any:
+    """A value of an event with null for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return list(map(_finite, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Live:
@@ -98,7 +120,7 @@ class _Json:
 
     def event(self, event: Event) -> None:
         """See :class:`_View`."""
-        print(json.dumps(event))  # noqa: T201 - a command's output
+        print(json.dumps(_finite(event)))  # noqa: T201 - a command's output
 
     def looked(self) -> None:
         """See :class:`_View`."""
@@ -140,6 +162,8 @@ class _Lines:
             for stage in self._watched.begun:
                 told = ", ".join(filter(None, (escape(stage.verb), stage.status)))
                 self._print(f"[bold]{escape(stage.name)}[/]: {told}")
+                if why := early_end(stage):
+                    self._print(f"  {escape(why)}")
             self._step()
         if word != self._state:
             self._state = word
@@ -153,7 +177,10 @@ class _Lines:
             return
         self._stepped, last = time.monotonic(), self._watched.steps[stage.name]
         told = [step_line(self._watched, stage)]
-        told += [f"loss {figure('loss', last['loss'])}"] if "loss" in last else []
+        loss = divergence(stage) or (
+            f"loss {figure('loss', last['loss'])}" if "loss" in last else ""
+        )
+        told += filter(None, [loss])
         speed = last.get("tokens_per_second")
         told += [f"{figure('tokens_per_second', speed)} tokens/s"] if speed else []
         self._print(f"[bold]{escape(stage.name)}[/]: {escape(' · '.join(told))}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine import RunError, RunFollower, RunHistory, StageHistory
 from engine_report.watch.progress import Event, step_seconds
+from engine_report.watch.words import number_of
 
 _WARNINGS = 3
 """Different warnings that are kept, the last ones."""
@@ -91,12 +92,13 @@ class Watched:
     def _feel(self, seen: bool) -> None:
         """Notes whether there was a sign of life."""
         now = time.monotonic()
-        if self._alive is None:
-            if self._follower.started:
-                told = self.history.last.get("time")
-                latest = told if isinstance(told, int | float) else 0.0
-                self._touched, self._felt = self._last_change(), now
-                self._alive = now - max(0.0, time.time() - max(latest, self._touched))
+        if not self._follower.started:  # or no longer: it was moved away
+            self._alive = None
+        elif self._alive is None:
+            latest = number_of(self.history.last.get("time")) or 0.0
+            self._touched, self._felt = self._last_change(), now
+            latest = max(latest, self._touched) or _changed(self.path)
+            self._alive = now - max(0.0, time.time() - latest)
         elif seen:
             self._alive = now
         elif now - max(self._alive, self._felt) > _FEEL:
@@ -161,3 +163,11 @@ class Watched:
         stage = self.history.stages.get(str(last.get("stage")))
         saved = last.get("event") == "checkpoint" and stage and stage.status == "stopped"
         return "stopped" if saved or last.get("event") in ("stopped", "interrupted") else None
+
+
+def _changed(path: Path) -> float:
+    """When a folder was last changed; now, if it has gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()

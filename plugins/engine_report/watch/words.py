@@ -20,9 +20,18 @@ def duration(seconds: float) -> str:
     return f"{rest} s"
 
 
+def number_of(value: Any) -> float | None:
+    """A number of a log, which may hold anything there; None for what is no finite number."""
+    told = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        return float(value) if told and math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
 def figure(name: str, value: Any) -> str:
     """A figure of a step with its unit; a dash for what is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if number_of(value) is None:
         return "-"
     if name == "memory":
         return f"{value / 1e9:.2f} GB"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from engine import score_interval, score_text
+from engine import event_line, score_interval, score_text
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,12 @@ def test_a_value_that_is_no_number_has_no_interval(value):
     for error in (None, 0.1, math.inf, math.nan):
         assert score_text({"value": value, "stderr": error}) == f"{value}"
     assert score_text({"value": 1.5, "stderr": math.inf}) == "1.5"
+
+
+def test_a_null_is_told_to_be_not_finite():
+    """As the log writes the score of a model that diverged."""
+    assert score_text({"value": None, "stderr": None}) == "not finite"
+    line = event_line(
+        {"event": "score", "stage": "base", "model": "base", "metric": "loss", "value": None}
+    )
+    assert line == "  loss not finite (base)"

@@ -41,7 +41,14 @@ def _opening(text, learned=0, begins=0, **fields):
         ("end. Once upon a time", 0, 5, "Once upon a "),
         ("\n\nimport os\n\n", 0, 0, "import os"),
         ("Why is the sky blue today?", 25, 0, "Why is the sky blue"),
+        ('"""Fix it', 0, 0, "Fix it"),
+        ("# -*- \n#!/x\n", 0, 0, "x"),
+        ("<b>{1}</b>", 0, 0, "b"),
+        ("12 34\n{}", 0, 0, ""),
+        ("0: cat(x)", 0, 0, "0: cat"),
+        ("12 {ab}", 0, 0, "ab"),
         ("\x1b[2J", 0, 0, ""),
+        ("\x1b[2J", 5, 0, ""),
     ],
 )
 def test_a_prompt_is_what_the_first_text_begins_with(text, learned, begins, found):

@@ -10,7 +10,7 @@ import pytest
 from engine.cli.commands import main
 from engine.contracts.records import Prompt
 from engine.data.holdout import is_held_out
-from engine.runs.lineage import _heeded, unequal
+from engine.runs.lineage import _heeded, unequal, unsearched
 from engine.spec.loading import load_spec
 
 ROWS = [
@@ -158,3 +158,13 @@ def test_a_damaged_card_heeds_nothing(text, tmp_path):
     """It may be another run's, which a model comes from; its own checksum is looked at later."""
     (tmp_path / "card.json").write_text(text, encoding="utf-8")
     assert _heeded(tmp_path / "card.json") == []
+
+
+def test_samples_are_no_benchmark(tiny_spec, write_spec):
+    """Their prompts have no answers: no search for them is asked for, beside a benchmark or alone."""
+    train = tiny_spec["stages"]["base"]["train"]
+    train["evaluate"] = [{"type": "samples", "prompts": ["The "]}]
+    assert list(unsearched(load_spec(write_spec(tiny_spec)).spec)) == []
+    train["evaluate"].append({"type": "gsm8k"})
+    (told,) = unsearched(load_spec(write_spec(tiny_spec)).spec)
+    assert told.startswith("'corpus' does not search its documents for items of gsm8k: ")

@@ -142,3 +142,51 @@ def test_what_is_no_run(tmp_path):
     with pytest.raises(RunError, match="cannot be read"):
         read_run(tmp_path)
     shutil.rmtree(tmp_path)
+
+
+def _trained(tmp_path, budget, *, early=None, losses=(3.0, 2.0, 1.0), **training):
+    """A training of a step for each loss, of 8 tokens each."""
+    run = RunHistory(tmp_path)
+    events = [{"event": "training", "flops": 1200.0, **training}]
+    events += [{"event": "step", "step": n, "loss": v} for n, v in enumerate(losses, 1)]
+    events += [{"event": "ended_early", "step": early, "reason": "no better"}] if early else []
+    for event in events:
+        run.add(json.dumps({"stage": "base", **event}).encode())
+    stage = run.stages["base"]
+    stage.summary = {"budget": budget, "steps": len(losses), "tokens": 8 * len(losses)}
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("budget", "early", "spent"),
+    [
+        ("3 steps", None, 1200.0),
+        ("12 steps", 3, 300.0),
+        ("48 tokens", 3, 600.0),
+        ("2 epochs", None, 1200.0),
+        ("2 epochs", 2, 1200.0),  # of a training before this one
+        ("2 epochs", 3, None),
+        ("2 seconds", None, None),
+        ("lots", None, None),
+    ],
+)
+def test_the_flops_of_a_training_that_ended_early(tmp_path, budget, early, spent):
+    """Are a part of those of its budget; they are not told where that part is not known."""
+    stage = _trained(tmp_path, budget, early=early)
+    assert stage.flops_spent() == spent
+    assert stage.flops_spent("executed_flops") is None
+    assert (stage.ended_early is not None) == (early == 3)
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
+def test_since_when_a_figure_is_not_finite(tmp_path, bad):
+    """To the last step; a figure that has recovered, or that there is none of, is not lost."""
+    for losses, since in (
+        ([1.0, bad, 2.0, bad, bad], 4),
+        ([bad, bad], 1),
+        ([bad, 1.0], None),
+        ([], None),
+    ):
+        steps = _trained(tmp_path, "3 steps", losses=losses).steps
+        assert steps.not_finite_since("loss") == since
+        assert steps.not_finite_since("reward") is None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
 import pytest
 import yaml
-from engine_tools.card import escaped
+from engine_tools.card import _score_table, escaped
 from engine_tools.card_metadata import metadata
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index
+from markdown_it import MarkdownIt
 
 from engine import cleaned
 
@@ -168,10 +170,72 @@ def test_any_name_is_a_text_in_the_metadata(name):
         ("CC-BY-4.0", "CC-BY-4.0"),
         ("a|b\n# c", r"a\|b # c"),
         ("<script>", r"\<script\>"),
-        ("[x](http://y) `z`", r"\[x\](http://y) \`z\`"),
+        ("[x](y) `z`", r"\[x\](y) \`z\`"),
+        ("bits_per_byte", "bits_per_byte"),
         ("\x1b[2J", r"\\x1b\[2J"),
     ],
 )
 def test_texts_are_text_in_markdown(text, cell):
     """A row brings its own, and a card is Markdown that others show."""
     assert escaped(text) == cell
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__x__ _y_ **z** a_b_",
+        "~~x~~",
+        "[links](http://a.b) ![i](c) [d]: e",
+        "<b>x</b> <!-- y --> &amp; &#64;",
+        "<http://a.b> http://a.b www.a.b ftp://c mailto:d@e.f",
+        "@me x@y.z #1 org/name#22 GH-3",
+        r"\_ \* \\ ` `` $x$",
+    ],
+)
+def test_a_page_shows_a_text_as_it_is(text):
+    """No emphasis, link, code or HTML of it; and nothing that a site makes a link of by itself."""
+    rendered = MarkdownIt("gfm-like", {"linkify": False}).parse(
+        f"| a |\n| --- |\n| {escaped(text)} |"
+    )
+    (cell,) = [token for token in rendered if token.type == "inline"][1:]
+    assert {token.type for token in cell.children} == {"text"} | (
+        {token.type for token in cell.children} & {"text_special"}
+    )
+    shown = "".join(token.content for token in cell.children)
+    assert shown.replace("\u2060", "") == text
+    assert not re.search(r"://|www\.|@\w|#\d|GH-\d|mailto:\w", shown)
+
+
+def test_a_training_that_ended_early_or_diverged(tiny_spec, card_of, command, tmp_path):
+    """Is told to have; its FLOPs are those of the steps that it took."""
+    train = tiny_spec["stages"]["base"]["train"]
+    train["evaluate"] = [{"type": "perplexity", "every": "2 steps", "limit": 2}]
+    stop = {"type": "early-stop", "metric": "bits_per_byte", "patience": 1, "min_delta": 1e9}
+    train |= {"budget": "40 steps", "callbacks": [stop]}
+    run = card_of().parents[1] / "runs" / "tiny"
+    log = run / "events.jsonl"
+    events = list(map(json.loads, log.read_text(encoding="utf-8").splitlines()))
+    for event in events:
+        if event["event"] == "step" and event["step"] > 3:
+            event["loss"] = None
+        if event["event"] == "ended_early":
+            event["reason"] = "no <b>better</b>"
+    log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    command("export", run / "base", tmp_path / "again", "--card")
+    text = (tmp_path / "again" / "README.md").read_text(encoding="utf-8")
+    assert "\nIt ended before its budget was spent: no \\<b\\>better\\</b\\>.\n" in text
+    assert "\nThe loss is not finite since step 4: the training has diverged.\n" in text
+    (planned,) = (event["flops"] for event in events if event["event"] == "training")
+    assert float(re.search(r"model FLOPs \| (\S+) \|", text)[1]) == pytest.approx(
+        planned * 4 / 40, rel=0.01
+    )
+
+
+def test_scores_that_are_not_finite():
+    """Stand in the table as such, and not in the metadata, as a null or as a number."""
+    for value in (None, math.nan, math.inf):
+        score = {"stage": "base", **SCORE, "value": value}
+        assert list(_score_table([score]))[2:] == [
+            "| base | gsm8k | exact_match | not finite |  | 9 |"
+        ]
+        assert block(scores=[score]).eval_results is None

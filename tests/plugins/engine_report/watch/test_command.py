@@ -178,6 +178,72 @@ def test_what_will_never_be_a_run(command, copied, place, why):
 
 
 def test_a_folder_that_never_comes(command, tmp_path):
-    """Is given up after the timeout, with the reason."""
-    out, _ = command("watch", tmp_path / "x", "--timeout", "0.3", "--every", "0.1", status=1)
-    assert out == f"waiting: {tmp_path}/x has no run yet\n"
+    """Is given up after the timeout, with the reason; a run with a name like it is told."""
+    options = ("--timeout", "0.3", "--every", "0.1")
+    for name in ("", "quickstart"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        folder = tmp_path / "quikstart"
+        out, err = command("watch", folder, *options, status=1)
+        near = f"; did you mean '{tmp_path}/quickstart'?" if name else ""
+        assert out == f"waiting: there is no folder {folder} yet{near}\n"
+        assert err == "looked no longer: no sign of life for 0.3 s (--timeout)\n"
+        (tmp_path / "quickstart").mkdir(exist_ok=True)
+        (tmp_path / "quickstart" / "resolved.yaml").write_text("")
+    (tmp_path / "empty").mkdir()
+    out, _ = command("watch", tmp_path / "empty", *options, status=1)
+    assert out == f"waiting: {tmp_path}/empty has no run yet\n"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e308, 10**400, "x", None, [1]])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_times_that_are_none(command, written, bad, options):
+    """In any event: neither lines nor JSON end with an error, and what JSON does not have is null."""
+    written.start()
+    for number in (1, 2, 3):
+        written.step(number, time=bad, loss=bad)
+    written.add("stage_finished", time=bad, seconds=bad)
+    out, err = command("watch", written.folder, *options)
+    assert err == ("done\n" if options else "")
+    assert out.endswith("done\n") or options
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    for line in out.splitlines() if options else ():
+        json.loads(line, parse_constant=refuse)
+
+
+def test_a_run_that_diverged_and_ended_early(command, written):
+    """Is told to have at the first look, with a score that is null."""
+    written.start()
+    for number in range(1, 6):
+        written.step(number, loss=None if number > 3 else 1.0)
+    written.add("score", step=5, model="base", metric="loss", value=None, stderr=None, n=3)
+    written.add("ended_early", step=5, reason="no [better]")
+    written.add("stage_finished", seconds=1.0)
+    out, _ = command("watch", written.folder)
+    assert out.splitlines()[1:] == [
+        "base: train, done",
+        "  ended early at step 5: no [better]",
+        "base: step 5 of 40 · 12% · loss is not finite since step 4 · 4,800 tokens/s",
+        "done",
+    ]
+
+
+def test_a_null_score_is_told_as_it_comes(watching, written):
+    """As a line of its own."""
+    written.start()
+    watch = watching(written.folder)
+    told = [watch.stdout.readline() for _ in range(3)]
+    assert told[-1].startswith("running, ")
+    with written.log.open("a", encoding="utf-8") as log:
+        line = (
+            '{"event": "score", "stage": "base", "model": "base", "metric": "loss", "value": null}'
+        )
+        log.write(line[:30])
+        log.flush()
+        time.sleep(0.3)
+        log.write(line[30:] + "\n")
+    written.add("stage_finished", seconds=1.0)
+    out, err = watch.communicate(timeout=60)
+    assert (out.splitlines(), err) == (["  loss not finite (base)", "base: done", "done"], "")

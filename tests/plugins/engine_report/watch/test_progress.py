@@ -88,4 +88,5 @@ def test_words():
     assert figure("utilisation", 0.4123) == "41.2%"
     assert figure("tokens_per_second", 12345.6) == "12,346"
     assert figure("lr", 0.00012345) == "0.0001234"
-    assert [figure("loss", bad) for bad in (None, float("nan"), True, "x")] == ["-"] * 4
+    assert [figure("loss", bad) for bad in (None, float("nan"), True, "x", 10**400)] == ["-"] * 5
+    assert list(map(duration, (119.6, 3599.6, 86399.6))) == ["2 min 0 s", "1 h 0 min", "1 d 0 h"]

@@ -128,3 +128,19 @@ def test_damaged_events_do_not_end_the_view(written, shown, event):
     written.step(1)
     written.add(event.pop("event"), **event)
     assert shown()[0].startswith("run  ")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_run_that_diverged_says_so(written, shown, width):
+    """Beside its steps; its null score is no number, and a stage that ended early tells why."""
+    written.start()
+    for number in (1, 2, 3):
+        written.step(number, loss=None if number > 2 else 1.0)
+    written.add("score", step=3, model="base", metric="loss", value=None, stderr=None, n=3)
+    written.add("ended_early", step=3, reason="no better")
+    written.add("stage_finished", seconds=1.0)
+    lines = shown(width=width)
+    assert "loss is not finite since step 3" in "\n".join(lines)
+    assert "ended early at step 3: no better" in "\n".join(lines)
+    assert re.search("loss +not finite", "\n".join(lines))
+    assert max(map(len, lines)) <= width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 import pytest
@@ -144,3 +145,27 @@ def test_a_stage_that_the_spec_no_longer_has(written, watched):
     written.add("stage_finished", seconds=1.0)
     assert looked(watched) == "done"
     assert watched.planned == ["corpus", "base"]
+
+
+@pytest.mark.parametrize("log", [None, ""])
+def test_a_run_without_any_event(written, watched, log):
+    """Has been quiet since its folder was made, not for decades."""
+    written.folder.mkdir()
+    (written.folder / "resolved.yaml").write_text("stages: {}")
+    if log is not None:
+        written.log.write_text(log)
+    assert looked(watched) == "idle"
+    assert re.fullmatch(r"no event yet; the folder was changed \d s ago", state(watched)[1])
+
+
+def test_a_run_that_is_moved_away(written, watched):
+    """Meanwhile: it is waited for again."""
+    written.start()
+    assert looked(watched) == "running"
+    written.folder.rename(written.folder.with_name("run2"))
+    assert looked(watched) == "waiting"
+    assert state(watched)[1].startswith(
+        f"waiting: there is no folder {written.folder} yet; did you"
+    )
+    written.folder.with_name("run2").rename(written.folder)
+    assert looked(watched) == "running"
