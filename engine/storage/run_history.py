@@ -22,6 +22,8 @@ _PART = 8192
 _LAST_STEP = 1 << 53
 """Largest step that a column of floats holds exactly."""
 
+_TEXTS = frozenset({"step", "stage", "event"})
+"""Fields of a step that are no figures; ``step`` stands first."""
 _ENDS = {"failed": "failed", "interrupted": "stopped"}
 """What becomes of the stage that is running at an event that ends a run."""
 
@@ -41,6 +43,7 @@ class Steps:
         self._rows: list[tuple[Any, ...]] = []
         self._keys: tuple[str, ...] = ()
         self._names: tuple[str, ...] = ()
+        self._mixed = False
         self._get: Callable[[Event], tuple[Any, ...]] = tuple
 
     def add(self, event: Event) -> None:
@@ -54,8 +57,9 @@ class Steps:
         if keys != self._keys or len(self._rows) >= _PART:
             self._gather()
             self._keys = keys
-            # Fields that are no numbers are told from the first event of their kind.
-            self._names = ("step", *(k for k, v in event.items() if k != "step" and _is_figure(v)))
+            # A text in the first event may be a number in the next.
+            self._names = ("step", *(key for key in keys if key not in _TEXTS))
+            self._mixed = not all(_is_figure(event[name]) for name in self._names)
             self._get = itemgetter(*self._names) if len(self._names) > 1 else _step_alone
         self._rows.append(self._get(event))
         self.last = step
@@ -99,14 +103,21 @@ class Steps:
     def _gather(self) -> None:
         if not self._rows:
             return
-        try:
-            part = np.array(self._rows, dtype=np.float64)  # None becomes NaN
-        except (TypeError, ValueError, OverflowError):
-            part = np.array([[_number(value) for value in row] for row in self._rows])
-        if self._parts and self._parts[-1][0] == self._names and len(self._parts[-1][1]) < _PART:
+        names = self._names
+        if self._mixed:  # NumPy would read a text such as "7" as a number
+            columns = list(zip(*self._rows, strict=True))
+            kept = [i for i, column in enumerate(columns) if any(map(_is_figure, column))]
+            names = tuple(names[i] for i in kept)
+            part = np.array([[_number(row[i]) for i in kept] for row in self._rows])
+        else:
+            try:
+                part = np.array(self._rows, dtype=np.float64)  # None becomes NaN
+            except (TypeError, ValueError, OverflowError):
+                part = np.array([[_number(value) for value in row] for row in self._rows])
+        if self._parts and self._parts[-1][0] == names and len(self._parts[-1][1]) < _PART:
             # Else a reader that looks after each step would make a part of each.
             part = np.concatenate([self._parts.pop()[1], part])
-        self._parts.append((self._names, part))
+        self._parts.append((names, part))
         self._rows = []
         self._keys = ()
 
@@ -133,7 +144,8 @@ class StageHistory:
     ``training``: the figures of its start, e.g. ``parameters``, ``flops``, ``precision``; ``steps``:
     its steps; ``scores``: the events of its scores in order; ``events``: all others, except
     checkpoints; ``summary``: its record, if it is done; ``status``: ``done``, ``failed``, ``stopped``
-    or ``running``, the latter also for what was killed.
+    or ``running``, the latter also for what was killed; ``undecided``: it was started, and the log does
+    not tell yet whether from its beginning or from a checkpoint.
     """
 
     name: str
@@ -144,6 +156,7 @@ class StageHistory:
     scores: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    undecided: bool = False
 
     @property
     def ended_early(self) -> Event | None:
@@ -208,6 +221,8 @@ class RunHistory:
         if name not in self.stages:
             self.stages[name] = StageHistory(name)
         stage = self.stages[name]
+        if kind in ("step", "checkpoint") and stage.undecided:
+            _begin_again(stage)
         match kind:
             case "step":
                 if event["step"] <= stage.steps.last:
@@ -216,7 +231,7 @@ class RunHistory:
             case "score":
                 stage.scores.append({**event, "metric": str(event["metric"])})
             case "training":
-                stage.training = event
+                stage.training, stage.undecided = event, True
             case "checkpoint":
                 pass
             case _:
@@ -234,7 +249,22 @@ class RunHistory:
             stage.status = "done"
         elif kind == "stopped":
             stage.status = "stopped"
+        elif kind in ("resumed", "rolled_back"):
+            stage.undecided = False
+            if isinstance(step := event.get("step"), int) and step < stage.steps.last:
+                _forget(stage, step + 1)
+                stage.steps.cut(step + 1)
         stage.events.append(event)
+
+
+def _begin_again(stage: StageHistory) -> None:
+    """Drops what an earlier attempt has left, if the stage was started again from its beginning."""
+    stage.undecided = False
+    starts = [i for i, event in enumerate(stage.events) if event["event"] == "stage_started"]
+    if len(starts) > 1:
+        stage.steps.cut(0)
+        stage.scores, stage.summary = [], {}
+        stage.events = stage.events[starts[-1] :]
 
 
 def _forget(stage: StageHistory, step: int) -> None:

@@ -50,7 +50,7 @@ def reached(stage: StageHistory, columns: Columns) -> dict[str, float | None]:
         "parameters": number_of(stage.training.get("parameters")),
         "steps": steps if steps is not None else number_of(stage.summary.get("steps")),
         "tokens": tokens if tokens is not None else number_of(stage.summary.get("tokens")),
-        "flops": number_of(stage.training.get("flops")) if stage.status == "done" else None,
+        "flops": _flops(stage, tokens),
         "seconds": seconds or number_of(stage.summary.get("training_seconds")),
         "tokens_per_second": tokens / seconds if tokens and seconds else None,
         "utilisation": _mean(columns, "utilisation"),
@@ -58,6 +58,16 @@ def reached(stage: StageHistory, columns: Columns) -> dict[str, float | None]:
         "disk": None,
         "loss": _last(columns, "loss"),
     }
+
+
+def _flops(stage: StageHistory, tokens: float | None) -> float | None:
+    """The model's FLOPs until now: of a stage that has not used its budget, in proportion to tokens."""
+    whole = number_of(stage.training.get("flops"))
+    early = any(event.get("event") == "ended_early" for event in stage.events)
+    if whole is None or (stage.status == "done" and not early):
+        return whole
+    expected = planned(stage).get("tokens")
+    return whole * min(1.0, tokens / expected) if tokens is not None and expected else None
 
 
 def compared(runs: Sequence[str], found: Sequence[tuple[Figures, Figures]]) -> Matrix:

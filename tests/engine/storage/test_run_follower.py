@@ -143,3 +143,20 @@ def test_an_event_that_ends_the_run(follower, log, event, status):
         file.write(lines(START))
     polled(follower)
     assert follower.history.stages["base"].status == "running"
+
+
+def test_a_stage_that_is_started_again(follower, log):
+    """Has nothing of its earlier attempt as soon as the log tells; a continued one keeps its steps."""
+    training = {"event": "training", "stage": "base"}
+    log.write_bytes(lines(START, training, step(1), step(2), step(3)))
+    polled(follower)
+    stage = follower.history.stages["base"]
+    for told, left in (
+        ({"event": "resumed", "stage": "base", "step": 2}, [1, 2]),
+        ({"event": "checkpoint", "stage": "base", "step": 0}, []),
+    ):
+        with log.open("ab") as file:
+            file.write(lines(START, training, told))
+        polled(follower)
+        assert stage.steps.column("step").tolist() == left
+    assert [event["event"] for event in stage.events] == ["stage_started"]

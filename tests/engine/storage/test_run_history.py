@@ -98,6 +98,44 @@ def test_figures_that_are_missing(run):
     assert [math.isnan(n) for n in columns(history, "reward")] == [True, True, False, True]
 
 
+def test_a_text_where_a_figure_is_expected(run):
+    """Costs its own step alone, wherever it stands; a field that has only texts is no figure."""
+    history = run(lines(step(1, "5", kind="a"), step(2, 2.0, kind="b"), step(3, 3.0, kind="c")))
+    assert np.isnan(columns(history)[0])
+    assert columns(history)[1:] == [2, 3]
+    assert "kind" not in history.stages["base"].steps.columns()
+
+
+START = {"event": "stage_started", "stage": "base", "verb": "train"}
+TRAINING = {"event": "training", "stage": "base", "parameters": 1}
+EARLIER = (
+    START, TRAINING, step(1),
+    {"event": "warning", "stage": "base", "message": "slow"},
+    {"event": "score", "stage": "base", "metric": "perplexity", "value": 3, "step": None},
+    step(2), step(3), {"event": "stage_finished", "stage": "base", "steps": 3},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "first", [step(1, 7.0), {"event": "checkpoint", "stage": "base", "step": 0}]
+)
+def test_a_stage_that_is_started_again(run, first):
+    """Has nothing of its earlier attempt, from the moment that the log tells that it is a new one."""
+    stage = run(lines(*EARLIER, START, TRAINING, first)).stages["base"]
+    assert stage.steps.column("loss").tolist() == ([7.0] if first["event"] == "step" else [])
+    assert [event["event"] for event in stage.events] == ["stage_started"]
+    assert (stage.scores, stage.summary, stage.status) == ([], {}, "running")
+
+
+def test_a_stage_that_is_continued(run):
+    """Keeps its notes and the steps until its checkpoint; later ones count no more at once."""
+    for kind in ("resumed", "rolled_back"):
+        told = {"event": kind, "stage": "base", "step": 2, "reason": ""}
+        history = run(lines(*EARLIER, START, TRAINING, told))
+        assert columns(history, "step") == [1, 2]
+        assert "warning" in [event["event"] for event in history.stages["base"].events]
+
+
 def test_many_steps_come_in_order(run):
     """Whatever their number."""
     history = run(lines(*(step(n, float(n)) for n in range(1, 20_001))))

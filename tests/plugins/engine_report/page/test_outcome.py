@@ -43,6 +43,22 @@ def test_plan_and_outcome_of_a_run_have_a_ratio(tmp_path):
     assert "disk" not in rows
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"event": "stopped", "stage": "base", "step": 2, "reason": "signal"},
+        {"event": "ended_early", "stage": "base", "step": 2, "reason": "enough"},
+    ],
+)
+def test_the_flops_of_a_stage_that_ended_early(tmp_path, end):
+    """Are those of its tokens, not of its whole budget."""
+    training = {"event": "training", "stage": "base", "flops": 1e6}
+    plan = {"event": "plan", "stage": "base", "expected": PLAN}
+    done = [{"event": "stage_finished", "stage": "base"}] if end["event"] == "ended_early" else []
+    found = stage(tmp_path, plan, training, step(1), step(2), end, *done)
+    assert reached(found, found.steps.columns())["flops"] == 5e5
+
+
 def test_several_runs_stand_side_by_side(tmp_path):
     """With their plans in brackets."""
     found = stage(tmp_path, *(step(n) for n in (1, 2)))

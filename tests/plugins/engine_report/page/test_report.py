@@ -189,6 +189,36 @@ def test_what_is_not_a_run_is_refused(tmp_path, command):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["events.jsonl", "resolved.yaml", "notes.html", "base"])
+def test_what_is_no_earlier_page_is_not_replaced(tmp_path, command, name):
+    """A run's log, another file, a folder: they stay as they are."""
+    run = made_run(tmp_path / "run", [begun(), step(1)], spec={"name": "run"})
+    (run / "base").mkdir()
+    (run / "notes.html").write_text("<!doctype html>\n<title>mine</title>")
+    before = {file: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    command("report", run, "--to", run / name, status=2)
+    assert {file: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
+
+
+def test_new_files_within_a_run(tmp_path, command):
+    """Are pages alone, which a later report replaces."""
+    run = made_run(tmp_path / "run", [begun(), step(1)])
+    _, error = command("report", run, "--to", run / "base" / "stage.json", status=2)
+    assert "is no .html file" in error
+    for _ in range(2):
+        command("report", run, "--to", run / "mine.html")
+    assert (run / "mine.html").is_file()
+    assert not (run / "base").exists()
+
+
+def test_a_run_that_is_given_twice(tmp_path, command):
+    """Is taken once, which is told; its page is that of one run."""
+    run = made_run(tmp_path / "run", [begun(), step(1)])
+    out, error = command("report", run, tmp_path / "other" / ".." / "run", "--json")
+    assert [one["label"] for one in json.loads(out)] == ["run"]
+    assert "is given more than once, and taken once" in error
+
+
 def test_a_page_that_cannot_be_written(tmp_path, command):
     """Ends with one line, which names the file."""
     run = made_run(tmp_path / "run", [begun(), step(1)])
