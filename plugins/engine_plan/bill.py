@@ -90,4 +90,5 @@ def _price(machine: Machine, terms: Terms) -> Price | None:
         return Price(terms.price, "--price", "")
     if known is None or known.price is None:
         return None
-    return Price(known.price, f"{known.price_source}, {known.price_date}", "USD")
+    told = ", ".join(filter(None, (known.price_source, known.price_date)))
+    return Price(known.price, told, "USD")
