@@ -42,7 +42,7 @@ def print_compute(flops: float, sizes: Sequence[float], terms: Terms, as_json: b
             "seconds": seconds,
             **bill_row(cost),
         }
-        print(json.dumps(row, indent=1))  # noqa: T201
+        print(json.dumps(row, indent=1, allow_nan=False))  # noqa: T201
         return
     console = Terminal(width=80)
     console.print(f"[bold]{number(flops)} FLOPs[/]  {pf_days(flops)}")

@@ -32,7 +32,7 @@ def print_plan(situation: Situation, terms: Terms, as_json: bool) -> None:
     found = {name: plan_stage(situation, name, machine, terms) for name in names}
     if as_json:
         rows = [{"stage": name, **_row(one, terms)} for name, one in found.items()]
-        print(json.dumps(rows, indent=1))  # noqa: T201
+        print(json.dumps(rows, indent=1, allow_nan=False))  # noqa: T201
         return
     console = Terminal(width=80)
     for name, one in found.items():
