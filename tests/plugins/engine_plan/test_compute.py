@@ -53,6 +53,55 @@ def test_the_best_size_lies_between_worse_ones(command, tmp_path):
     assert "give --device or --speed" in command("plan", "--compute", "1e21")[0]
 
 
+def fitted(tmp_path, counted=("all", "all", "all"), flops=(1e15, 1e20)):
+    """The file of a law whose first draw is the best one."""
+    draws = tuple(ScalingLaw(1.5 + d, 20, 0.3, 60, 0.3, one)
+                  for d, one in zip((0, -0.1, 0.1), counted, strict=True))  # fmt: skip
+    file = tmp_path / "law.json"
+    file.write_text(FittedLaw(draws[0], draws, 0, "nats", flops).text(), encoding="utf-8")
+    return file
+
+
+def test_a_law_of_one_s_own_has_its_interval_and_its_range(command, tmp_path):
+    """How many times outside its runs the compute is; the sizes' law is named."""
+    shared = ("plan", "--compute", "1e21", "--law", fitted(tmp_path))
+    own = json.loads(command(*shared, "--json")[0])["optima"][2]
+    assert own["loss"] - 0.1 <= own["low"] < own["loss"] < own["high"] <= own["loss"] + 0.1
+    assert own["warnings"] == ["10 times the FLOPs of the largest run that it was fitted to"]
+    told = " ".join(command(*shared)[0].split())
+    assert f"{own['loss']:.3f} ({own['low']:.3f} to {own['high']:.3f})" in told
+    assert "10 times the FLOPs of the largest run" in told
+    assert "sizes by Besiroglu et al. 2024" in told
+    within = ("plan", "--compute", "1e19", "--law", fitted(tmp_path), "--json")
+    assert json.loads(command(*within)[0])["optima"][2]["warnings"] == []
+
+
+def test_laws_that_count_differently_have_no_interval_without_a_model(command, tmp_path):
+    """It says why."""
+    file = fitted(tmp_path, ("body", "all", "body"))
+    found = json.loads(command("plan", "--compute", "1e19", "--law", file, "--json")[0])
+    own = found["optima"][2]
+    assert own["low"] is own["high"] is None
+    assert own["warnings"] == ["no interval: the laws of its interval count different parameters"]
+
+
+def test_a_published_law_outside_its_runs(command):
+    """Warns, as a plan of a spec does."""
+    best = json.loads(command("plan", "--compute", "1e25", "--json")[0])["optima"]
+    assert all("outside that law's runs: 70M to" in one["warnings"][0] for one in best)
+    within = json.loads(command("plan", "--compute", "1e21", "--json")[0])["optima"]
+    assert [one["warnings"] for one in within] == [[], []]
+
+
+def test_a_speed_above_the_peak_is_warned_of(command):
+    """By how many times."""
+    shared = ("plan", "--compute", "1e20", "--device", "A100-80GB", "--speed")
+    assert "warning --speed is 2 times the device's peak" in " ".join(
+        command(*shared, 624e12)[0].split()
+    )
+    assert "--speed is" not in command(*shared, 312e12)[0]
+
+
 def test_a_user_s_table_has_other_devices_and_prices(command, tmp_path):
     """An unknown power or price is left out."""
     file = tmp_path / "mine.yaml"
