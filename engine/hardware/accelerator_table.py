@@ -95,7 +95,10 @@ class _Entries:
             before = known.get(key.value)
             missing = [] if before else [name for name in _NEEDED if name not in given]
             if given.get("price") is not None:
-                missing += [n for n in ("price_source", "price_date") if n not in given]
+                if before:  # the list of the former price does not tell this one
+                    given = {"price_source": str(self._file), "price_date": ""} | given
+                else:
+                    missing += [n for n in ("price_source", "price_date") if n not in given]
             if missing:
                 self._tell(key, f"{key.value}: lacks {', '.join(missing)}")
             elif before:

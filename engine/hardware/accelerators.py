@@ -6,6 +6,7 @@ or gives other values for known ones, such as an own price.
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import subprocess
@@ -36,10 +37,10 @@ def find_accelerator(name: str, more: Path | None = None) -> Accelerator:
         if name in (one.name, *one.aliases):
             return one
     names = [alias for one in table.values() for alias in (one.name, *one.aliases)]
-    known = ", ".join(f"'{one}'" for one in table)
+    near = ", ".join(f"'{one}'" for one in difflib.get_close_matches(name, names, 3, 0))
     raise SpecError(
         f"no data sheet of '{name}' is known{nearest(name, names)}",
-        hint=f"known are {known}; --accelerators FILE adds others",
+        hint=f"near it are {near}; all are in {_TABLE}; --accelerators FILE adds others",
     )
 
 

@@ -1,8 +1,9 @@
 """FLOPs of training: those of the model, and those executed with recomputation.
 
 A multiplication with an addition counts as two. As usual only matrix products count: with weights, once
-in the forward pass and twice in the backward pass for each token, and of attention, which is causal and
-so covers half of all pairs of positions (Chowdhery et al. 2022, PaLM, appendix B).
+in the forward pass and twice in the backward pass for each token, and of attention (Chowdhery et al.
+2022, PaLM, appendix B). PaLM counts all pairs of positions, 12·L·H·Q·T FLOPs a token; causal attention
+needs the half of them that is counted here.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -103,15 +103,22 @@ class FittedLaw:
     drawn_repeats: tuple[float, ...] = ()
 
     def predict(
-        self, parameters: float, body: float, tokens: float, unique: float = math.inf
+        self,
+        parameters: float,
+        body: float,
+        tokens: float,
+        worth: Callable[[float], float] | None = None,
     ) -> Forecast:
         """The loss of a run with so many ``parameters``, of which ``body`` are neither embedding nor
-        head, after ``tokens``, of which only ``unique`` are different; its interval spans that of each
-        variant's draws, each with its own R*, and the noise."""
+        head, after ``tokens``; its interval spans that of each variant's draws and the noise.
+
+        ``worth``: where data is repeated, the effective tokens for an R*, of which each draw has its
+        own (see :func:`effective_tokens`).
+        """
 
         def one(law: ScalingLaw, repeats: float) -> float:
-            worth = effective_tokens(unique, tokens, repeats)
-            return law.loss(parameters if law.counted == "all" else body, worth)
+            fresh = worth(repeats) if worth else tokens
+            return law.loss(parameters if law.counted == "all" else body, fresh)
 
         drawn = self.drawn_repeats or (self.repeats,) * len(self.draws)
         low, high = self.span([one(*each) for each in zip(self.draws, drawn, strict=True)])

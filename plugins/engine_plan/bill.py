@@ -11,6 +11,7 @@ from engine_plan.terms import Terms
 
 USUAL = "assumed, as usual for large models (PaLM 46%, Llama 3 38 to 43%)"
 """Chowdhery et al. 2022, table 3; Llama team 2024, table 4."""
+ASSUMED = "as --speed says"
 _JOULES = 3.6e6
 """In a kilowatt-hour."""
 
@@ -78,7 +79,7 @@ def utilisation(
     if peak is None:
         return None
     if machine.assumed_speed is not None:
-        origin = "as --speed says"
+        origin = ASSUMED
     else:
         origin = "as a layer is timed here" if machine.is_here else USUAL
     return Utilisation(model / peak, executed / peak, peak, precision, source, origin)
@@ -90,4 +91,5 @@ def _price(machine: Machine, terms: Terms) -> Price | None:
         return Price(terms.price, "--price", "")
     if known is None or known.price is None:
         return None
-    return Price(known.price, f"{known.price_source}, {known.price_date}", "USD")
+    told = ", ".join(filter(None, (known.price_source, known.price_date)))
+    return Price(known.price, told, "USD")

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from engine import PUBLISHED_LAWS, Precision, Terminal
 from engine_plan.bill import bill, utilisation
 from engine_plan.machine import UTILISATION, Machine
-from engine_plan.outlook import FLOPS, Optimum, optimum
+from engine_plan.outlook import FLOPS, Optimum, fitted_optimum, published_optimum
 from engine_plan.quantities import PF_DAY, duration, number, pf_days
-from engine_plan.report import bill_lines, bill_row, print_lines, utilisation_text
+from engine_plan.report import bill_lines, bill_row, print_lines, utilisation_lines
 from engine_plan.terms import Terms
 
 _AROUND = (1 / 16, 1 / 4, 1, 4, 16)
@@ -42,16 +43,19 @@ def print_compute(flops: float, sizes: Sequence[float], terms: Terms, as_json: b
             "seconds": seconds,
             **bill_row(cost),
         }
-        print(json.dumps(row, indent=1))  # noqa: T201
+        print(json.dumps(row, indent=1, allow_nan=False))  # noqa: T201
         return
     console = Terminal(width=80)
     console.print(f"[bold]{number(flops)} FLOPs[/]  {pf_days(flops)}")
     console.print(_optima_table(best))
+    warnings = [("warning", f"{one.law}: {doubt}") for one in best for doubt in one.warnings]
+    print_lines(console, iter(warnings))
+    console.print(f"  [bold]sizes[/] by {best[0].law}")
     console.print(_sizes_table(flops, shown, best[0]))
     ranks = f"{terms.processes} process{'es' if terms.processes > 1 else ''}, {machine.name}"
     lines = [("on", ranks)]
     if share:
-        lines.append(("utilisation", utilisation_text(share)))
+        lines += utilisation_lines(share)
     if seconds is None:
         lines.append(("time", "not known: give --device or --speed"))
     else:
@@ -60,11 +64,11 @@ def print_compute(flops: float, sizes: Sequence[float], terms: Terms, as_json: b
 
 
 def _optima(flops: float, terms: Terms) -> Iterator[Optimum]:
-    yield from (optimum(name, law, flops) for name, law in PUBLISHED_LAWS.items())
+    yield from (published_optimum(name, flops) for name in PUBLISHED_LAWS)
     if terms.law is not None:
         name, law = terms.law
         counted = "" if law.best.counted == "all" else ", N without embedding and head"
-        yield optimum(f"{name}{counted}", law.best, flops)
+        yield fitted_optimum(f"{name}{counted}", law, flops)
 
 
 def _size(flops: float, parameters: float, best: Optimum) -> dict[str, Any]:
@@ -89,7 +93,10 @@ def _precision(machine: Machine) -> Precision:
 def _optima_table(best: Sequence[Optimum]) -> Table:
     table = _table("compute-optimal by", "parameters", "tokens", "loss")
     for one in best:
-        table.add_row(one.law, number(one.parameters), number(one.tokens), f"{one.loss:.3f}")
+        loss = f"{one.loss:.3f}"
+        if one.low is not None and one.high is not None:
+            loss += f" ({one.low:.3f} to {one.high:.3f})"
+        table.add_row(escape(one.law), number(one.parameters), number(one.tokens), loss)
     return table
 
 

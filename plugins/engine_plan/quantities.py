@@ -2,61 +2,70 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 from engine import SpecError
 
 PF_DAY = 86400e15
 """FLOPs in a PF-day: a day at 10^15 a second."""
+_YEAR = 365.25 * 86400
 _NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*"
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B?\s*")
-_FLOPS = re.compile(_NUMBER + r"([kMGTPEZ]?)(?:F(?:LOPs?)?(?:/s)?(-?d(?:ays?)?)?)?\s*")
-_COUNT = re.compile(_NUMBER + r"([kMBGT]?)\s*")
-_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "B": 3, "T": 4, "P": 5, "E": 6, "Z": 7}
+_SIZE = re.compile(_NUMBER + r"([KMGT]?)(i?)B?\s*", re.IGNORECASE)
+_FLOPS = re.compile(
+    _NUMBER + r"([KMGTPEZY]?)(?:F(?:LOPs?)?(/s)?[- ]?(?:(s)|(d(?:ays?)?))?)?\s*", re.IGNORECASE
+)
+_COUNT = re.compile(_NUMBER + r"([KMBGT]?)\s*", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "B": 3, "T": 4, "P": 5, "E": 6, "Z": 7, "Y": 8}
+_MOST = 1e60
+"""More is a slip, and would make figures that follow from it infinite."""
 
 
 def parse_size(text: str) -> float:
-    """Parses ``24GB``, ``24 GiB``, ``512M`` or plain bytes. Raises SpecError."""
+    """Parses ``24GB``, ``24 GiB``, ``512M`` or plain bytes, in either case. Raises SpecError."""
     found = _SIZE.fullmatch(text)
-    if not found:
+    value = _quantity(found, 1, 1024 if found and found[3] else 1000)
+    if value is None:
         raise SpecError(f"'{text}' is no size", hint="write e.g. 24GB or 16GiB")
-    thousand = 1024 if found[3] else 1000
-    return float(float(found[1]) * thousand ** _POWERS[found[2]])
+    return value
 
 
 def parse_flops(text: str) -> float:
-    """Parses ``3640PFd``, ``3640 PF-days``, ``3.14e23`` or ``20 EFLOPs``. Raises SpecError."""
+    """Parses ``3640PFd``, ``3640 PF-days``, ``3.14e23`` or ``20 EFLOPs``, in either case. Raises
+    SpecError, as for a speed (``3 PFLOP/s``), which is no amount."""
     found = _FLOPS.fullmatch(text)
-    days = bool(found and found[3])
-    value = _positive(found, 86400 if days else 1)
-    if value is None or ("/s" in text and not days):
+    rate, seconds, days = found.groups()[2:] if found else (None, None, None)
+    value = _quantity(found, 86400 if days else 1)
+    if value is None or (rate and not seconds and not days):
         raise SpecError(
             f"'{text}' is no amount of compute",
-            hint="write FLOPs, e.g. 3.14e23 or 20EFLOPs, or PF-days, e.g. 3640PFd",
+            hint="write FLOPs, e.g. 3.14e23 or 20EFLOPs, with k, M, G, T, P, E, Z or Y, "
+            "or PF-days, e.g. 3640PFd",
         )
     return value
 
 
 def parse_count(text: str) -> float:
-    """Parses ``1.8T``, ``175B`` or ``70e9``. Raises SpecError."""
-    value = _positive(_COUNT.fullmatch(text), 1)
+    """Parses ``1.8T``, ``175B`` or ``70e9``, in either case. Raises SpecError."""
+    value = _quantity(_COUNT.fullmatch(text), 1)
     if value is None:
         raise SpecError(f"'{text}' is no number above 0", hint="write e.g. 1.8T, 175B or 70e9")
     return value
 
 
-def _positive(found: re.Match[str] | None, factor: float) -> float | None:
+def _quantity(found: re.Match[str] | None, factor: float, thousand: float = 1000) -> float | None:
+    """The value of a number with a letter; None unless it is from 1 to :data:`_MOST`."""
     if found is None:
         return None
-    value = float(found[1]) * 1000.0 ** _POWERS[found[2]] * factor
-    return value if 0 < value < math.inf else None
+    value = float(found[1]) * thousand ** _POWERS[found[2].upper()] * factor
+    return value if 1 <= value <= _MOST else None
 
 
 def number(value: float) -> str:
-    """Formats a number for people: ``2.56M``; from 1000E on with its power of ten."""
-    if value >= 1e21:
-        return f"{value:.3g}".replace("e+", "e")
+    """Formats a number for people: ``2.56M``; from 1000E on, and below a thousandth, with its power of
+    ten."""
+    value = float(f"{value:.3g}")
+    if value >= 1e21 or 0 < value < 1e-3:
+        return _power(value)
     for factor, letter in (
         (1e18, "E"),
         (1e15, "P"),
@@ -70,17 +79,27 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def _power(value: float) -> str:
+    digits, power = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
+
+
 def pf_days(flops: float) -> str:
     """Formats FLOPs as PF-days."""
     days = flops / PF_DAY
-    return f"{days:,.0f} PF-days" if days >= 100 else f"{days:.3g} PF-days"
+    told = f"{days:,.0f}" if 100 <= days < 1e9 else _power(days) if days >= 1e9 else number(days)
+    return f"{told} PF-days"
 
 
 def duration(seconds: float) -> str:
     """Formats seconds for people: ``2 min``, to two digits, as it is an estimate."""
+    if seconds >= 10 * _YEAR:
+        return f"about {number(float(f'{seconds / _YEAR:.2g}'))} years"
     for factor, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
         if seconds >= 2 * factor:
             return f"about {float(f'{seconds / factor:.2g}'):g} {unit}"
+    if seconds < 1e-3:
+        return "less than 1 ms"
     if seconds < 1:
         return f"about {float(f'{1000 * seconds:.2g}'):g} ms"
     return f"about {seconds:.1f} s"

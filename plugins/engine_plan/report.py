@@ -11,14 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine import Situation, Terminal, effective_tokens, flops_from
+from engine import Situation, Terminal, flops_from
 from engine_plan.advice import Advice
-from engine_plan.bill import Bill, Utilisation
+from engine_plan.bill import ASSUMED, Bill, Utilisation
 from engine_plan.forecast import Forecast, plain, size
 from engine_plan.machine import Machine
 from engine_plan.outlook import Outlook
 from engine_plan.quantities import PF_DAY, duration, energy, money, number, pf_days
 from engine_plan.stage_plan import StagePlan, plan_stage
+from engine_plan.supply import Supply
 from engine_plan.terms import Terms
 
 _KINDS = ("parameters", "gradients", "optimizer", "activations", "buffers")
@@ -32,7 +33,7 @@ def print_plan(situation: Situation, terms: Terms, as_json: bool) -> None:
     found = {name: plan_stage(situation, name, machine, terms) for name in names}
     if as_json:
         rows = [{"stage": name, **_row(one, terms)} for name, one in found.items()]
-        print(json.dumps(rows, indent=1))  # noqa: T201
+        print(json.dumps(rows, indent=1, allow_nan=False))  # noqa: T201
         return
     console = Terminal(width=80)
     for name, one in found.items():
@@ -67,6 +68,13 @@ def utilisation_text(share: Utilisation) -> str:
     again = f" ({share.executed:.0%} executed)" if share.executed > 1.005 * share.model else ""
     peak = f"{number(share.peak)} FLOPs a second in {share.precision}"
     return f"{share.model:.0%}{again} of {peak}, {share.source}; {share.origin}"
+
+
+def utilisation_lines(share: Utilisation) -> Lines:
+    """The utilisation; with a warning where an assumed speed is more than the device can have."""
+    yield "utilisation", utilisation_text(share)
+    if share.origin == ASSUMED and share.executed > 1.005:
+        yield "warning", f"--speed is {number(share.executed)} times the device's peak"
 
 
 def bill_row(bill: Bill) -> Mapping[str, Any]:
@@ -108,17 +116,21 @@ def _row(one: StagePlan | None, terms: Terms) -> dict[str, Any]:
         "utilisation": one.utilisation and asdict(one.utilisation),
         "seconds": found.seconds,
         **bill_row(one.bill),
-        "data": there and _data_row(there.tokens, found.tokens),
+        "data": there and _data_row(there, found.tokens),
         "outlook": [{**asdict(o), "excess": o.excess} for o in one.outlooks],
         "upper_bound": not found.whole,
     }
 
 
-def _data_row(there: int, needed: float | None) -> dict[str, float | None]:
+def _data_row(there: Supply, needed: float | None) -> dict[str, Any]:
     if needed is None:
-        return {"tokens": there, "epochs": None, "effective_tokens": None}
-    fresh = effective_tokens(there, needed)
-    return {"tokens": there, "epochs": needed / there, "effective_tokens": fresh}
+        return {"tokens": there.tokens, "epochs": None, "effective_tokens": None, "sources": None}
+    return {
+        "tokens": there.tokens,
+        "epochs": needed / there.tokens,
+        "effective_tokens": there.effective(needed),
+        "sources": there.epochs(needed),
+    }
 
 
 def _print_stage(
@@ -166,7 +178,7 @@ def _lines(one: StagePlan, terms: Terms) -> Lines:
         return
     yield from _in_all(one)
     if one.utilisation is not None:
-        yield "utilisation", utilisation_text(one.utilisation)
+        yield from utilisation_lines(one.utilisation)
     if found.seconds is None:
         yield "time", f"the speed of '{found.machine.name}' is not known: give --speed"
     else:
@@ -198,8 +210,12 @@ def _data(one: StagePlan) -> Lines:
             yield "data", f"{number(needed)} tokens; what is there is known when it is prepared"
         return
     told = f"{number(there.tokens)} tokens in {there.folder}: {needed / there.tokens:.3g} epochs"
-    if needed > there.tokens:
-        fresh = effective_tokens(there.tokens, needed)
+    each = there.epochs(needed)
+    low, high = min(each.values()), max(each.values())
+    if high > 1.005 * low:
+        told += f" ({low:.3g} to {high:.3g} of its sources)"
+    if high > 1:
+        fresh = there.effective(needed)
         told += f", worth {number(fresh)} fresh tokens (Muennighoff et al. 2023)"
     yield "data", told
 
@@ -209,10 +225,13 @@ def _outlook(outlook: Outlook) -> Lines:
     if outlook.low is not None and outlook.high is not None:
         yield "loss", f"{outlook.loss:.3f} ({outlook.low:.3f} to {outlook.high:.3f}), {outlook.law}"
     counted = "" if outlook.counted == "all" else " without embedding and head"
+    beside = number(outlook.parameters)
+    if counted:
+        beside += f" (and {number(outlook.others)} of these)"
     yield (
         "optimum",
         f"{number(best.parameters)} parameters{counted} × {number(best.tokens)} tokens for as many "
-        f"FLOPs, beside {number(outlook.parameters)} × {number(outlook.tokens)}: its loss is "
+        f"FLOPs, beside {beside} × {number(outlook.tokens)}: its loss is "
         f"{outlook.excess:.3f} lower ({outlook.law})",
     )
     for doubt in outlook.warnings:

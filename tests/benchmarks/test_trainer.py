@@ -57,7 +57,7 @@ def _spec(text: Path, fields: dict, vocabulary: int) -> dict:
 
 
 def _flops_per_token(fields: dict, vocabulary: int) -> float:
-    """6 per weight that multiplies, and causal attention's two products (PaLM, appendix B)."""
+    """6 per weight that multiplies, and causal attention, half of PaLM's (appendix B)."""
     width, layers = fields["hidden_size"], fields["layers"]
     weights = layers * width * (4 * width + 3 * fields["intermediate_size"]) + vocabulary * width
     return 6 * weights + 6 * layers * LENGTH * width

@@ -62,12 +62,13 @@ def reached(stage: StageHistory, columns: Columns) -> dict[str, float | None]:
 
 def _flops(stage: StageHistory, tokens: float | None) -> float | None:
     """The model's FLOPs until now: of a stage that has not used its budget, in proportion to tokens."""
+    if stage.status == "done":
+        return stage.flops_spent()
     whole = number_of(stage.training.get("flops"))
-    early = any(event.get("event") == "ended_early" for event in stage.events)
-    if whole is None or (stage.status == "done" and not early):
-        return whole
     expected = planned(stage).get("tokens")
-    return whole * min(1.0, tokens / expected) if tokens is not None and expected else None
+    if whole is None or tokens is None or not expected:
+        return None
+    return whole * min(1.0, tokens / expected)
 
 
 def compared(runs: Sequence[str], found: Sequence[tuple[Figures, Figures]]) -> Matrix:

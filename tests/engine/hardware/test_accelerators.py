@@ -78,6 +78,23 @@ def test_a_file_replaces_figures_of_known_accelerators(table):
     assert (changed.bf16, changed.source) == (usual.bf16, usual.source)
 
 
+def test_a_price_alone_is_enough_for_a_known_accelerator(table):
+    """Its source is then the file, not the list of the former price."""
+    file = table("NVIDIA L4: {price: 0.25}\n")
+    changed = find_accelerator("L4", file)
+    assert (changed.price, changed.price_source, changed.price_date) == (0.25, str(file), "")
+
+
+def test_an_unknown_name_is_told_with_the_nearest(table):
+    """And with the file that has them all."""
+    with pytest.raises(SpecError) as error:
+        find_accelerator("H100")
+    told = str(error.value)
+    assert "near it are 'H100-" in told
+    assert "accelerators.yaml" in told
+    assert told.count("'") == 10  # the name, one meant, three near
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -82,7 +82,7 @@ def test_the_body_has_all_but_embedding_and_head(tiny):
 
 
 def test_flops_of_a_published_model():
-    """Llama 2 7B at 4096 tokens: 6 a weight that multiplies, and attention as PaLM counts it."""
+    """Llama 2 7B at 4096 tokens: 6 a weight that multiplies, and half of PaLM's attention."""
     weights = 6738415616 - 32000 * 4096 - 65 * 4096
     assert token_flops(LLAMA_7B, 4096).total == 6 * weights + 6 * 32 * 4096 * 4096
 

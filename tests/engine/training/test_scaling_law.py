@@ -77,10 +77,10 @@ def test_each_draw_counts_repeated_data_by_its_own_r(tmp_path):
     low, best, high = (
         HOFFMANN.loss(1e9, effective_tokens(1e9, 4e10, r)) for r in (20.0, 10.0, 5.0)
     )
-    found = apart.predict(1e9, 9e8, 4e10, 1e9)
+    found = apart.predict(1e9, 9e8, 4e10, lambda r: effective_tokens(1e9, 4e10, r))
     assert found.loss == pytest.approx(best)
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.06 * (high - low))
-    same = law.predict(1e9, 9e8, 4e10, 1e9)
+    same = law.predict(1e9, 9e8, 4e10, lambda r: effective_tokens(1e9, 4e10, r))
     assert same.low == pytest.approx(best)
     assert same.high == pytest.approx(best)
     fresh = apart.predict(1e9, 9e8, 4e10)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+from engine_plan.supply import Supply
 
 from engine import PUBLISHED_LAWS, REPEATS, FittedLaw, ScalingLaw, effective_tokens, read_json
 
@@ -57,6 +59,43 @@ def test_epochs_of_a_prepared_corpus_are_counted(small, tiny_spec, finished_run,
     assert stage["data"]["effective_tokens"] == effective_tokens(there, stage["tokens"])
     assert stage["data"]["effective_tokens"] / there == pytest.approx(worth, rel=0.03)
     assert "epochs, worth" in small(text=True)
+
+
+def test_a_source_with_much_weight_is_read_again_first(tmp_path):
+    """Each source is counted alone: half of 400 tokens are of the smaller, which is read twice."""
+    there = Supply({"small": (100, 0.5), "large": (900, 0.5)}, tmp_path, "")
+    assert there.tokens == 1000
+    assert there.epochs(400) == {"small": 2, "large": pytest.approx(2 / 9)}
+    assert there.effective(400) == effective_tokens(100, 200) + 200 < 400
+    assert there.effective(200) == 200
+
+
+def test_the_shares_are_those_of_the_corpus_card(small, finished_run, tmp_path):
+    """Another source, with three quarters of the weight and a quarter of the tokens; one is unread."""
+    card = read_json(finished_run / "corpus" / "card.json")
+    (first,), name = card["sources"], card["sources"][0]["source"]
+    there = first["tokens"]
+    card["sources"] += [
+        {**first, "source": "more", "tokens": there // 3},
+        {**first, "source": "unread"},
+    ]
+    card["mixture"] = [
+        {"source": name, "weight": 1},
+        {"source": "more", "weight": 3},
+        {"source": "unread", "weight": 0},
+    ]
+    runs = tmp_path / "runs"
+    shutil.copytree(finished_run, runs / finished_run.name)
+    copied = runs / finished_run.name / "corpus" / "card.json"
+    copied.write_text(json.dumps(card), encoding="utf-8")
+    stage = small("--runs", runs)
+    data, needed = stage["data"], stage["tokens"]
+    assert data["tokens"] == there + there // 3
+    assert data["sources"] == {
+        name: pytest.approx(needed / 4 / there),
+        "more": pytest.approx(needed * 3 / 4 / (there // 3)),
+    }
+    assert "of its sources)" in small("--runs", runs, text=True)
 
 
 def test_a_corpus_of_another_spec_is_not_this_one_s(small, tiny_spec):
@@ -141,7 +180,10 @@ def test_a_law_without_embeddings_counts_none(small, law):
     own = stage["outlook"][1]
     assert own["parameters"] == stage["parameters"] - 320 * 32  # tied, rounded up to 64
     assert own["optimum"]["flops"] == 6 * own["parameters"] * stage["tokens"]
-    assert "parameters without embedding and head" in small("--law", law(counted), text=True)
+    assert own["others"] == 320 * 32
+    told = small("--law", law(counted), text=True)
+    assert "parameters without embedding and head" in told
+    assert "(and 10.2k of these)" in told
 
 
 def test_a_stage_that_goes_on_has_no_optimum(command, tiny_spec, write_spec, finished_run):

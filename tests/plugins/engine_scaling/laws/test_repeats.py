@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,14 +40,15 @@ def held(draws):
         size, tokens, _ = belief.optimum(belief.law.flops[1])
         for epochs in EPOCHS:
             unique = tokens.value / epochs
-            loss = belief.law.predict(size.value, size.value, tokens.value, unique)
+            worth = partial(effective_tokens, unique, tokens.value)
+            loss = belief.law.predict(size.value, size.value, tokens.value, worth)
             random = np.random.default_rng((seed, epochs))
             new = SMALL.loss(size.value, effective_tokens(unique, tokens.value, TRUE))
             hits[epochs] += (
                 loss.low <= new * math.exp(NOISE * random.standard_normal()) <= loss.high
             )
         law = replace(belief.law, drawn_repeats=())
-        fixed = law.predict(size.value, size.value, tokens.value, unique)
+        fixed = law.predict(size.value, size.value, tokens.value, worth)
         wider.append((loss.high - loss.low) / (fixed.high - fixed.low))
     return hits, wider
 
