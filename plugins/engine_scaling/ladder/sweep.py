@@ -24,7 +24,7 @@ from engine_scaling.ladder.budgets import (
     held_out_ahead,
     largest_budget,
 )
-from engine_scaling.ladder.models import Size, Template
+from engine_scaling.ladder.models import LR_POWER, Size, Template
 from engine_scaling.ladder.results import Climbed, loss_of
 from engine_scaling.ladder.rungs import LEAST_STEPS, Ladder, Rung, middle
 from engine_scaling.ladder.show import Show
@@ -49,7 +49,7 @@ class Asked:
     flops: float | None = None
     budgets: int = 4
     sizes: int = 5
-    lr_power: float = 0.5
+    lr_power: float = LR_POWER
     least_steps: int = LEAST_STEPS
 
 
