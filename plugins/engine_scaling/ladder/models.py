@@ -17,8 +17,8 @@ SCALED = ("intermediate_size", "kv_heads")
 """Fields that grow alike, where the spec sets them."""
 Location = tuple[str | int, ...]
 LR_POWER = 0.0
-"""The learning rate goes as width to minus this power. With one budget a narrower model trains for more
-steps, which wants a lower rate, and the two cancel: with Muon the best rate was the same at all widths."""
+"""The learning rate goes as width to minus this power. With one budget a narrower model trains for
+more steps, which wants a lower rate, and the two cancel: Muon's best rate was the same at all widths."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,14 +65,14 @@ def test_sizes_lie_on_both_sides_of_the_middle(ladder):
     assert 2 < best / sizes[0] < 3.2
     assert 2 < sizes[-1] / best < 3.2
     for rung in rungs:
-        assert rung.steps * 512 * rung.size.token_flops == pytest.approx(1e12, rel=0.01)
+        assert rung.steps * 1024 * rung.size.token_flops == pytest.approx(1e12, rel=0.01)
 
 
 def test_runs_with_few_steps_or_repeated_data_are_left_out(ladder):
     """Each is named with its figures."""
     assert ladder.rung(1e9, ladder.template.size(64)) is None
     assert ladder.rung(1e14, ladder.template.size(8)) is None
-    assert ladder.skipped["c1e09-w64"] == "2 steps, fewer than 100"
+    assert ladder.skipped["c1e09-w64"] == "1 steps, fewer than 100"
     assert "more than the 35,000,000 that are there" in ladder.skipped["c1e14-w8"]
 
 
@@ -124,7 +124,7 @@ def test_the_fitted_runs_take_about_the_time_that_is_asked_for(template):
     largest = largest_budget(template, SPEED, 900.0, 4, 5)
     ladder = Ladder(template, math.inf, 0.0, least_steps=0)
     took = sum(
-        SPEED.seconds(rung.size, rung.steps, 512)
+        SPEED.seconds(rung.size, rung.steps, 1024)
         for budget in budgets_of(largest, 4)
         for rung in ladder.rungs(budget, middle(budget, ()), 5)
     )
@@ -147,7 +147,7 @@ def test_a_best_size_at_the_edge_is_told_where_no_further_one_can_be_trained(lad
     """There is none narrower than a head, and a wider one may have too few steps."""
     for width, best, why in ((8, 0, "narrowest"), (64, 2, "could not be trained")):
         sizes = [ladder.template.size(width + 8 * i) for i in range(3)]
-        budget = ladder.template.size(80).token_flops * 512 * 102
+        budget = ladder.template.size(80).token_flops * 1024 * 102
         rungs = [rung for size in sizes if (rung := ladder.rung(budget, size))]
         losses = {rung.name: 3.0 + abs(i - best) for i, rung in enumerate(rungs)}
         assert ladder.beyond(rungs, losses) is None
