@@ -18,7 +18,7 @@ SCALED = ("intermediate_size", "kv_heads")
 Location = tuple[str | int, ...]
 LR_POWER = 0.0
 """The learning rate goes as width to minus this power. With one budget a narrower model trains for
-more steps, which wants a lower rate, and the two cancel: Muon's best rate was the same at all widths."""
+more steps, which wants a lower rate, and the two cancel: Muon's best rate was the same everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
