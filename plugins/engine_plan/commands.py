@@ -17,7 +17,7 @@ _OF_A_SPEC = ("overrides", "memory", "links", "runs", "blocked", "allow")
 """Parameters of the command that mean nothing without a spec."""
 
 
-class _Quantity(click.ParamType):
+class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in later versions
     """A number with a unit."""
 
     name = "text"

@@ -180,8 +180,8 @@ def _time_of(stage: StageHistory) -> str:
     seconds = stage.summary.get("seconds") if stage.status == "done" else None
     if stage.status == "running":
         started = [e.get("time") for e in stage.events if e["event"] == "stage_started"]
-        if started and number_of(started[-1]) is not None:
-            seconds = max(0.0, time.time() - started[-1])
+        if started and (since := number_of(started[-1])) is not None:
+            seconds = max(0.0, time.time() - since)
     known = number_of(seconds)
     return "" if known is None else duration(known)
 
