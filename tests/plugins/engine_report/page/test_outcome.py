@@ -54,7 +54,8 @@ def test_the_flops_of_a_stage_that_ended_early(tmp_path, end):
     """Are those of its tokens, not of its whole budget."""
     training = {"event": "training", "stage": "base", "flops": 1e6}
     plan = {"event": "plan", "stage": "base", "expected": PLAN}
-    done = [{"event": "stage_finished", "stage": "base"}] if end["event"] == "ended_early" else []
+    finished = {"event": "stage_finished", "stage": "base", "budget": "4 steps", "steps": 2}
+    done = [finished] if end["event"] == "ended_early" else []
     found = stage(tmp_path, plan, training, step(1), step(2), end, *done)
     assert reached(found, found.steps.columns())["flops"] == 5e5
 
