@@ -114,7 +114,7 @@ def emergence(
 @click.option(
     "--lr-power",
     type=click.FloatRange(0, 2),
-    default=0.0,
+    default=0.5,
     show_default=True,
     help="The learning rate goes as the width to minus this power; it is SPEC's at SPEC's width.",
 )

@@ -16,9 +16,10 @@ FIELDS = ("hidden_size", "heads")
 SCALED = ("intermediate_size", "kv_heads")
 """Fields that grow alike, where the spec sets them."""
 Location = tuple[str | int, ...]
-LR_POWER = 0.0
-"""The learning rate goes as width to minus this power. With one budget a narrower model trains for
-more steps, which wants a lower rate, and the two cancel: Muon's best rate was the same everywhere."""
+LR_POWER = 0.5
+"""The learning rate goes as width to minus this power. A step of Muon has singular values of
+lr·√width/5, and features move as much at all widths if these stay (Yang et al. 2023, "A spectral
+condition for feature learning", condition 1)."""
 
 
 @dataclass(frozen=True, slots=True)
