@@ -136,8 +136,9 @@ class Sweep:
 
     def _speed_jobs(self) -> tuple[tuple[Size, ...], list[Job]]:
         """Two sizes, and the short trainings of them that the speed is measured by."""
-        own = self._template.width
-        sizes = tuple(self._template.size(width, self._asked.lr_power) for width in (own, 2 * own))
+        own, grain = self._template.width, self._template.grain
+        narrow = max(grain, own // 2 // grain * grain)
+        sizes = tuple(self._template.size(w, self._asked.lr_power) for w in (narrow, 2 * own))
         changes = [self._template.changes(size, STEPS) for size in sizes]
         return sizes, [Job(f"speed-w{s.width}", c) for s, c in zip(sizes, changes, strict=True)]
 
