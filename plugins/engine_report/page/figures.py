@@ -170,7 +170,7 @@ def _stage(stage: StageHistory, columns: Columns, buckets: int) -> StageFigures:
             if event.get("event") == "rolled_back"
             and (step := number_of(event.get("step"))) is not None
         ],
-        ended_early=early and f"at step {stage.steps.last:,}: {early.get('reason')}",
+        ended_early=None if early is None else f"at step {early['step']:,}: {early.get('reason')}",
         not_finite={name: step for name, step in since.items() if step is not None},
         planned=planned(stage),
         reached=reached(stage, columns),

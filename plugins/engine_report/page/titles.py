@@ -27,7 +27,7 @@ _KNOWN = {
     "lr": Title("Learning rate", "Optimisation", format="~g"),
     "grad_norm": Title("Gradient norm", "Optimisation"),
     "tokens_per_second": Title("Speed", "Speed and memory", "tokens per second", format="~s"),
-    "utilisation": Title("Utilisation", "Speed and memory", "share of the peak", format=".0%"),
+    "utilisation": Title("Utilisation", "Speed and memory", "share of the peak", format="~%"),
     "memory": Title("Peak memory of a process", "Speed and memory", "GB", _GB),
     "tokens": Title("Tokens seen", "Speed and memory", "tokens", format="~s"),
     "kl": Title("KL divergence", "Objective"),

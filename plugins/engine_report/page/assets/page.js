@@ -120,7 +120,7 @@
 
   function told(chart, one, i, ends = true) {
     if (one.value[i] === null) return one.lost !== undefined && one.step[i] >= one.lost ? "not finite" : "–";
-    const share = chart.format === ".0%";
+    const share = chart.format === "~%";
     const as = (value) => (share ? number(value * 100) : number(value, chart.decimals));
     const spread = ends && one.low.length && one.low[i] !== one.high[i] && one.low[i] !== null;
     const unit = share ? "%" : chart.unit;

@@ -169,6 +169,7 @@ def sparse(tmp_path_factory) -> Path:
     events = [begun("__proto__")]
     for n in (1, 2, 3, 4):
         seldom = {"constructor": 0.5 + n, "__proto__": n} if n % 2 else {}
+        seldom["utilisation"] = 0.005 + n / 1000
         events.append(step(n, None if n > 2 else 2.00004 + n, "__proto__", **seldom))
         events.append(score(None if n > 2 else n / 4, n, "__proto__"))
     write_report([made_run(folder / "run", events)], folder / "page.html", False)
@@ -209,8 +210,21 @@ def test_readings_tell_units_and_what_is_not_finite(opened, sparse):
     opened.value(f"{chart('Loss')}.focus()")
     opened.press("End")
     assert opened.value(f"{chart('Loss')}.{reading}") == "not finite at step 4"
-    ticks = f"[...{chart('Loss')}.querySelectorAll('.role-axis-label')[0].querySelectorAll('text')]"
-    assert opened.value(f"{ticks}.map((t) => t.textContent)") == ["1", "2", "3", "4"]
+
+
+def test_ticks_are_whole_steps_and_distinct_shares(opened, sparse):
+    """Also over few steps, and of a utilisation below one per cent."""
+    opened.screen(1280)
+    opened.open(sparse, READY)
+    labels = "querySelectorAll('.role-axis-label')"
+    for name, axis in (("Loss", 0), ("Utilisation", 1)):
+        texts = f"[...{chart(name)}.{labels}[{axis}].querySelectorAll('text')]"
+        told = opened.value(f"{texts}.map((text) => text.textContent)")
+        if axis == 0:
+            assert told == ["1", "2", "3", "4"]
+        else:
+            assert len(told) == len(set(told)) > 1
+            assert all(one.endswith("%") for one in told)
 
 
 def test_the_page_is_walked_through_by_keys(opened, pages):
