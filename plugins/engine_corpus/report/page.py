@@ -60,7 +60,8 @@ def _mixture(card: Mapping[str, Any]) -> Iterator[str]:
         for one, source in zip(card["mixture"], card["sources"], strict=True)
     ]
     yield _cells(("source", "tokens", "weight", "epochs"), rows)
-    yield "<p>Epochs while as many tokens are drawn as all sources have together.</p>"
+    yield "<p>Epochs: how often each source is seen while as many tokens are drawn"
+    yield "as all sources have together.</p>"
 
 
 def _benchmarks(step: Mapping[str, Any]) -> Iterator[str]:

@@ -25,7 +25,8 @@ def colours(runs: int) -> list[str]:
 
 def templates(runs: int) -> dict[str, Any]:
     """The specs of a chart of steps, ``curve``, and of a chart of scores, ``score``: their data set
-    ``points`` has ``run``, ``step``, ``value``, ``low`` and ``high``; ``marks`` has ``run``, ``step``
+    ``points`` has ``run``, ``step``, ``value``, ``low``, ``high``, and ``alone`` where both neighbours
+    have no value; ``marks`` has ``run``, ``step``
     and ``kind``."""
     return {"curve": _spec(_curve(runs)), "score": _spec(_score(runs))}
 
@@ -38,7 +39,7 @@ def script() -> str:
 
 
 def _x(title: str) -> Any:
-    axis = alt.Axis(format="~s", tickCount=6, grid=False)
+    axis = alt.Axis(format="~s", tickCount=6, tickMinStep=1, grid=False)
     return alt.X("step:Q", title=title, axis=axis, scale=alt.Scale(zero=False, nice=False))
 
 
@@ -62,12 +63,21 @@ def _curve(runs: int) -> Any:
         y=_y("low"), y2="high:Q", stroke=outline
     )
     line = points.mark_line(strokeWidth=1.6, strokeJoin="round").encode(y=_y("value"))
+    alone = points.transform_filter("datum.alone").mark_point(filled=True, size=22, opacity=1)
     marks = alt.Chart(alt.NamedData("marks")).encode(x="step:Q", color=_colour(runs))
     rolled = marks.transform_filter("datum.kind == 'rolled back'").mark_rule(strokeDash=[3, 3])
+    lost = _lost(marks)
     skipped = marks.transform_filter("datum.kind == 'skipped'").mark_point(
         shape="triangle-up", size=30, filled=True, opacity=0.9
     )
-    return alt.layer(band, line, rolled, skipped.encode(y=alt.value(_HEIGHT - 4)))
+    return alt.layer(
+        band,
+        line,
+        alone.encode(y=_y("value")),
+        rolled,
+        lost,
+        skipped.encode(y=alt.value(_HEIGHT - 4)),
+    )
 
 
 def _score(runs: int) -> Any:
@@ -75,7 +85,14 @@ def _score(runs: int) -> Any:
     line = points.mark_line(strokeWidth=1.2, opacity=0.6).encode(y=_y("value"))
     interval = points.mark_rule(strokeWidth=1.6).encode(y=_y("low"), y2="high:Q")
     point = points.mark_point(filled=True, size=36, opacity=1).encode(y=_y("value"))
-    return alt.layer(line, interval, point)
+    marks = alt.Chart(alt.NamedData("marks")).encode(x="step:Q", color=_colour(runs))
+    return alt.layer(line, interval, point, _lost(marks))
+
+
+def _lost(marks: Any) -> Any:
+    return marks.transform_filter("datum.kind == 'not finite'").mark_rule(
+        strokeDash=[1, 3], strokeWidth=2
+    )
 
 
 def _spec(chart: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from engine import RunHistory
 from engine_report.page.cards import DataCard, cards_of
-from engine_report.page.figures import RunFigures, Sample, labels_of
-from engine_report.page.matrix import NOTHING, Matrix, count, duration, moment
+from engine_report.page.figures import RunFigures, Sample, StageFigures, labels_of
+from engine_report.page.matrix import NOTHING, Matrix, count, duration, moment, precise
 from engine_report.page.outcome import compared
 from engine_report.page.scores import at_checkpoints, last_scores, over_steps
 from engine_report.page.specs import SpecLine, differences, spec_lines
-from engine_report.page.titles import Title, grouped, title_of
+from engine_report.page.titles import Title, grouped, tells_stability, title_of
 
 _WHOLE_SPECS = 10
 """Specs that are shown whole; of more runs, only the first one's, beside the differences of all."""
@@ -32,6 +32,7 @@ class Chart:
     unit: str
     factor: float = 1.0
     format: str = ""
+    decimals: int | None = None
     marked: bool = False
 
     @property
@@ -42,9 +43,10 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class StagePart:
-    """What the page shows of a train stage: charts by group, and tables."""
+    """What the page shows of a train stage: what went wrong, charts by group, tables."""
 
     name: str
+    alarms: list[str]
     charts: dict[str, list[int]]
     outcome: Matrix
     extremes: Matrix
@@ -110,13 +112,37 @@ def content_of(histories: Sequence[RunHistory], runs: Sequence[RunFigures]) -> C
 
 
 def _overview(runs: Sequence[RunFigures]) -> Matrix:
-    """A row for each run: its status, its times, and how far it came."""
+    """A row for each run: its status, when it started, how long it trained, how far it came."""
     rows = []
     for run in runs:
-        took = run.last - run.started if run.last is not None and run.started is not None else None
-        stages = ", ".join(f"{name} {stage.status}" for name, stage in run.stages.items())
-        rows.append((run.label, [run.status, moment(run.started), duration(took), stages]))
-    return Matrix("run", ("status", "started", "time", "stages"), rows, numeric=False)
+        stages = ", ".join(_state(name, stage) for name, stage in run.stages.items())
+        lost = any("loss" in stage.not_finite for stage in run.stages.values())
+        status = f"{run.status}, loss not finite" if lost else run.status
+        rows.append(
+            (run.label, [status, moment(run.started), duration(run.training_seconds), stages])
+        )
+    return Matrix(
+        "run", ("status", "started", "time of training steps", "stages"), rows, numeric=False
+    )
+
+
+def _state(name: str, stage: StageFigures) -> str:
+    """The stage's status, and what tells that it did not go as it should have."""
+    faults = []
+    if "loss" in stage.not_finite:
+        faults.append(f"loss not finite since step {stage.not_finite['loss']:,}")
+    if stage.ended_early is not None:
+        faults.append("ended early")
+    return f"{name} {stage.status}" + (f" ({'; '.join(faults)})" if faults else "")
+
+
+def _alarms(stage: StageFigures, of: str) -> list[str]:
+    """That the training of a stage has diverged, or has ended early."""
+    told = []
+    for name, step in stage.not_finite.items():
+        drawn = ", the dotted line in its chart" if name in stage.extremes else ""
+        told.append(f"{of}{title_of(name).text} is not finite since step {step:,}{drawn}.")
+    return told if stage.ended_early is None else [*told, f"{of}Ended early {stage.ended_early}"]
 
 
 def _stage(name: str, runs: Sequence[RunFigures], charts: list[Chart]) -> StagePart | None:
@@ -138,11 +164,13 @@ def _stage(name: str, runs: Sequence[RunFigures], charts: list[Chart]) -> StageP
             if figure in stage.extremes:
                 low_at, low, high_at, high = stage.extremes[figure]
                 head = ", ".join(filter(None, (title.text, title.unit, label if several else "")))
-                ends = [f"{value * title.factor:.4g}" for value in (low, high)]
+                form = precise if title.decimals else "{:.4g}".format
+                ends = [form(value * title.factor) for value in (low, high)]
                 rows.append((head, [ends[0], count(low_at), ends[1], count(high_at)]))
-    skipped = []
+    skipped, alarms = [], []
     for label, stage in own:
         of = f"{label}: " if several else ""
+        alarms += _alarms(stage, of)
         if stage.skips:
             steps = ", ".join(f"{step:,}" for step in stage.skipped[:_LISTED])
             more = ", …" if stage.skips > _LISTED else ""
@@ -151,6 +179,7 @@ def _stage(name: str, runs: Sequence[RunFigures], charts: list[Chart]) -> StageP
         skipped += [f"{of}rolled back to step {n:,}: {why}" for n, why in stage.rolled_back]
     return StagePart(
         name,
+        alarms,
         groups,
         compared([label for label, _ in own], [(s.planned, s.reached) for _, s in own]),
         Matrix("figure", ("least", "at step", "greatest", "at step"), rows),
@@ -159,10 +188,10 @@ def _stage(name: str, runs: Sequence[RunFigures], charts: list[Chart]) -> StageP
 
 
 def _chart(stage: str, name: str, title: Title) -> Chart:
-    marked = title.group == "Loss" or name.startswith("grad_norm")
     return Chart(
-        "curve", stage, name, title.text, title.unit, title.factor, title.format, marked=marked
-    )
+        "curve", stage, name, title.text, title.unit, title.factor, title.format, title.decimals,
+        tells_stability(name),
+    )  # fmt: skip
 
 
 def _samples(runs: Sequence[RunFigures]) -> list[tuple[str, list[tuple[str, list[Sample]]]]]:

@@ -3,6 +3,7 @@ the mean, the least and the greatest value of each figure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 FEWEST, MOST = 20, 400
 """Buckets of a curve: at least, however many curves there are, and at most."""
 NUMBERS = 180_000
-"""Numbers in all curves of a page together, about 1.4 MB as text."""
+"""Numbers in all curves of a page together, about 1.6 MB as text."""
 _HIDDEN = frozenset({"step", "time", "skipped"})
 """Columns that are shown otherwise than as a curve."""
-_DIGITS = 5
+_DIGITS = 6
 
 Columns = Mapping[str, np.ndarray[Any, Any]]
 
@@ -54,7 +55,7 @@ def thinned(columns: Columns, buckets: int) -> Curves:
     steps = columns["step"] if "step" in columns else np.empty(0)
     count = len(steps)
     if count <= buckets:
-        own = {name: Curve(_rounded(columns[name])) for name in names_of(columns)}
+        own = {name: Curve(_finite(columns[name])) for name in names_of(columns)}
         return Curves([int(step) for step in steps], own)
     starts = np.linspace(0, count, buckets, endpoint=False).astype(np.intp)
     ends = np.append(starts[1:], count)
@@ -71,14 +72,24 @@ def _bucketed(values: np.ndarray[Any, Any], starts: np.ndarray[Any, Any]) -> Cur
     sums = np.add.reduceat(np.where(finite, values, 0) / sizes, starts)
     mean = np.where(counts > 0, sums, np.nan)
     low, high = (ufunc.reduceat(known, starts) for ufunc in (np.fmin, np.fmax))
-    return Curve(_rounded(mean), _rounded(low), _rounded(high))
+    return Curve(_finite(mean), _finite(low), _finite(high))
 
 
-def _rounded(values: np.ndarray[Any, Any]) -> list[float | None]:
-    """Numbers of a few significant digits; whole ones without a fraction, which is shorter."""
-    return [_short(value) if np.isfinite(value) else None for value in values.tolist()]
+def _finite(values: np.ndarray[Any, Any]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
-def _short(value: float) -> float:
+def rounded(curves: Curves) -> Curves:
+    """The same curves with numbers of few digits, for a small page; whole ones have no fraction."""
+    figures = {
+        name: Curve(*(list(map(_short, part)) for part in (one.value, one.low, one.high)))
+        for name, one in curves.figures.items()
+    }
+    return Curves(curves.step, figures)
+
+
+def _short(value: float | None) -> float | None:
+    if value is None:
+        return None
     rounded = float(f"{value:.{_DIGITS}g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded

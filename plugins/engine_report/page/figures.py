@@ -11,7 +11,8 @@ from engine import RunHistory, StageHistory
 from engine_report.page.curves import Columns, Curves, buckets_for, names_of, thinned
 from engine_report.page.matrix import number_of
 from engine_report.page.outcome import planned, reached
-from engine_report.page.scores import Scored, scores_of
+from engine_report.page.scores import Scored, last_of, scores_of
+from engine_report.page.titles import tells_stability
 
 _MARKS = 2000
 """Skipped steps that are marked; of more, evenly many."""
@@ -28,6 +29,10 @@ class StageFigures:
     skips: int
     skipped: list[int]
     rolled_back: list[tuple[int, str]]
+    ended_early: str | None
+    """Step and reason, if its training has ended before its budget was spent."""
+    not_finite: Mapping[str, int]
+    """The losses and norms of gradients that are not finite up to the last step, and since when."""
     planned: Mapping[str, float | None]
     reached: Mapping[str, float | None]
     extremes: Mapping[str, tuple[int, float, int, float]]
@@ -60,6 +65,12 @@ class RunFigures:
     scores: list[Scored] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
+    @property
+    def training_seconds(self) -> float | None:
+        """The time of all training steps; pauses, scores and checkpoints do not count."""
+        known = [stage.reached["seconds"] for stage in self.stages.values()]
+        return sum(one for one in known if one is not None) if any(known) else None
+
 
 def labels_of(runs: Sequence[RunHistory]) -> list[str]:
     """What each run is called: its folder's name, or its path where others have this name."""
@@ -81,6 +92,7 @@ def figures_of(runs: Sequence[RunHistory]) -> list[RunFigures]:
 
 def _run(label: str, run: RunHistory, columns: Mapping[str, Columns], buckets: int) -> RunFigures:
     events = (event for stage in run.stages.values() for event in stage.events)
+    scores = scores_of(run)
     times = (number_of(event.get("time")) for event in events)
     return RunFigures(
         label=label,
@@ -89,9 +101,9 @@ def _run(label: str, run: RunHistory, columns: Mapping[str, Columns], buckets: i
         started=min((time for time in times if time is not None), default=None),
         last=number_of(run.last.get("time")),
         damaged=run.damaged,
-        notes=list(_notes(run)),
+        notes=[*_notes(run), *_lost_scores(scores)],
         stages={name: _stage(s, columns[name], buckets) for name, s in run.stages.items()},
-        scores=scores_of(run),
+        scores=scores,
         samples=[one for name, stage in run.stages.items() for one in _samples(name, stage)],
     )
 
@@ -133,9 +145,19 @@ def _notes_of(name: str, stage: StageHistory) -> Iterator[str]:
                 yield f"{name}: {event.get('message')}"
 
 
+def _lost_scores(scores: Sequence[Scored]) -> Iterator[str]:
+    """The last scores that are no finite number."""
+    for one in last_of(scores).values():
+        if one.value is None:
+            at = "" if one.step is None else f" at step {one.step:,}"
+            yield f"{one.place}: the score {one.name} is not finite{at}"
+
+
 def _stage(stage: StageHistory, columns: Columns, buckets: int) -> StageFigures:
     skips = _skipped(columns)
     kept = skips[:: max(1, -(-len(skips) // _MARKS))]
+    early = stage.ended_early
+    since = {name: stage.steps.not_finite_since(name) for name in columns if tells_stability(name)}
     return StageFigures(
         verb=stage.verb,
         status=stage.status,
@@ -148,6 +170,8 @@ def _stage(stage: StageHistory, columns: Columns, buckets: int) -> StageFigures:
             if event.get("event") == "rolled_back"
             and (step := number_of(event.get("step"))) is not None
         ],
+        ended_early=None if early is None else f"at step {early['step']:,}: {early.get('reason')}",
+        not_finite={name: step for name, step in since.items() if step is not None},
         planned=planned(stage),
         reached=reached(stage, columns),
         extremes={name: _extremes(columns, name) for name in names_of(columns)},

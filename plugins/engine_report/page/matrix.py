@@ -55,31 +55,46 @@ def amount(value: float | None) -> str:
     """A number of few digits, with a letter for large ones: ``2.56M``."""
     if value is None:
         return NOTHING
-    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if factor <= abs(value) < 1e15:
+    for factor, letter in ((1, ""), (1e3, "k"), (1e6, "M"), (1e9, "B"), (1e12, "T")):
+        if _is_short(value / factor):
             return f"{value / factor:.3g}{letter}"
     return f"{value:.3g}"
+
+
+def precise(value: float | None) -> str:
+    """A number such as a loss, whose fourth digit after the point tells something."""
+    if value is None:
+        return NOTHING
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def size(value: float | None) -> str:
     """Bytes: ``5.1 GB``."""
     if value is None:
         return NOTHING
-    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if abs(value) >= factor:
+    for factor, unit in ((1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")):
+        if _is_short(value / factor):
             return f"{value / factor:.3g} {unit}"
-    return f"{value:.0f} B"
+    terabytes = value / 1e12
+    return f"{terabytes:.3g} TB" if _is_short(terabytes) else f"{terabytes:,.0f} TB"
+
+
+def _is_short(value: float) -> bool:
+    """Whether the value is written with at most three digits before the point, once it is rounded."""
+    return abs(float(f"{value:.3g}")) < 1000
 
 
 def duration(seconds: float | None) -> str:
     """A time in the two largest of its units: ``1 h 12 min``."""
     if seconds is None:
         return NOTHING
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
+    whole, minutes = round(seconds), round(seconds / 60)
+    if whole < 60:
+        return f"{seconds:.2g} s" if whole < 10 else f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s"
     if minutes < 60:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if minutes < 10 else f"{minutes} min"
+        return f"{minutes} min"
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"

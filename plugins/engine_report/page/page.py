@@ -16,6 +16,7 @@ from markupsafe import Markup
 from engine import RunHistory, cleaned
 from engine_report.page.charts import colours, script, templates
 from engine_report.page.content import content_of
+from engine_report.page.curves import rounded
 from engine_report.page.figures import RunFigures
 
 _ASSETS = resources.files("engine_report.page") / "assets"
@@ -72,7 +73,8 @@ def _for_script(run: RunFigures) -> dict[str, Any]:
     """What the script needs of a run."""
     stages = {
         name: {
-            "curves": asdict(stage.curves),
+            "curves": asdict(rounded(stage.curves)),
+            "notFinite": stage.not_finite,
             "marks": [["skipped", step] for step in stage.skipped]
             + [["rolled back", step] for step, _ in stage.rolled_back],
         }

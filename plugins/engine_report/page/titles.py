@@ -12,20 +12,22 @@ _GB = 1e-9
 @dataclass(frozen=True, slots=True)
 class Title:
     """A figure's ``text`` and ``group``; values are multiplied by ``factor``, which gives the ``unit``.
-    ``format`` is that of the axis, as d3 writes formats."""
+    ``format`` is that of the axis, as d3 writes formats; ``decimals``, if not None, are the digits
+    after the point of a value that is read out."""
 
     text: str
     group: str
     unit: str = ""
     factor: float = 1.0
     format: str = ""
+    decimals: int | None = None
 
 
 _KNOWN = {
     "lr": Title("Learning rate", "Optimisation", format="~g"),
     "grad_norm": Title("Gradient norm", "Optimisation"),
     "tokens_per_second": Title("Speed", "Speed and memory", "tokens per second", format="~s"),
-    "utilisation": Title("Utilisation", "Speed and memory", "share of the peak", format=".0%"),
+    "utilisation": Title("Utilisation", "Speed and memory", "share of the peak", format="~%"),
     "memory": Title("Peak memory of a process", "Speed and memory", "GB", _GB),
     "tokens": Title("Tokens seen", "Speed and memory", "tokens", format="~s"),
     "kl": Title("KL divergence", "Objective"),
@@ -45,10 +47,15 @@ def title_of(name: str) -> Title:
     text = _words(whole) + (f": {_words(part)}" if part else "")
     text = text[:1].upper() + text[1:]
     if whole == "loss" or whole.endswith("_loss"):
-        return Title(text, "Loss")
+        return Title(text, "Loss", decimals=4)
     if whole == "seconds" or whole.endswith("_seconds"):
         return Title(text, "Speed and memory", "seconds")
     return Title(text, "Objective")
+
+
+def tells_stability(name: str) -> bool:
+    """Whether the figure is a loss or a norm of gradients, which show whether a training is stable."""
+    return title_of(name).group == "Loss" or name.startswith("grad_norm")
 
 
 def grouped(names: Sequence[str]) -> dict[str, list[str]]:
@@ -64,4 +71,4 @@ def _place(name: str) -> int:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return name.replace("_", " ").strip() or name

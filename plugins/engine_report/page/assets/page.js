@@ -18,7 +18,10 @@
         own.sort((a, b) => a[2] - b[2]);
         const column = (place) => own.map((score) => score[place]);
         if (own.length) {
-          found.push({ run: number, step: column(2), value: column(3), low: column(4), high: column(5) });
+          const value = column(3), finite = value.findLastIndex((v) => v !== null);
+          found.push({
+            run: number, step: column(2), value, low: column(4), high: column(5), lost: own[finite + 1]?.[2],
+          });
         }
         return;
       }
@@ -30,6 +33,7 @@
       found.push({
         run: number, step: stage.curves.step, value: scaled(own.value), low: scaled(own.low),
         high: scaled(own.high), marks: chart.marked ? stage.marks : [],
+        lost: Object.hasOwn(stage.notFinite, chart.name) ? stage.notFinite[chart.name] : undefined,
       });
     });
     return found;
@@ -42,6 +46,9 @@
       one.step.forEach((step, i) => {
         const point = { run: one.run, step, value: one.value[i] };
         if (one.low.length) { point.low = one.low[i]; point.high = one.high[i]; }
+        // A line would not show it.
+        const near = [one.value[i - 1], one.value[i + 1]];
+        if (point.value !== null && near.every((value) => value === null || value === undefined)) point.alone = 1;
         points.push(point);
       });
     }
@@ -49,8 +56,9 @@
   }
 
   function marksOf(series) {
-    return series.filter((one) => shown.has(one.run)).flatMap((one) =>
-      (one.marks || []).map(([kind, step]) => ({ run: one.run, kind, step })));
+    return series.filter((one) => shown.has(one.run)).flatMap((one) => [
+      ...(one.marks || []), ...(one.lost === undefined ? [] : [["not finite", one.lost]]),
+    ].map(([kind, step]) => ({ run: one.run, kind, step })));
   }
 
   // Whether an axis is to be logarithmic: "x" or "y".
@@ -63,8 +71,10 @@
     const marks = marksOf(series);
     chart.thinned = chart.kind === "curve" && series.some((one) => one.low.length);
     const banded = series.some((one) => one.low.length);
+    const points = pointsOf(series), alone = points.some((point) => point.alone);
     spec.layer = spec.layer.filter((layer) => {
       if (layer.data?.name === "marks") return marks.length > 0;
+      if (layer.transform?.[0].filter === "datum.alone") return alone;
       return layer.mark.type !== "area" || banded;
     });
     const steps = [...series.flatMap((one) => one.step), ...marks.map((mark) => mark.step)];
@@ -82,12 +92,12 @@
       const { x, y } = layer.encoding;
       x.scale = logarithmic.x ? { type: "log", domain: ends, nice: false } : { ...x.scale, domain: ends };
       if (!y || !y.field) continue;
-      y.title = chart.axis;
+      y.title = `${chart.axis} `; // with a blank, as Vega fails for "constructor" and other members of objects
       if (logarithmic.y) y.scale = { type: "log" };
       if (constant) y.scale = { ...y.scale, domain: [values[0] - room, values[0] + room] };
       if (chart.format) y.axis = { ...y.axis, format: chart.format };
     }
-    spec.datasets = { points: pointsOf(series), marks };
+    spec.datasets = { points, marks };
     const plot = figure.querySelector(".plot");
     // `ast`: expressions are interpreted, as the page's policy forbids to compile them.
     const options = { ast: true, renderer: "svg", actions: false, tooltip: false };
@@ -98,17 +108,24 @@
     follow(one);
   }
 
-  const number = (value) => {
+  const number = (value, decimals = null) => {
     if (value === null || value === undefined) return "–";
     const size = Math.abs(value);
     if (size !== 0 && (size < 1e-3 || size >= 1e9)) return value.toExponential(3);
+    if (decimals !== null && size < 1e6) {
+      return value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+    }
     return value.toLocaleString("en", { maximumSignificantDigits: size >= 1e4 ? 6 : 4 });
   };
 
   function told(chart, one, i, ends = true) {
-    const as = (value) => (chart.format === ".0%" ? `${number(value * 100)} %` : number(value));
+    if (one.value[i] === null) return one.lost !== undefined && one.step[i] >= one.lost ? "not finite" : "–";
+    const share = chart.format === "~%";
+    const as = (value) => (share ? number(value * 100) : number(value, chart.decimals));
     const spread = ends && one.low.length && one.low[i] !== one.high[i] && one.low[i] !== null;
-    return as(one.value[i]) + (spread ? ` (${as(one.low[i])} to ${as(one.high[i])})` : "");
+    const unit = share ? "%" : chart.unit;
+    const value = as(one.value[i]) + (spread ? ` (${as(one.low[i])} to ${as(one.high[i])})` : "");
+    return unit ? `${value} ${unit}` : value;
   }
 
   // A value of many steps stands at the middle one of them.
@@ -124,6 +141,7 @@
     const [one] = series;
     const last = one.value.findLastIndex((value) => value !== null);
     if (last >= 0) reading.textContent = `${told(chart, one, last, false)} ${at(chart, one.step[last])}`;
+    if (one.lost !== undefined) reading.textContent += `, not finite since step ${number(one.lost)}`;
   }
 
   function nearest(steps, step) {

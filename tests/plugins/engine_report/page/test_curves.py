@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from engine_report.page.curves import FEWEST, MOST, NUMBERS, buckets_for, thinned
+from engine_report.page.curves import FEWEST, MOST, NUMBERS, buckets_for, rounded, thinned
 from hypothesis import given, strategies as st
 
 VALUES = st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1, max_size=200)
@@ -44,6 +44,16 @@ def test_a_short_curve_is_whole():
     assert found.figures["loss"].value == [1.25, None, None, 4]
     assert found.figures["loss"].low == []
     assert set(found.figures) == {"loss"}  # neither step nor time is a figure
+
+
+def test_numbers_are_rounded_for_the_page_alone():
+    """A machine that reads the curves has all digits."""
+    found = thinned(columns([1.23456789, math.nan, 30.0]), 10)
+    assert found.figures["loss"].value == [1.23456789, None, 30.0]
+    short = rounded(found)
+    assert short.figures["loss"].value == [1.23457, None, 30]
+    assert isinstance(short.figures["loss"].value[2], int)
+    assert short.step == found.step
 
 
 def test_values_near_the_largest_float_have_a_mean():

@@ -38,13 +38,15 @@ def runs(tmp_path_factory) -> list[Path]:
             figures = {"lr": 1e-3 / n, "grad_norm": 1 + 1 / n, "memory": 2e9, f"kl/{EVIL}": n % 7}
             loss = 9.0 if n == 700 else 2 + number + 3 / math.sqrt(n)
             events.append(step(n, loss, stage, skipped=n == 700, **figures))
+            if n == 900:
+                back = {"event": "rolled_back", "stage": stage, "step": n, "reason": EVIL}
+                events.append(back)
             if n % 500 == 0:
                 named = {"evaluator": f"quiz {EVIL}", "metric": f"acc {EVIL}"}
                 events.append(score(0.2 + n / 3000, n, stage, **named))
                 events.append(
                     {"event": "sample", "stage": stage, "step": n, "prompt": EVIL, "text": EVIL}
                 )
-        events.append({"event": "rolled_back", "stage": stage, "step": 900, "reason": EVIL})
         events.append({"event": "warning", "stage": stage, "message": EVIL})
         spec = {"name": EVIL, "seed": number, EVIL: [EVIL, {EVIL: EVIL}]}
         folders.append(
@@ -143,7 +145,7 @@ def test_values_are_read_by_keys_and_by_the_pointer(opened, pages):
     opened.screen(1280)
     opened.open(pages["one"], READY)
     reading = "document.querySelector('.chart .reading').textContent"
-    assert opened.value(reading).startswith("2.078 around step 1,49")
+    assert opened.value(reading).startswith("2.0775 around step 1,49")
     opened.value("document.querySelector('.chart').focus()")
     opened.press("End")
     last = opened.value(reading)
@@ -155,6 +157,74 @@ def test_values_are_read_by_keys_and_by_the_pointer(opened, pages):
     opened.value("new Promise(requestAnimationFrame)")
     found = opened.value(reading)
     assert int(found.split("step ")[1].replace(",", "")) == pytest.approx(700, abs=80)
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory) -> Path:
+    """A page of a stage that diverged: its figures and it have names that objects of JavaScript have,
+    and one figure has a value at every second step only."""
+    from engine_report.page.report import write_report
+
+    folder = tmp_path_factory.mktemp("sparse")
+    events = [begun("__proto__")]
+    for n in (1, 2, 3, 4):
+        seldom = {"constructor": 0.5 + n, "__proto__": n} if n % 2 else {}
+        seldom["utilisation"] = 0.005 + n / 1000
+        events.append(step(n, None if n > 2 else 2.00004 + n, "__proto__", **seldom))
+        events.append(score(None if n > 2 else n / 4, n, "__proto__"))
+    write_report([made_run(folder / "run", events)], folder / "page.html", False)
+    return folder / "page.html"
+
+
+def chart(name: str) -> str:
+    """The chart of this title."""
+    named = "c.querySelector('.name').textContent"
+    return f"[...document.querySelectorAll('.chart')].find((c) => {named} === {name!r})"
+
+
+def test_values_without_neighbours_are_points(opened, sparse):
+    """As no line goes through them; a figure of any name is drawn like others."""
+    opened.screen(1280)
+    opened.open(sparse, READY)
+    assert opened.complaints() == []
+    points = "querySelectorAll('.mark-symbol path').length"
+    for name in ("Proto", "Constructor"):
+        assert opened.value(f"{chart(name)}.{points}") == 2
+    assert opened.value(f"{chart('Loss')}.{points}") == 0
+    reading = f"{chart('Constructor')}.querySelector('.reading').textContent"
+    assert opened.value(reading) == "3.5 at step 3"
+
+
+def test_readings_tell_units_and_what_is_not_finite(opened, sparse):
+    """A loss has four digits after the point; after its last value nothing pretends to be one."""
+    opened.screen(1280)
+    opened.open(sparse, READY)
+    reading = "querySelector('.reading').textContent"
+    assert opened.value(f"{chart('Speed')}.{reading}") == "50 tokens per second at step 4"
+    assert opened.value(f"{chart('Loss')}.{reading}") == "4.0000 at step 2, not finite since step 3"
+    assert (
+        opened.value(f"{chart('quiz: acc')}.{reading}") == "0.5 at step 2, not finite since step 3"
+    )
+    for name in ("Loss", "quiz: acc"):
+        assert opened.value(f"{chart(name)}.querySelectorAll('.mark-rule line').length") >= 1
+    opened.value(f"{chart('Loss')}.focus()")
+    opened.press("End")
+    assert opened.value(f"{chart('Loss')}.{reading}") == "not finite at step 4"
+
+
+def test_ticks_are_whole_steps_and_distinct_shares(opened, sparse):
+    """Also over few steps, and of a utilisation below one per cent."""
+    opened.screen(1280)
+    opened.open(sparse, READY)
+    labels = "querySelectorAll('.role-axis-label')"
+    for name, axis in (("Loss", 0), ("Utilisation", 1)):
+        texts = f"[...{chart(name)}.{labels}[{axis}].querySelectorAll('text')]"
+        told = opened.value(f"{texts}.map((text) => text.textContent)")
+        if axis == 0:
+            assert told == ["1", "2", "3", "4"]
+        else:
+            assert len(told) == len(set(told)) > 1
+            assert all(one.endswith("%") for one in told)
 
 
 def test_the_page_is_walked_through_by_keys(opened, pages):

@@ -78,7 +78,9 @@ def test_a_real_run(finished_run, report, command, tmp_path):
     base = figures["stages"]["base"]
     assert base["curves"]["step"] == [1, 2, 3, 4, 5, 6]
     assert base["planned"]["steps"] == base["reached"]["steps"] == 6
-    assert len(base["curves"]["figures"]["loss"]["value"]) == 6
+    log = map(json.loads, (run / "events.jsonl").read_text().splitlines())
+    losses = [event["loss"] for event in log if event["event"] == "step"]
+    assert base["curves"]["figures"]["loss"]["value"] == losses  # to the last digit
     assert {one["metric"] for one in figures["scores"]} >= {"perplexity", "bits_per_byte"}
     assert figures["status"] == "done"
 
@@ -118,6 +120,42 @@ def test_what_went_wrong(tmp_path, report):
         "2 lines of the log are damaged", "ended early at step 4: enough", "not finished",
     ):  # fmt: skip
         assert told in text
+
+
+def test_a_run_that_diverged(tmp_path, report, command):
+    """Looks as it is: in the overview, in its stage and in its scores; several runs are told apart."""
+    lost = {"grad_norm": None}
+    events = [
+        begun(), step(1, 3.0, grad_norm=1.0), step(2, None, **lost), score(0.5, 1),
+        step(3, None, **lost), score(None, 3),
+        {"event": "stage_finished", "stage": "base", "verb": "train"},
+    ]  # fmt: skip
+    run = made_run(tmp_path / "run", events)
+    text = report(run)
+    for told in (
+        "run done, loss not finite 2023-11-14 22:13 UTC 6 s",
+        "base done (loss not finite since step 2)",
+        "base: the score quiz: acc is not finite at step 3",
+        "Training base Loss is not finite since step 2, the dotted line in its chart. "
+        "Gradient norm is not finite since step 2",
+        "loss not finite since step 2", "quiz: acc not finite 40",
+    ):  # fmt: skip
+        assert told in text
+    (figures,) = json.loads(command("report", run, "--json")[0])
+    assert figures["stages"]["base"]["not_finite"] == {"loss": 2, "grad_norm": 2}
+    assert figures["scores"][-1]["value"] is None
+    well = made_run(tmp_path / "well", [begun(), step(1)])
+    assert "run: Loss is not finite since step 2" in report(run, well)
+    assert "Loss is not finite" not in report(well)
+
+
+def test_a_training_that_ended_early(tmp_path, report):
+    """Is called so beside its status and in its stage, with the reason."""
+    end = {"event": "ended_early", "stage": "base", "step": 2, "reason": "no progress"}
+    done = {"event": "stage_finished", "stage": "base", "verb": "train"}
+    text = report(made_run(tmp_path / "run", [begun(), step(1), step(2), end, done]))
+    assert "base done (ended early)" in text
+    assert "Training base Ended early at step 2: no progress" in text
 
 
 def test_samples_stand_by_prompt_and_step(tmp_path, report):

@@ -30,6 +30,7 @@ def test_models_of_an_evaluate_stage_have_rows(tmp_path):
     """By stage and model."""
     events = [score(n / 10, None, "compared", model=f"model-{n}") for n in (1, 2)]
     matrix = last_scores(["run"], [scores(tmp_path, *events)])
+    assert matrix.notes == ("± and [low, high] are intervals of 95 %.",)
     assert [head for head, _ in matrix.rows] == [
         "compared, model-1: quiz: acc",
         "compared, model-2: quiz: acc",
@@ -63,7 +64,18 @@ def test_a_damaged_field_of_a_score_is_left_out(tmp_path, fields):
     assert found.low <= 0.5 <= found.high
 
 
-@pytest.mark.parametrize("value", [None, "high", math.nan, math.inf, True, 10**400])
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_said_to_be_so(tmp_path, value):
+    """It stands in the tables in place of an earlier one, and makes no chart."""
+    found = scores(tmp_path, step(1), score(0.5, 1), step(2), score(value, 2))
+    assert found[1].value is found[1].low is found[1].high is None
+    assert dict(last_scores(["run"], [found]).rows) == {"quiz: acc": ["not finite", "40"]}
+    ((_, matrix),) = at_checkpoints(found)
+    assert list(matrix.rows) == [("1", ["0.50 ± 0.20"]), ("2", ["not finite"])]
+    assert over_steps([found]) == []
+
+
+@pytest.mark.parametrize("value", ["high", True, 10**400, [1]])
 def test_a_score_without_a_number_is_left_out(tmp_path, value):
     """There is nothing to show."""
     assert scores(tmp_path, score(value)) == []
