@@ -54,18 +54,41 @@ def fitted_seconds(
     return sum(map(sum, each)) + repeated * (sum(again) / len(again) if again else 0.0)
 
 
-def check_budgets(ladder: Ladder, budgets: Sequence[float], number: int, option: str) -> None:
-    """Raises SpecError where a budget has fewer than three sizes, or the text is too short for it."""
+def chosen_budgets(
+    ladder: Ladder, speed: Speed, seconds: float, flops: float | None, budgets: int, number: int
+) -> list[float]:
+    """The budgets in FLOPs, from ``flops`` on, or such that the fitted runs take ``seconds`` in all.
+
+    Raises SpecError where one has fewer than three sizes, or the text is too short for it.
+    """
+
+    def lasting(seconds: float) -> list[float]:
+        return budgets_of(largest_budget(ladder.template, speed, seconds, budgets, number), budgets)
+
+    found = budgets_of(flops * STEP ** (budgets - 1), budgets) if flops else lasting(seconds)
+    lacking = _lacking(ladder, found, number)
+    if lacking is None:
+        return found
+    option, more = ("--flops", "a larger --flops") if flops else ("--budget", "a larger --budget")
+    tried = () if flops else (seconds * tenths / 10 for tenths in range(11, 101))
+    enough = next((one for one in tried if not _lacking(ladder, lasting(one), number)), None)
+    if enough:
+        more = f"--budget {math.ceil(enough / 60)}m"
+    raise SpecError(
+        f"{option}: {lacking}",
+        hint=f"where steps are too few give {more}, fewer --budgets or a smaller batch; where text is, "
+        f"more text or a smaller {option}",
+    )
+
+
+def _lacking(ladder: Ladder, budgets: Sequence[float], number: int) -> str | None:
+    """What the first budget with fewer than three sizes lacks."""
     for budget in budgets:
         trial = replace(ladder, skipped={})
         if len(trial.rungs(budget, middle(budget, ()), number)) < FEWEST:
             reasons = some([f"{name}: {why}" for name, why in trial.skipped.items()], "; ")
-            raise SpecError(
-                f"{option}: with {budget:.2g} FLOPs, fewer than {FEWEST} sizes can be trained "
-                f"({reasons})",
-                hint=f"where steps are too few give a larger {option}, fewer --budgets or a smaller "
-                f"batch; where text is, more text or a smaller {option}",
-            )
+            return f"with {budget:.2g} FLOPs, fewer than {FEWEST} sizes can be trained ({reasons})"
+    return None
 
 
 def held_out_ahead(

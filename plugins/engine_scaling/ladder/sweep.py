@@ -17,12 +17,9 @@ from engine_scaling.ladder import predictions as told
 from engine_scaling.ladder.budgets import (
     FEWEST,
     REPEATED,
-    STEP,
-    budgets_of,
-    check_budgets,
+    chosen_budgets,
     fitted_seconds,
     held_out_ahead,
-    largest_budget,
 )
 from engine_scaling.ladder.models import LR_POWER, Size, Template
 from engine_scaling.ladder.results import Climbed, loss_of
@@ -91,7 +88,10 @@ class Sweep:
             self._template, _unique(corpus), self._asked.lr_power, self._asked.least_steps
         )
         speed = self._speed()
-        budgets = self._budgets(ladder, speed)
+        asked = self._asked
+        budgets = chosen_budgets(
+            ladder, speed, asked.seconds, asked.flops, asked.budgets, asked.sizes
+        )
         write_durably(self._folder / "plan.json", self._plan)
         self._plan_shown(ladder, speed, budgets)
         done = self._climb(ladder, speed, budgets)
@@ -155,16 +155,6 @@ class Sweep:
         speed = measured((sizes[0], sizes[1]), (outcomes[0], outcomes[1]), self._template.batch)
         speed.save(file)
         return speed
-
-    def _budgets(self, ladder: Ladder, speed: Speed) -> list[float]:
-        """The budgets in FLOPs. Raises SpecError where they are too small, or the text is."""
-        asked = self._asked
-        largest = largest_budget(ladder.template, speed, asked.seconds, asked.budgets, asked.sizes)
-        if asked.flops:
-            largest = asked.flops * STEP ** (asked.budgets - 1)
-        budgets = budgets_of(largest, asked.budgets)
-        check_budgets(ladder, budgets, asked.sizes, "--flops" if asked.flops else "--budget")
-        return budgets
 
     def _plan_shown(self, ladder: Ladder, speed: Speed, budgets: Sequence[float]) -> None:
         """Tells what was measured and chosen, and which held-out runs will follow."""

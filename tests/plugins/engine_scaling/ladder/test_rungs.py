@@ -7,13 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_scaling.ladder.budgets import budgets_of, fitted_seconds, held_out_ahead, largest_budget
+from engine_scaling.ladder.budgets import (
+    budgets_of,
+    chosen_budgets,
+    fitted_seconds,
+    held_out_ahead,
+    largest_budget,
+)
 from engine_scaling.ladder.models import Template
 from engine_scaling.ladder.predictions import HeldOut
 from engine_scaling.ladder.rungs import Ladder, middle
 from engine_scaling.ladder.speed import Speed
 
-from engine import PUBLISHED_LAWS, ScalingLaw, load_spec
+from engine import PUBLISHED_LAWS, ScalingLaw, SpecError, load_spec
 
 SPEED = Speed(step_seconds=0.01, flops_per_second=2e10, fixed_seconds=5.0, scoring=1e-6)
 
@@ -92,7 +98,7 @@ def test_one_more_size_is_trained_where_the_best_is_at_an_edge(ladder, edge, wid
 
 def test_the_first_middle_is_a_published_law_s(ladder):
     """Without a run there is nothing else to go by."""
-    assert middle(1e12, ()) == PUBLISHED_LAWS["Besiroglu et al. 2024"].optimum(1e12)[0]
+    assert middle(1e12, ()) == PUBLISHED_LAWS["Hoffmann et al. 2022"].optimum(1e12)[0]
 
 
 def test_later_middles_follow_what_was_measured(ladder):
@@ -131,6 +137,14 @@ def test_the_fitted_runs_take_about_the_time_that_is_asked_for(template):
     assert took == pytest.approx(900, rel=0.02)
     repeated = fitted_seconds(ladder, SPEED, budgets_of(largest, 4), 5, repeated=2)
     assert 10 < repeated - took < 60
+
+
+def test_a_budget_that_is_too_small_is_told_with_one_that_is_enough(ladder):
+    """The time that is told is accepted."""
+    with pytest.raises(SpecError, match=r"fewer than 3 sizes .* give --budget \d+m") as error:
+        chosen_budgets(ladder, SPEED, 300.0, None, 4, 5)
+    minutes = float(str(error.value.hint).split("--budget ")[1].split("m")[0])
+    assert len(chosen_budgets(ladder, SPEED, 60 * minutes, None, 4, 5)) == 4
 
 
 def test_held_out_runs_that_cannot_be_made_are_known_before_the_fitted_ones(ladder):
