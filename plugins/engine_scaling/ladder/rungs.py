@@ -24,8 +24,8 @@ _BEYOND = 8
 """Width of the widest model that may be best, over that of the widest fitted one: 64 times its compute
 and more."""
 _FIRST = "Hoffmann et al. 2022"
-"""The law that is asked before any run is done. Its best sizes for so little compute are larger than those
-of its refit, and nearer to what was measured: 1.3 to 1.7 times too large, and not too small by as much."""
+"""The law that is asked before any run is done. Its best sizes for so little compute are larger than
+those of its refit, and nearer to what was measured: 1.3 to 1.7 times that, not 0.6 times."""
 _SLOPE = (0.3, 0.7)
 """Range of the exponent a in N ∝ C^a that few budgets may tell; published are 0.46 to 0.73."""
 

@@ -149,7 +149,7 @@ def test_a_budget_that_is_too_small_is_told_with_one_that_is_enough(ladder):
 
 def test_held_out_runs_that_cannot_be_made_are_known_before_the_fitted_ones(ladder):
     """Too wide for their steps, or more tokens than there are."""
-    wide, long = (HeldOut.parse(one) for one in ("2x20", "500"))
+    wide, long = (HeldOut.parse(one) for one in ("2x20", "2000"))
     (_, near), (_, few), (_, repeated) = held_out_ahead(ladder, 1e12, (HeldOut(4), wide, long))
     assert near.budget == 4e12
     assert "fewer than 100" in few
