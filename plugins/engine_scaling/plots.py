@@ -40,6 +40,14 @@ def check_plot(file: Path, inputs: Iterable[Path]) -> None:
         raise RunError(f"a plot needs {missing[0]}", hint="pip install 'training-engine[scaling]'")
 
 
+def logarithmic(field: str, title: str) -> alt.X:
+    """A logarithmic axis from the first to the last value, with labels as powers of ten."""
+    import altair as alt
+
+    axis = alt.Axis(format=".0e", labelOverlap=True)
+    return alt.X(field, title=title, scale=alt.Scale(type="log", nice=False), axis=axis)
+
+
 def save_plot(chart: alt.TopLevelMixin, file: Path, title: str) -> None:
     """Draws a chart to a file of a kind that was checked. Raises RunError if it cannot be written.
 

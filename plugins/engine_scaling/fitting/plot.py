@@ -10,7 +10,7 @@ import numpy as np
 from engine import cleaned
 from engine_scaling.fitting.study import AHEAD, Study
 from engine_scaling.laws.form import predicted
-from engine_scaling.plots import save_plot
+from engine_scaling.plots import logarithmic, save_plot
 
 _WIDTH, _HEIGHT = 520, 320
 _LINE = 60
@@ -39,8 +39,8 @@ def _over_compute(alt: Any, study: Study) -> Any:
     for flops in np.geomspace(low, high * max(AHEAD), _LINE):
         _, _, loss = belief.optimum(float(flops))
         rows.append({"flops": flops, "loss": loss.value, "low": loss.low, "high": loss.high})
-    x = alt.X("flops:Q", title="FLOPs", scale=_logarithmic(alt), axis=_axis(alt))
-    y = alt.Y("loss:Q", title=study.points.metric, scale=_logarithmic(alt))
+    x = logarithmic("flops:Q", "FLOPs")
+    y = alt.Y("loss:Q", title=study.points.metric, scale=alt.Scale(type="log", nice=False))
     line = alt.Chart(alt.Data(values=rows))
     runs = alt.Chart(alt.Data(values=_runs(study)))
     return alt.layer(
@@ -69,7 +69,7 @@ def _over_size(alt: Any, study: Study) -> Any:
             {"parameters": size, "loss": loss, "budget": f"{flops:.2g}"}
             for size, loss in zip(sizes, losses, strict=True)
         ]
-    x = alt.X("parameters:Q", title="parameters", scale=_logarithmic(alt), axis=_axis(alt))
+    x = logarithmic("parameters:Q", "parameters")
     y = alt.Y("loss:Q", title=study.points.metric, scale=alt.Scale(zero=False))
     labels = list(dict.fromkeys(line["budget"] for line in lines))
     color = alt.Color("budget:O", title="FLOPs", sort=labels, scale=alt.Scale(scheme="viridis"))
@@ -79,14 +79,6 @@ def _over_size(alt: Any, study: Study) -> Any:
         .mark_point(color="black")
         .encode(x=x, y=y, tooltip=["name:N", "loss:Q"]),
     ).properties(width=_WIDTH, height=_HEIGHT, title="Loss of each budget over model size")
-
-
-def _logarithmic(alt: Any) -> Any:
-    return alt.Scale(type="log", nice=False)
-
-
-def _axis(alt: Any) -> Any:
-    return alt.Axis(format=".0e", labelOverlap=True)
 
 
 def _runs(study: Study) -> list[dict[str, object]]:

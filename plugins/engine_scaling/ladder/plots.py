@@ -11,7 +11,7 @@ import numpy as np
 
 from engine_scaling.ladder.predictions import by_budget, frontier_of, line_through
 from engine_scaling.ladder.results import Climbed
-from engine_scaling.plots import save_plot
+from engine_scaling.plots import logarithmic, save_plot
 
 _WIDTH, _HEIGHT = 480, 300
 _LAW, _LINE = "law, with its interval", "line through the frontier"
@@ -46,14 +46,22 @@ def _compute(climbed: Climbed) -> alt.LayerChart | alt.FacetChart:
         for p in (result.prediction for result in climbed.results)
     ]
     layers = [
-        _chart(line).mark_line(strokeDash=[4, 3]).encode(_flops(), _loss(), color=_by()),
-        _chart(runs).mark_point(filled=True, size=40).encode(_flops(), _loss(), shape="run:N"),
+        _chart(line)
+        .mark_line(strokeDash=[4, 3])
+        .encode(logarithmic("flops:Q", "FLOPs of training"), _loss(), color=_by()),
+        _chart(runs)
+        .mark_point(filled=True, size=40)
+        .encode(logarithmic("flops:Q", "FLOPs of training"), _loss(), shape="run:N"),
     ]
     if intervals:
         ends = alt.Y("low:Q", title="held-out loss in nats a token"), alt.Y2("high:Q")
         layers[1:1] = [
-            _chart(intervals).mark_rule(strokeWidth=2).encode(_flops(), *ends, color=_by()),
-            _chart(intervals).mark_tick(thickness=2).encode(_flops(), _loss(), color=_by()),
+            _chart(intervals)
+            .mark_rule(strokeWidth=2)
+            .encode(logarithmic("flops:Q", "FLOPs of training"), *ends, color=_by()),
+            _chart(intervals)
+            .mark_tick(thickness=2)
+            .encode(logarithmic("flops:Q", "FLOPs of training"), _loss(), color=_by()),
         ]
     return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
 
@@ -67,7 +75,7 @@ def _sizes(climbed: Climbed) -> alt.LayerChart | alt.FacetChart:
         for p in group
     ]
     order = [f"{budget:.1e} FLOPs" for budget, _ in groups]
-    x = alt.X("parameters:Q", scale=alt.Scale(type="log"), title="parameters")
+    x = logarithmic("parameters:Q", "parameters")
     color = alt.Color("budget:N", sort=order, title="budget")
     base = _chart(rows).encode(x, _loss(), color=color)
     both = alt.layer(base.mark_line(), base.mark_point(filled=True, size=40))
@@ -76,10 +84,6 @@ def _sizes(climbed: Climbed) -> alt.LayerChart | alt.FacetChart:
 
 def _chart(rows: Sequence[dict[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.Data(values=list(rows)))
-
-
-def _flops() -> alt.X:
-    return alt.X("flops:Q", scale=alt.Scale(type="log"), title="FLOPs of training")
 
 
 def _loss() -> alt.Y:
