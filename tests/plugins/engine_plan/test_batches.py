@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_plan.batches import Batch
 
-from engine import TextLength
-from engine.training.flops import Flops
+from engine import Flops, TextLength
 
 
 def batch(**fields) -> Batch:

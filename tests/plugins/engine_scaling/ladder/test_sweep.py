@@ -69,14 +69,14 @@ def test_the_points_of_a_sweep_s_folder_are_those_of_its_law(climbed):
         assert {point.name for point in found.points} == rungs
         assert dict(found.left_out) == {
             "small": "it holds the text of its sweep",
-            "speed-w8": "its sweep measured the speed by it",
+            "speed-w4": "its sweep measured the speed by it",
             "speed-w16": "its sweep measured the speed by it",
             held_out: "its sweep holds it out; name this run to fit it, too",
         }
     for paths in (sorted(runs.iterdir()), [runs, runs / held_out]):
         found = read_points(paths)
         assert {point.name for point in found.points} == {*rungs, f"{held_out}/base"}
-        assert {name for name, _ in found.left_out} == {"small", "speed-w8", "speed-w16"}
+        assert {name for name, _ in found.left_out} == {"small", "speed-w4", "speed-w16"}
         assert f"Held out by their sweep, and fitted as named: {held_out}/base." in found.notes
 
 
