@@ -91,7 +91,8 @@ def check_fit(table: Table, fits: Sequence[Fitted]) -> None:
 
 
 def check_sides(table: Table, family: Family, law: ScalingLaw) -> None:
-    """Raises SpecError if the law rises, or all models are too small for their budgets or too large."""
+    """Raises SpecError if the law rises, or all models are too small for their budgets or too large: by
+    the law, where no budget has sizes on both sides of its best one."""
     for exponent, grown, kept in (
         (law.alpha, "parameters", "tokens"),
         (law.beta, "tokens", "parameters"),
@@ -102,6 +103,8 @@ def check_sides(table: Table, family: Family, law: ScalingLaw) -> None:
                 f"has the exponent {exponent:.3g} for {grown}",
                 hint=f"look at the learning rate of the runs with the most {grown}, and at the metric",
             )
+    if table.turning(table.kept[""]):
+        return
     best: Array = np.array([family.optima([law], float(c))[0] for c in table.flops])
     off = np.log(table.all / best)
     if (off > 0).all() or (off < 0).all():

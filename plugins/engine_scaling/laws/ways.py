@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -28,7 +28,9 @@ Counted = Literal["all", "body"]
 class Table:
     """Points as arrays of shape ``(points,)``: ``all`` and ``body`` parameters, ``tokens`` as effective
     ones, ``flops``, and ``z`` = ln L. ``budget`` numbers the budgets, of which the smallest is 0;
-    ``kept`` has for each rule of leaving out whether a point is used."""
+    ``kept`` has for each rule of leaving out whether a point is used. A rule that leaves no sizes on
+    one side of the best in most budgets is none: what remains does not tell the best size.
+    """
 
     names: tuple[str, ...]
     all: Array
@@ -50,7 +52,12 @@ class Table:
         flops = np.array([p.flops for p in points])
         steps = np.array([p.steps or math.inf for p in points])
         ratio = np.array([p.tokens / p.parameters for p in points])
-        return cls(
+        rules = {
+            "": np.ones(len(points), bool),
+            f"D ≥ {LEAST_RATIO}N": ratio >= LEAST_RATIO,
+            f"≥ {LEAST_STEPS} steps": steps >= LEAST_STEPS,
+        }
+        found = cls(
             tuple(p.name for p in points),
             np.array([p.parameters for p in points]),
             np.array([p.body for p in points]),
@@ -59,12 +66,28 @@ class Table:
             np.log([p.loss for p in points]),
             budgets_of(flops),
             np.array([p.tokens for p in points]),
-            {
-                "": np.ones(len(points), bool),
-                f"D ≥ {LEAST_RATIO}N": ratio >= LEAST_RATIO,
-                f"≥ {LEAST_STEPS} steps": steps >= LEAST_STEPS,
+            rules,
+        )
+        told = found.turning(rules[""])
+        return replace(
+            found,
+            kept={
+                rule: kept
+                for rule, kept in rules.items()
+                if 2 * len(told & found.turning(kept)) >= len(told)
             },
         )
+
+    def turning(self, kept: Array) -> set[int]:
+        """The budgets in which the best size of the runs kept has smaller and larger ones beside it."""
+        found = set()
+        for budget in range(int(self.budget.max()) + 1):
+            own = np.flatnonzero(kept & (self.budget == budget))
+            if len(own):
+                best = self.all[own[self.z[own].argmin()]]
+                if self.all[own].min() < best < self.all[own].max():
+                    found.add(budget)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
