@@ -22,6 +22,8 @@ _UNITS = {
 _NEEDED = ("fp32", "memory", "source", "date")
 _MOST = 1 << 20
 """Largest file of a table in bytes."""
+_LARGEST = 1e30
+"""Figures below this stay finite in all units and sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,8 @@ class _Entries:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 < value < math.inf:
-            self._tell(node, f"{at}: '{text}' is not a number above 0")
+        if not 0 < value < _LARGEST:
+            self._tell(node, f"{at}: '{text}' is not a number above 0 and below {_LARGEST:g}")
         return value
 
     def _tell(self, node: yaml.Node | None, what: str) -> None:

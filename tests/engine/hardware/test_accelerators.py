@@ -99,6 +99,7 @@ def test_an_unknown_name_is_told_with_the_nearest(table):
     ("text", "told"),
     [
         (ENTRY.replace("2000", "fast"), ":3: NVIDIA H300.bf16: 'fast' is not a number above 0"),
+        (ENTRY.replace("2000", "1e300"), ":3: NVIDIA H300.bf16: '1e300' is not a number above 0"),
         (ENTRY.replace("2000", "-1"), ":3: NVIDIA H300.bf16: '-1' is not a number above 0"),
         (ENTRY.replace("2000", "[1]"), ":3: NVIDIA H300.bf16: 'this' is not a number above 0"),
         (
